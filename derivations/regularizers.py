@@ -1,0 +1,207 @@
+"""Regularizers phi and their implicit rewards s = phi'(pi): the one idea of the project.
+
+Maximizing E_pi[r] - sum_y phi_y(pi(y)) over the simplex gives an interior policy with
+r(y) = s(y) + lambda(x), s(y) = phi_y'(pi(y)) (claim `master-*`, THEORY section 1). Everything else in
+the project is built from s: offline losses, online shaped rewards, exact optima.
+
+Every function takes log pi(y|x) (nats, summed over the tokens of y) instead of pi(y|x), because a
+probability of e^-1000 cannot be stored and its logarithm can. `length` is |y| in tokens (the bandit
+uses units of its own mean length), `ref_logp` is log pi_ref(y|x). Shapes broadcast.
+"""
+
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from derivations.arrays import Array, namespace
+
+
+class Regularizer:
+    """phi_y: (0, 1] -> R, strictly convex in p, with phi_y'(0+) = -inf so that the optimum is interior."""
+
+    name: str = ""
+    needs_length: bool = False
+    needs_reference: bool = False
+
+    def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        """phi_y(pi(y)), elementwise, in reward units; the penalty of a policy is its sum over all responses y."""
+        raise NotImplementedError
+
+    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        """The implicit reward without its constant: s(y) - `constant`, in reward units.
+
+        Losses and advantages use this form: they do not change when every response to a prompt gains
+        the same reward, and without the constant float32 keeps small differences. For KL it is the
+        reward DPO reports, beta log(pi / pi_ref).
+        """
+        raise NotImplementedError
+
+    @property
+    def constant(self) -> Any:
+        """The part of s that is the same for all responses, so the multiplier lambda absorbs it."""
+        return 0.0
+
+    def implicit_reward(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        """s(y) = phi_y'(pi(y)), exactly, in reward units."""
+        return self.score(logp, length=length, ref_logp=ref_logp) + self.constant
+
+    def __add__(self, other: "Regularizer") -> "Regularizer":
+        return Sum((*terms(self), *terms(other)))
+
+
+@dataclass(frozen=True)
+class Term(Regularizer):
+    """One named regularizer with its strength.
+
+    coefficient: >= 0, in reward units per nat (alpha for entropy, beta for the others); a number or an
+        array that broadcasts against the log-probs. 0 switches the term off.
+    """
+
+    coefficient: Any
+
+    def __post_init__(self) -> None:
+        if isinstance(self.coefficient, int | float) and not 0 <= self.coefficient < math.inf:
+            raise ValueError(
+                f"regularizer {self.name}: coefficient is {self.coefficient}, expected a finite number >= 0"
+            )
+
+
+@dataclass(frozen=True)
+class Entropy(Term):
+    """phi = alpha p log p: the (negative) Shannon entropy of maximum-entropy RL."""
+
+    name = "entropy"
+
+    def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self.coefficient * (namespace(logp).exp(logp) * logp)
+
+    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self.coefficient * logp
+
+    @property
+    def constant(self) -> Any:
+        return self.coefficient
+
+
+@dataclass(frozen=True)
+class KL(Term):
+    """phi = beta p log(p / q): KL(pi || pi_ref). With Bradley-Terry its offline loss is DPO (arXiv:2305.18290)."""
+
+    name = "kl"
+    needs_reference = True
+
+    def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self.coefficient * (namespace(logp).exp(logp) * (logp - ref_logp))
+
+    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self.coefficient * (logp - ref_logp)
+
+    @property
+    def constant(self) -> Any:
+        return self.coefficient
+
+
+@dataclass(frozen=True)
+class LengthNormalized(Term):
+    """phi = (beta / |y|)(p log p - p): length-weighted generalized entropy.
+
+    With Bradley-Terry its offline loss is SimPO with gamma = 0, exactly (arXiv:2405.14734). The term
+    -p, which Shannon's form lacks, is what removes the length-dependent offset.
+    """
+
+    name = "length-normalized"
+    needs_length = True
+
+    def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return (self.coefficient / length) * (namespace(logp).exp(logp) * (logp - 1))
+
+    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return (self.coefficient / length) * logp
+
+
+@dataclass(frozen=True)
+class LengthNormalizedShannon(Term):
+    """phi = (beta / |y|) p log p: temperature beta / |y| inside Shannon's entropy.
+
+    Its offline loss is SimPO plus the fixed offset beta (1/|chosen| - 1/|rejected|).
+    """
+
+    name = "length-normalized-shannon"
+    needs_length = True
+
+    def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return (self.coefficient / length) * (namespace(logp).exp(logp) * logp)
+
+    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return (self.coefficient / length) * (logp + 1)
+
+
+@dataclass(frozen=True)
+class Sum(Regularizer):
+    """phi_1 + phi_2 + ...: a sum of regularizers is a regularizer, and its implicit reward is the sum of theirs.
+
+    The empty sum is the regularizer `none`: phi = 0, s = 0.
+    """
+
+    parts: tuple[Regularizer, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", "+".join(part.name for part in self.parts) or "none")
+        object.__setattr__(self, "needs_length", any(part.needs_length for part in self.parts))
+        object.__setattr__(self, "needs_reference", any(part.needs_reference for part in self.parts))
+
+    def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        zero = namespace(logp).zeros_like(logp)
+        return sum((part.phi(logp, length=length, ref_logp=ref_logp) for part in self.parts), start=zero)
+
+    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        zero = namespace(logp).zeros_like(logp)
+        return sum((part.score(logp, length=length, ref_logp=ref_logp) for part in self.parts), start=zero)
+
+    @property
+    def constant(self) -> Any:
+        return sum((part.constant for part in self.parts), start=0.0)
+
+
+def terms(regularizer: Regularizer) -> tuple[Regularizer, ...]:
+    """The summands of a regularizer: itself, or the parts of a Sum."""
+    return regularizer.parts if isinstance(regularizer, Sum) else (regularizer,)
+
+
+NONE = Sum(())
+REGULARIZERS: dict[str, type[Term]] = {
+    cls.name: cls for cls in (Entropy, KL, LengthNormalized, LengthNormalizedShannon)
+}
+
+
+def parse_regularizer(text: str, coefficient: float | None = None) -> Regularizer:
+    """Regularizer from its command-line form: `kl` with a coefficient, `entropy=0.5+kl=0.1`, or `none`.
+
+    coefficient is for the parts written without `=`. Raises ValueError with the mend for unknown
+    names, missing, malformed or negative coefficients.
+
+    >>> parse_regularizer("entropy=0.5+kl=0.1").name
+    'entropy+kl'
+    """
+    if text == "none":
+        return NONE
+    parts: list[Regularizer] = []
+    for item in text.split("+"):
+        name, _, value = item.strip().partition("=")
+        if name not in REGULARIZERS:
+            raise ValueError(f"unknown regularizer {name!r}{suggest(name, [*REGULARIZERS, 'none'])}")
+        if not value and coefficient is None:
+            raise ValueError(f"regularizer {name!r} has no coefficient: write {name}=0.1 or pass --coefficient 0.1")
+        try:
+            strength = float(value) if value else coefficient
+        except ValueError:
+            raise ValueError(f"regularizer {item.strip()!r}: {value!r} is not a number") from None
+        parts.append(REGULARIZERS[name](strength))
+    return parts[0] if len(parts) == 1 else Sum(tuple(parts))
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """The end of an error message about an unknown name: the nearest known one, and all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return (f"; did you mean {near[0]!r}?" if near else "") + f" (known: {', '.join(known)})"
