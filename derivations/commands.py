@@ -1,0 +1,128 @@
+"""What every command of this project does alike: exit status, errors, run folders.
+
+Exit status: 0 done, 1 a check failed, 2 the input was wrong, 130 interrupted. A user's mistake raises
+InputError and ends in one line on stderr. A run folder holds `config.json` (resolved settings,
+versions, git commit), `metrics.jsonl`, `summary.json` and `figures/`; every file is written beside its
+place and renamed, so a killed run leaves the old file or the new one, never half of one.
+"""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+VERSIONED = ("maxent-rlhf", "numpy", "scipy", "sympy", "torch", "transformers", "accelerate")
+
+
+class InputError(ValueError):
+    """The user's input was wrong. The message says what was got, where, and how to mend it, in one line."""
+
+
+@contextlib.contextmanager
+def input_errors(prefix: str = "") -> Iterator[None]:
+    """Turn a ValueError raised while reading the user's settings into an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{prefix}{error}") from error
+
+
+def run_command(main: Callable[[], int | None]) -> NoReturn:
+    """Run a command line and leave with its exit status (None counts as 0)."""
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # the reader of our output (`| head`) went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole: temporary file in the same folder, then rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Strict JSON of settings and results: dataclasses, paths and NumPy scalars allowed; NaN and inf become null."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy and torch
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`to_json` into a file, whole, indented."""
+    write_text(path, to_json(value, indent=2) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the installed packages that results depend on, and the git commit if there is one."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in VERSIONED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    commit = _git_commit()
+    return found | ({"git_commit": commit} if commit else {})
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout this package is imported from; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except FileNotFoundError:  # git is not installed
+        return None
+    return answer.stdout.strip() or None
+
+
+def start_run(out: Path, config: Any) -> Path:
+    """Make the run folder `out` and save the resolved config in it. Returns `out`.
+
+    An earlier run in the same place is moved aside to `out.1`, `out.2`, ..., so nothing is lost. A
+    folder that holds anything else is refused (InputError).
+    """
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "config.json").exists())):
+        raise InputError(f"--out {out} exists and is not a run folder of this project; choose another one")
+    if (out / "config.json").exists():
+        number = next(n for n in range(1, 10**6) if not out.with_name(f"{out.name}.{n}").exists())
+        out.rename(out.with_name(f"{out.name}.{number}"))
+        print(f"note: the earlier run in {out} is now {out}.{number}", file=sys.stderr)
+    write_json(out / "config.json", {"config": config, "versions": versions()})
+    return out
