@@ -1,0 +1,109 @@
+"""What is measured of a policy in a world, and how it is summarized over seeds.
+
+All values are exact sums over arms, averaged over the prompts of a seed; gains are differences from
+the reference. Source: TOY, "Metrics".
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from derivations.preferences import bradley_terry
+from toybandit.bandit import World
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean over seeds with its 95 % confidence interval (Student's t, n - 1 degrees of freedom)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def interval(values: np.ndarray) -> Interval:
+    """Mean and interval of one value a seed, [seeds], seeds >= 2. Equal values give an interval of no width."""
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"values of shape {values.shape}: an interval over seeds needs [seeds] with at least 2")
+    mean = float(np.mean(values))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return Interval(mean, mean - half, mean + half)
+
+
+def wins_against_reference(world: World) -> np.ndarray:
+    """P(arm is preferred to a draw of pi_ref) under gold Bradley-Terry: [seeds, prompts, arms]."""
+    ref = np.exp(world.ref_logp)
+    return np.stack(
+        [
+            np.einsum("xij,xj->xi", np.exp(bradley_terry(gold[:, :, None], gold[:, None, :])), q)
+            for gold, q in zip(world.gold, ref, strict=True)  # seed by seed: arms^2 numbers a prompt
+        ]
+    )
+
+
+def measure(world: World, proxy: np.ndarray, wins: np.ndarray, logp: np.ndarray) -> dict[str, np.ndarray]:
+    """Every metric of a policy, one value a configuration and seed.
+
+    proxy, wins (of `wins_against_reference`): [seeds, prompts, arms]; logp: log-probs of the policy,
+    [..., seeds, prompts, arms], normalized. Returns arrays [..., seeds]:
+    proxy, gold: gains over the reference, reward units; win_rate: in [0, 1]; kl: KL(pi || pi_ref),
+    kl_forward: KL(pi_ref || pi), entropy: nats; retention/kappa, retention/tau: see `retention`.
+    """
+    policy, ref, log_ratio = np.exp(logp), np.exp(world.ref_logp), logp - world.ref_logp
+    kappa, tau = retention(logp, world.ref_logp, proxy)
+    return {
+        "proxy": _expect(policy - ref, proxy),
+        "gold": _expect(policy - ref, world.gold),
+        "win_rate": _expect(policy, wins),
+        "kl": _expect(policy, log_ratio),
+        "kl_forward": -_expect(ref, log_ratio),
+        "entropy": -_expect(policy, logp),
+        "retention/kappa": kappa,
+        "retention/tau": tau,
+    }
+
+
+def _expect(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Sum over arms, mean over prompts: [..., prompts, arms] -> [...]."""
+    return np.mean(np.sum(weights * values, axis=-1), axis=-1)
+
+
+def retention(logp: np.ndarray, ref_logp: np.ndarray, proxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """kappa and tau of log pi = kappa log pi_ref + tau proxy + one constant a prompt, each [...]. THEORY 4.2.
+
+    logp [..., prompts, arms]; the others broadcast to it. Least squares weighted by pi_ref: weights
+    that move with the policy would change kappa by selection alone. The reference itself has kappa 1,
+    tau 0. kappa is the share of the reference that is kept, tau the reward pressure (1 / reward unit).
+    """
+    weights = np.exp(ref_logp)
+
+    def centre(values: np.ndarray) -> np.ndarray:  # takes the prompt's constant out
+        return values - np.sum(weights * values, axis=-1, keepdims=True)
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.sum(weights * a * b, axis=(-2, -1))
+
+    # The policy enters by its change: exact for the reference, and small changes keep their digits.
+    change, ref, reward = centre(logp - ref_logp), centre(ref_logp), centre(proxy)
+    ref_ref, ref_reward, reward_reward = product(ref, ref), product(ref, reward), product(reward, reward)
+    change_ref, change_reward = product(change, ref), product(change, reward)
+    determinant = ref_ref * reward_reward - ref_reward**2
+    kappa = 1 + (change_ref * reward_reward - change_reward * ref_reward) / determinant
+    tau = (change_reward * ref_ref - change_ref * ref_reward) / determinant
+    return kappa, tau
+
+
+def overoptimization(proxy: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far the gold reward fell from its peak while the proxy still rose, and the plain fall; reward units.
+
+    proxy, gold: [times, ...] of one run -> two arrays [...]. The fall is counted only if the proxy at
+    the end is at least the proxy at the gold peak, else 0: a policy that drifts back to uniform loses
+    gold, but by forgetting, not by overoptimizing. Source: TOY, "Metrics".
+    """
+    peak = np.argmax(gold, axis=0)[None]
+    fall = (np.take_along_axis(gold, peak, axis=0) - gold[-1:])[0]
+    still_rising = proxy[-1] >= np.take_along_axis(proxy, peak, axis=0)[0]
+    return np.where(still_rising, fall, 0.0), fall

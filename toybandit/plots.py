@@ -1,0 +1,110 @@
+"""The picture of a run: four panels against time, from the files of run folders alone.
+
+Proxy gain, gold gain, win rate and KL, mean over seeds with the 95 % band; several runs are overlaid.
+Overoptimization is a gold curve that turns down while the proxy curve rises.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from derivations.commands import InputError, input_errors
+from toybandit.experiment import Settings
+
+PANELS = (
+    ("proxy", "proxy gain (reward units)"),
+    ("gold", "gold gain (reward units)"),
+    ("win_rate", "win rate against reference"),
+    ("kl", "KL(policy || reference) (nats)"),
+)
+NEUTRAL = {"proxy": 0.0, "gold": 0.0, "win_rate": 0.5, "kl": 0.0}  # the reference's own value
+# Okabe and Ito's colours, dark ones first so that they differ in grey too; the line style says it again.
+STYLES = (
+    ("#0072B2", "-"),
+    ("#D55E00", "--"),
+    ("#000000", ":"),
+    ("#009E73", "-."),
+    ("#CC79A7", (0, (5, 1, 1, 1, 1, 1))),
+    ("#E69F00", (0, (8, 2))),
+    ("#56B4E9", (0, (1, 1))),
+)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One run as it is drawn: its label, and each column of metrics.jsonl as a list over logged times."""
+
+    label: str
+    columns: dict[str, list[float]]
+
+
+def read_run(folder: Path) -> Curves:
+    """Curves of a run folder of `python -m toybandit run`. Raises InputError if it is not one or is damaged."""
+    config, metrics = folder / "config.json", folder / "metrics.jsonl"
+    wanted = {"t"} | {name + end for name, _ in PANELS for end in ("", "_low", "_high")}
+    try:
+        lines = metrics.read_text(encoding="utf-8").splitlines()
+        settings = json.loads(config.read_text(encoding="utf-8"))["config"]
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}; pass a folder that `toybandit run` wrote") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{config} is not the config of a run: {error}; run it again") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{metrics}, line {number}: not JSON ({error}); run it again") from error
+        if not isinstance(row, dict) or (missing := sorted(wanted - row.keys())):
+            what = f"no {missing[0]!r}" if isinstance(row, dict) else "not an object"
+            raise InputError(f"{metrics}, line {number}: {what}; pass a folder that `toybandit run` wrote")
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{metrics} is empty; run it again")
+    with input_errors(f"{config}: "):
+        try:
+            label = Settings(**settings).label
+        except TypeError as error:
+            raise InputError(f"{config}: not the config of `toybandit run` ({error})") from error
+    return Curves(label, {name: [row[name] for row in rows] for name in wanted})
+
+
+def trajectory_figure(runs: list[Curves]) -> Figure:
+    """Four panels against t = lr * steps on a log axis; at most as many runs as there are STYLES, else ValueError."""
+    if not 1 <= len(runs) <= len(STYLES):
+        raise ValueError(f"{len(runs)} runs in one picture: from 1 to {len(STYLES)} can be told apart")
+    figure = Figure(figsize=(9, 6.4), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True).flat
+    for axes, (name, title) in zip(panels, PANELS, strict=True):
+        axes.axhline(NEUTRAL[name], color="0.6", linewidth=0.8)
+        for run, (colour, style) in zip(runs, STYLES, strict=False):
+            # Step 0 is the reference, known without a picture, and has no place on a log axis.
+            t, mean, low, high = (run.columns[key][1:] for key in ("t", name, f"{name}_low", f"{name}_high"))
+            axes.fill_between(t, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.plot(t, mean, color=colour, linestyle=style, linewidth=1.8, label=run.label)
+        axes.set_xscale("log")
+        axes.set_ylabel(title)
+        axes.grid(color="0.9", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in figure.axes[2:]:
+        axes.set_xlabel("time t = lr × steps")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(runs), frameon=False, handlelength=3.5)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:
+    """Write the picture whole (temporary file, then rename); the ending of `path` gives the format."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with input_errors(f"cannot write {path}: "):
+            figure.savefig(temporary, dpi=dpi)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
