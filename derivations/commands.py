@@ -62,7 +62,8 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # never written
+            temporary.unlink()
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 

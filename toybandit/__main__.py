@@ -3,7 +3,7 @@
 Example: python -m toybandit run --regularizer entropy --coefficient 0.5 --out runs/entropy
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from derivations.commands import InputError, input_errors, run_command, start_run, to_json, write_json, write_text
 from toybandit.experiment import Result, Settings, run
+from toybandit.online import Diverged
 from toybandit.plots import read_run, save_figure, trajectory_figure
 
 UNITS = {
@@ -47,6 +48,14 @@ class Run(Settings):
     format: Literal["text", "json"] = "text"
     """How the summary is printed."""
 
+    def __post_init__(self) -> None:
+        """Nothing: `settings` checks the values after parsing, so a mistake is one line and not the parser's box."""
+
+    def settings(self) -> Settings:
+        """What decides the result, without where and how it is shown. Raises InputError for a value out of range."""
+        with input_errors():
+            return Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -60,11 +69,15 @@ class Plot:
 
 def run_and_save(command: Run) -> None:
     """Run the experiment; write and print what it found."""
-    folder = start_run(command.out, _settings(command))
+    settings = command.settings()
+    folder = start_run(command.out, settings)
     console = Console(stderr=True, quiet=command.quiet)
     with Progress(console=console, transient=True, disable=command.quiet or not console.is_terminal) as progress:
-        task = progress.add_task(f"{command.label}, {command.seeds} seeds", total=1.0)
-        result = run(command, on_progress=lambda share: progress.update(task, completed=share))
+        task = progress.add_task(f"{settings.label}, {settings.seeds} seeds", total=1.0)
+        try:
+            result = run(settings, on_progress=lambda share: progress.update(task, completed=share))
+        except Diverged as error:
+            raise InputError(str(error)) from error
     write_text(folder / "metrics.jsonl", "".join(to_json(row) + "\n" for row in result.rows()))
     write_json(folder / "summary.json", result.summary)
     save_figure(trajectory_figure([read_run(folder)]), folder / "figures" / "trajectory.png")
@@ -75,11 +88,6 @@ def run_and_save(command: Run) -> None:
     else:
         Console().print(summary_table(result))
         print(f"written: {folder} (config.json, metrics.jsonl, summary.json, figures/trajectory.png)")
-
-
-def _settings(command: Run) -> dict[str, object]:
-    """The fields that decide the result, without those that only say where and how it is shown."""
-    return {name: getattr(command, name) for name in Settings.__dataclass_fields__}
 
 
 def summary_table(result: Result) -> Table:
@@ -100,12 +108,11 @@ def summary_table(result: Result) -> Table:
 
 def main() -> None:
     """Read the command line and do what it says."""
-    with input_errors():
-        command = tyro.cli(
-            Annotated[Run, tyro.conf.subcommand("run")] | Annotated[Plot, tyro.conf.subcommand("plot")],  # type: ignore
-            prog="python -m toybandit",
-            description=__doc__,
-        )
+    command = tyro.cli(
+        Annotated[Run, tyro.conf.subcommand("run")] | Annotated[Plot, tyro.conf.subcommand("plot")],
+        prog="python -m toybandit",
+        description=__doc__,
+    )
     if isinstance(command, Run):
         run_and_save(command)
     else:

@@ -21,6 +21,10 @@ LOGGED = 60
 BLOCK_BYTES = 2**20  # logits of one block: they and their temporaries stay in the processor's cache
 
 
+class Diverged(ArithmeticError):
+    """The logits left the range of floating-point numbers: lr times coefficient is too large."""
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """What one call of `policy_gradient` saw.
@@ -54,7 +58,7 @@ def policy_gradient(
     work that is done.
 
     Seeds are handled in blocks of about `block_bytes`, all steps of a block before the next one, which
-    keeps the arrays in the cache. The block size changes no result.
+    keeps the arrays in the cache. The block size changes no result. Raises Diverged.
     """
     step = logged_steps(steps)
     seeds = len(world.gold)
@@ -122,8 +126,12 @@ def _run_block(
     done = 0
     logp = np.broadcast_to(world.ref_logp, shape)  # at step 0 exactly the reference, not its rounding to `dtype`
     for step in logged:
-        for _ in range(done, step):
-            logits += lr * gradient(logits, reward, regularizer=regularizer, length=length, ref_logp=ref_logp)
+        try:
+            with np.errstate(over="raise", invalid="raise"):
+                for _ in range(done, step):
+                    logits += lr * gradient(logits, reward, regularizer=regularizer, length=length, ref_logp=ref_logp)
+        except FloatingPointError as error:
+            raise Diverged(f"the policy diverged by step {step} ({error}); lower the lr or the coefficient") from error
         if step > 0:
             logp = log_softmax(logits.astype(np.float64))
         done = step

@@ -4,6 +4,7 @@ Proxy gain, gold gain, win rate and KL, mean over seeds with the 95 % band; seve
 Overoptimization is a gold curve that turns down while the proxy curve rises.
 """
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -107,4 +108,5 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # never written, or renamed already
+            temporary.unlink()
