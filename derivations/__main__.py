@@ -1,0 +1,92 @@
+"""Command line: `python -m derivations check | list | show`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from derivations import report
+from derivations.claims import check_claim, check_claims, load_claims
+from derivations.commands import InputError, run_command, to_json, write_text
+from derivations.regularizers import suggest
+
+
+@dataclass(frozen=True)
+class Check:
+    """Run the proofs, put their mutants on trial, and say what holds.
+
+    Exit status: 0 every claim came out as stated, 1 one did not, 2 the input was wrong.
+    Example: python -m derivations check --only 'plackett*' --format json --output claims.json
+    """
+
+    only: str = "*"
+    """Glob over claim ids. What a chosen claim rests on is checked as well."""
+    mutants: bool = True
+    """Also refute systematically made wrong versions of every identity."""
+    jobs: int = 1
+    """Processes; the result does not depend on it."""
+    format: Literal["text", "json"] = "text"
+    """`json` is for machines."""
+    output: Path | None = None
+    """Write there instead of to the terminal."""
+
+    def run(self) -> int:
+        if self.jobs < 1:
+            raise InputError(f"--jobs is {self.jobs}, expected at least 1")
+        results, seconds = report.timed(
+            lambda: check_claims(load_claims(self.only), mutants=self.mutants, jobs=self.jobs)
+        )
+        if self.format == "json":
+            text = to_json(report.as_json(results, seconds), indent=2) + "\n"
+        else:
+            text = report.as_text(results, seconds)
+        if self.output is not None:
+            write_text(self.output, text)
+        else:
+            print(text, end="")
+        return 0 if all(result.ok for result in results) else 1
+
+
+@dataclass(frozen=True)
+class List:
+    """List the claims: id, what we say of it, and the sentence."""
+
+    only: str = "*"
+    """Glob over claim ids."""
+
+    def run(self) -> None:
+        Console(highlight=False).print(report.claims_table(load_claims(self.only)))
+
+
+@dataclass(frozen=True)
+class Show:
+    """Show one claim: sentence, hypotheses, formula, every step with how it was decided, counterexample."""
+
+    claim: Annotated[str, tyro.conf.Positional]
+    """Claim id, as `list` prints it."""
+
+    def run(self) -> int:
+        claims = {claim.id: claim for claim in load_claims()}
+        if self.claim not in claims:
+            near = suggest(self.claim, list(claims)).split(" (known")[0]
+            raise InputError(f"no claim is called {self.claim!r}{near}; `python -m derivations list` shows them")
+        result = check_claim(claims[self.claim])
+        print(report.show(result), end="")
+        return 0 if result.ok else 1
+
+
+def main() -> int | None:
+    command: Check | List | Show = tyro.cli(
+        Annotated[Check, tyro.conf.subcommand("check")]
+        | Annotated[List, tyro.conf.subcommand("list")]
+        | Annotated[Show, tyro.conf.subcommand("show")],
+        prog="python -m derivations",
+        description="Claims about preference optimization, proved about the very functions that train.",
+    )
+    return command.run()
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,146 @@
+"""Deciding that an expression is identically zero, in a domain where that is decidable.
+
+An expression built from symbols with +, *, integer powers, exp and log is rewritten as a rational
+function over Q of its symbols and of *kernels*: exp(monomial), log(polynomial), log(prime). The
+rewriting only uses identities that hold wherever the expression is defined and its symbols obey their
+assumptions (log of a product is split only over factors that are positive there). So:
+
+    zero in the field  =>  zero everywhere: proved;
+    not zero there     =>  nothing is proved; `derivations.balls` must find a point where it is not 0.
+
+No call of `simplify`, no heuristics, no random numbers.
+"""
+
+from typing import Any
+
+import sympy as sp
+from sympy.polys.fields import field
+
+
+class Undecided(Exception):
+    """The expression is outside of what a procedure can decide. Counts as a failure of the claim."""
+
+
+def is_zero(expr: sp.Expr) -> bool:
+    """True if the expression is proved to be identically zero; False proves nothing by itself."""
+    numerator, _ = _fraction(Kernels().reduce(expr))
+    return numerator == 0
+
+
+def is_positive(expr: sp.Expr) -> bool:
+    """True if the expression is proved positive: a ratio of polynomials with positive coefficients in positive things.
+
+    Sufficient, not necessary; False proves nothing.
+    """
+    numerator, denominator = _fraction(Kernels().reduce(expr))
+    signs = {_sign(numerator), _sign(denominator)}
+    return numerator != 0 and len(signs) == 1 and None not in signs
+
+
+def _fraction(expr: sp.Expr) -> tuple[Any, Any]:
+    """Numerator and denominator of a rational expression, coprime, as elements of Q[symbols]."""
+    symbols = sorted(expr.free_symbols, key=str) or [sp.Symbol("unused")]
+    element = field(symbols, sp.QQ)[0].from_expr(expr)
+    return element.numer, element.denom
+
+
+def _sign(polynomial: Any) -> int | None:
+    """+1 or -1 if all coefficients share that sign and all symbols in it are positive, else None."""
+    coefficients = list(polynomial.itercoeffs())
+    used = {symbol for symbol in polynomial.as_expr().free_symbols}
+    if all(symbol.is_positive for symbol in used):
+        if all(c > 0 for c in coefficients):
+            return 1
+        if all(c < 0 for c in coefficients):
+            return -1
+    return None
+
+
+class Kernels:
+    """One rewriting: remembers which generator stands for which exp or log."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[tuple[str, sp.Expr], sp.Symbol] = {}
+        self.exp_argument: dict[sp.Symbol, sp.Expr] = {}
+        self.log_argument: dict[sp.Symbol, sp.Expr] = {}
+        self.memo: dict[sp.Expr, sp.Expr] = {}
+
+    def reduce(self, expr: sp.Expr) -> sp.Expr:
+        """The expression as a rational expression in symbols and generators."""
+        if expr not in self.memo:
+            self.memo[expr] = self._reduce(expr)
+        return self.memo[expr]
+
+    def _reduce(self, expr: sp.Expr) -> sp.Expr:
+        if expr.is_Rational or expr.is_Symbol:
+            return expr
+        if expr.is_Add or expr.is_Mul:
+            return expr.func(*[self.reduce(arg) for arg in expr.args])
+        if expr is sp.E:
+            return self._exp(sp.Integer(1))
+        if isinstance(expr, sp.exp):
+            return self._exp(self.reduce(expr.args[0]))
+        if isinstance(expr, sp.log):
+            return self._log(self.reduce(expr.args[0]))
+        if expr.is_Pow:
+            base, exponent = expr.args
+            if exponent.is_Integer:
+                return self.reduce(base) ** exponent
+            return self._exp(self.reduce(exponent) * self._log(self.reduce(base)))
+        raise Undecided(f"no rule for {type(expr).__name__} in {expr}")
+
+    def _generator(self, kind: str, argument: sp.Expr) -> sp.Symbol:
+        key = (kind, argument)
+        if key not in self.by_key:
+            name = f"_{kind}{len(self.by_key)}"
+            self.by_key[key] = sp.Symbol(name, positive=True) if kind == "exp" else sp.Symbol(name, real=True)
+            (self.exp_argument if kind == "exp" else self.log_argument)[self.by_key[key]] = argument
+        return self.by_key[key]
+
+    def _exp(self, argument: sp.Expr) -> sp.Expr:
+        """exp of a sum is a product with one generator per monomial; exp(n log a) is a^n."""
+        numerator, denominator = _fraction(argument)
+        unit = denominator.as_expr()
+        product: sp.Expr = sp.Integer(1)
+        for monomial, coefficient in numerator.terms():
+            power = sp.Rational(coefficient.numerator, coefficient.denominator)
+            content = sp.Integer(1)
+            if unit.is_Rational:  # a rational denominator belongs to the coefficient
+                power = power / unit
+            else:
+                content = 1 / unit
+            for symbol, degree in zip(numerator.ring.symbols, monomial, strict=True):
+                content = content * symbol**degree
+            if not power.is_Integer:
+                raise Undecided(f"fractional exponent {power} of exp({content})")
+            base = self.log_argument.get(content) if content.is_Symbol else None
+            product = product * (base if base is not None else self._generator("exp", content)) ** power
+        return product
+
+    def _log(self, argument: sp.Expr) -> sp.Expr:
+        """log of a product, split over the factors that are positive; the rest stays together."""
+        numerator, denominator = _fraction(argument)
+        total: sp.Expr = sp.Integer(0)
+        rest: sp.Expr = sp.Integer(1)
+        for part, direction in ((numerator, 1), (denominator, -1)):
+            constant, factors = part.factor_list()
+            constant = sp.Rational(constant.numerator, constant.denominator)
+            for factor, multiplicity in factors:
+                sign = _sign(factor)
+                if sign is None:
+                    rest = rest * factor.as_expr() ** (direction * multiplicity)
+                    continue
+                constant = constant * sign**multiplicity
+                total = total + direction * multiplicity * self._log_positive((sign * factor).as_expr())
+            for prime, multiplicity in sp.factorrat(abs(constant)).items():
+                if prime != 1:
+                    total = total + direction * multiplicity * self._generator("log", sp.Integer(prime))
+            if constant < 0:
+                rest = -rest
+        if rest != 1:
+            top, bottom = _fraction(rest)
+            total = total + self._generator("log", top.as_expr() / bottom.as_expr())
+        return total
+
+    def _log_positive(self, factor: sp.Expr) -> sp.Expr:
+        return self.exp_argument[factor] if factor in self.exp_argument else self._generator("log", factor)

@@ -1,0 +1,168 @@
+"""THEORY 2.1 to 2.3: the maximum-entropy optimum, its reward form, and Bradley-Terry."""
+
+import sympy as sp
+
+from derivations.checks import Argued, Equal, Positive, Step
+from derivations.claims import claim
+from derivations.objectives import maxent
+from derivations.proofs.tools import Z, alpha, p, positives, q, r, r_l, r_w, reals, shift, sigmoid, trace
+from derivations.regularizers import Entropy
+from derivations.symbolic import SymArray
+
+ENTROPY = Entropy(SymArray(alpha))
+
+
+@claim(
+    "kl-nonnegative",
+    "KL(pi || q) >= 0 with equality only for pi = q.",
+    latex=r"p \log\frac{p}{q} - p + q \ge 0,\quad = 0 \iff p = q",
+    source="used by THEORY 2.1",
+    scope="any countable Y: pointwise inequality, then summed",
+)
+def kl_nonnegative() -> list[Step]:
+    t = sp.Symbol("t", positive=True)
+    h = t * sp.log(t) - t + 1
+    return [
+        Equal(
+            "p log(p/q) - p + q = q h(p/q) with h(t) = t log t - t + 1", q * h.subs(t, p / q), p * sp.log(p / q) - p + q
+        ),
+        Equal("h(1) = 0", h.subs(t, 1), sp.S.Zero),
+        Equal("h'(t) = log t, so h'(1) = 0", sp.log(t), sp.diff(h, t)),
+        Positive("h'' > 0", sp.diff(h, t, 2)),
+        Argued("a strictly convex function lies above its tangent at t = 1, which is 0, and touches it only there"),
+        Argued("summing over Y: sum p log(p/q) >= sum p - sum q = 0, equality only if p = q everywhere"),
+    ]
+
+
+@claim(
+    "maxent-optimal-policy",
+    "exp(r / alpha) / Z is the unique maximizer of expected reward plus alpha times entropy.",
+    latex=r"E_\pi[r] + \alpha H(\pi) = \alpha\log Z - \alpha\,\mathrm{KL}(\pi\|\pi^*)",
+    hypotheses="Z = sum_y exp(r/alpha) finite; E_pi[r] > -oo; for attainment E_pi*[r] > -oo (always for finite Y)",
+    source="THEORY 2.1; paper, optimal policy of MaxEnt RL",
+    scope="any countable Y: pointwise identity, then summed",
+    depends_on=("kl-nonnegative",),
+)
+def maxent_optimal_policy() -> list[Step]:
+    log_optimum = r / alpha - sp.log(Z)
+    return [
+        Equal(
+            "pointwise: p r - phi(p) = p alpha log Z - alpha p (log p - log pi*)",
+            p * r - trace(ENTROPY.phi, sp.log(p)),
+            alpha * p * sp.log(Z) - alpha * p * (sp.log(p) - log_optimum),
+        ),
+        Argued("summed over Y with sum p = 1: E[r] + alpha H = alpha log Z - alpha KL(pi || pi*)"),
+        Argued(
+            "both sums converge absolutely where E_pi[r] > -oo, because Z is finite; elsewhere J = -oo or pi is not in the race"
+        ),
+        Argued("KL >= 0 with equality only at pi* (kl-nonnegative), so pi* is the only maximizer"),
+    ]
+
+
+@claim(
+    "maxent-stationarity",
+    "Second proof: pi* is stationary and the objective is strictly concave.",
+    latex=r"r_y - \alpha(\log\pi^*_y + 1) = \lambda,\quad \nabla^2 J = -\alpha\,\mathrm{diag}(1/\pi)",
+    source="THEORY 2.1, second proof",
+    scope="finite Y: one coordinate decided, sum argued; n = 2, 3 written out",
+    depends_on=("implicit-reward-entropy",),
+)
+def maxent_stationarity() -> list[Step]:
+    steps: list[Step] = []
+    for n in (2, 3):
+        rewards = reals("r", n)
+        total = sum(sp.exp(reward / alpha) for reward in rewards)
+        for i in range(n):
+            s = trace(ENTROPY.implicit_reward, rewards[i] / alpha - sp.log(total))
+            steps.append(
+                Equal(
+                    f"n = {n}: r_{i + 1} - s_{i + 1} is the same multiplier",
+                    rewards[i] - s,
+                    alpha * sp.log(total) - alpha,
+                )
+            )
+    phi = trace(ENTROPY.phi, sp.log(p))
+    return [
+        *steps,
+        Equal("d2 phi / dp2 = alpha / p", alpha / p, sp.diff(phi, p, 2)),
+        Positive("alpha / p > 0", sp.diff(phi, p, 2)),
+        Argued("J is separable, so its Hessian is diagonal: -alpha diag(1/pi), negative definite"),
+    ]
+
+
+@claim(
+    "reward-from-policy",
+    "The reward is recovered from the optimal policy up to a constant, and exactly rewards that differ by a constant share it.",
+    latex=r"r = \alpha\log\pi^* + \alpha\log Z",
+    source="THEORY 2.2; paper, reward form",
+    scope="any Y with finite Z (first and third step); invariance written out for n = 2, 3",
+)
+def reward_from_policy() -> list[Step]:
+    log_optimum = r / alpha - sp.log(Z)
+    steps: list[Step] = [
+        Equal("r = alpha log pi* + alpha log Z", trace(ENTROPY.score, log_optimum) + alpha * sp.log(Z), r)
+    ]
+    for n in (2, 3):
+        rewards = reals("r", n)
+
+        def optimum(values: list[sp.Expr]) -> sp.Expr:
+            return sp.exp(values[0] / alpha) / sum(sp.exp(value / alpha) for value in values)
+
+        steps.append(
+            Equal(f"n = {n}: r + c has the same pi*", optimum([x + shift for x in rewards]), optimum(list(rewards)))
+        )
+    other = sp.Symbol("Z_other", positive=True)
+    return [
+        *steps,
+        Equal(
+            "one pi* for two rewards: their difference is alpha (log Z - log Z'), the same for all y",
+            (alpha * sp.log(p) + alpha * sp.log(Z)) - (alpha * sp.log(p) + alpha * sp.log(other)),
+            alpha * sp.log(Z / other),
+        ),
+    ]
+
+
+@claim(
+    "maxent-bradley-terry",
+    "With Bradley-Terry preferences the MaxEnt policy's own log-probabilities predict them: Z cancels.",
+    latex=r"P(w \succ l) = \sigma(\alpha\log\pi^*(w) - \alpha\log\pi^*(l))",
+    source="THEORY 2.3; paper, reference-free objective",
+    scope="any Y with finite Z",
+    depends_on=("reward-from-policy",),
+)
+def maxent_bradley_terry() -> list[Step]:
+    log_w, log_l = r_w / alpha - sp.log(Z), r_l / alpha - sp.log(Z)
+    return [
+        Equal(
+            "the maxent loss at pi* is -log sigma(r_w - r_l)",
+            trace(maxent, log_w, log_l, alpha=alpha),
+            -sp.log(sigmoid(r_w - r_l)),
+        ),
+        Equal(
+            "in weights: P = u/(u+v) with u = e^r",
+            sp.exp(-trace(maxent, log_w, log_l, alpha=alpha)),
+            sp.exp(r_w) / (sp.exp(r_w) + sp.exp(r_l)),
+        ),
+    ]
+
+
+@claim(
+    "maxent-is-kl-to-uniform",
+    "On a finite Y the entropy regularizer and KL to the uniform reference have the same losses.",
+    latex=r"\alpha\log\pi(w) - \alpha\log\pi(l) = \alpha\log\frac{\pi(w)}{1/n} - \alpha\log\frac{\pi(l)}{1/n}",
+    source="THEORY 2.9 for one length",
+    scope="finite Y, any size n",
+)
+def maxent_is_kl_to_uniform() -> list[Step]:
+    from derivations.objectives import dpo
+
+    (n,) = positives("n", 1)
+    logp_w, logp_l = reals("logp", 2)
+    uniform = -sp.log(n)
+    return [
+        Equal(
+            "dpo with a uniform reference is maxent",
+            trace(dpo, logp_w, logp_l, ref_chosen_logp=uniform, ref_rejected_logp=uniform, beta=alpha),
+            trace(maxent, logp_w, logp_l, alpha=alpha),
+        )
+    ]
