@@ -71,10 +71,10 @@ class Equal(Step):
             raise StepFailed(f"undecided: {error}") from error
         if proved and away is not None:
             raise InternalError(f"field says 0, balls say not, at {away}: {self.statement}")
+        if away is not None:
+            raise StepFailed(f"not equal, for example at {show(away)}")
         if not proved:
-            raise StepFailed(
-                f"not equal, for example at {show(away)}" if away else "undecided: no proof, no counterexample"
-            )
+            raise StepFailed("undecided: 0 to 40 digits at every point tried, but no proof")
 
     def counterexample(self, residual: sp.Expr) -> balls.Point | None:
         """A point where the residual is certainly not 0; None if it is 0 to 40 digits at every point tried."""

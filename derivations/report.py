@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from rich.table import Table
 
-from derivations.checks import Differs, Equal, Positive, TendsTo, show as show_point
+from derivations.checks import Differs, Equal, Positive, TendsTo
+from derivations.checks import show as show_point
 from derivations.claims import Claim, Result
 
 T = TypeVar("T")

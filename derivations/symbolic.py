@@ -67,6 +67,9 @@ class SymArray:
     def __neg__(self) -> "SymArray":
         return SymArray(-self.values)
 
+    def __pos__(self) -> "SymArray":
+        return self
+
     __radd__ = __add__
     __rmul__ = __mul__
 
