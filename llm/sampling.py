@@ -1,0 +1,123 @@
+"""Responses drawn from a model: temperature 1, no truncation of the distribution, cut at the first EOS.
+
+Also the topics of the sentence task, and a cached pool of reference samples: what preference pairs
+are made of when the user brings none, what the proxy is fitted on, and where retention is measured.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from derivations.commands import to_json, write_text
+from llm.data import EncodedPair, encode_prompt
+from llm.engine import progress
+from llm.logprobs import Example
+from llm.models import cache_root
+from llm.rewards import on_topic_sentiment
+
+# fmt: off
+TOPICS = (
+    "rivers", "mountains", "bread", "coffee", "music", "libraries", "bicycles", "winter", "gardens", "dogs", "cats",
+    "trains", "friendship", "football", "painting", "oceans", "bridges", "teachers", "chocolate", "rain", "history",
+    "dancing", "airplanes", "forests", "markets", "cooking", "bees", "stars", "birthdays", "computers", "horses",
+    "museums", "honey", "deserts", "poetry", "volcanoes", "doctors", "robots", "tea", "lighthouses", "farmers",
+    "islands", "photography", "wolves", "chess", "kites",
+)
+# fmt: on
+# fmt: off
+HELD_OUT_TOPICS = (
+    "cheese", "castles", "whales", "school", "fireworks", "spiders", "snow", "guitars", "taxes", "hospitals",
+    "tigers", "roses",
+)
+# fmt: on
+
+
+def topic_prompt(topic: str, tokenizer: Any) -> tuple[int, ...]:
+    """Prompt ids of the sentence task."""
+    return encode_prompt([{"role": "user", "content": f"Write one sentence about {topic}."}], tokenizer)
+
+
+@torch.no_grad()
+def sample(
+    model: Any, tokenizer: Any, prompts: Sequence[tuple[int, ...]], *, k: int, max_new_tokens: int, seed: int
+) -> list[Example]:
+    """k independent responses to each prompt, prompt by prompt: [len(prompts) * k]. The global RNG is left alone."""
+    device = next(model.parameters()).device
+    width = max(map(len, prompts))
+    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    ids = torch.tensor([(pad,) * (width - len(p)) + p for p in prompts], device=device)
+    seen = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        out = model.generate(
+            input_ids=ids.repeat_interleave(k, 0),
+            attention_mask=seen.repeat_interleave(k, 0),
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=eos,
+            pad_token_id=pad,
+        )
+    return [_cut(prompts[i // k], tuple(row), eos) for i, row in enumerate(out[:, width:].tolist())]
+
+
+def _cut(prompt: tuple[int, ...], ids: tuple[int, ...], eos: int) -> Example:
+    """The response up to and with its first EOS; what generation pads behind it is dropped."""
+    if eos in ids:
+        return Example(prompt, ids[: ids.index(eos) + 1], True)
+    return Example(prompt, ids, False)
+
+
+def texts(examples: Sequence[Example], tokenizer: Any) -> list[str]:
+    """Response texts without special tokens."""
+    return [tokenizer.decode(list(e.response), skip_special_tokens=True) for e in examples]
+
+
+def reference_pool(
+    model: Any,
+    tokenizer: Any,
+    topics: Sequence[str],
+    *,
+    name: str,
+    k: int,
+    max_new_tokens: int,
+    seed: int,
+    quiet: bool,
+) -> list[list[Example]]:
+    """k samples of the untrained model for each topic [topics][k], from the cache if they were drawn before.
+
+    The cache key is a hash of the model's name and weights and of every setting that decides the samples.
+    """
+    prompts = [topic_prompt(topic, tokenizer) for topic in topics]
+    head = model.get_output_embeddings().weight
+    identity = [name, float(head.double().sum()), float(head.double().square().sum()), model.config.num_hidden_layers]
+    settings = {"model": identity, "prompts": prompts, "k": k, "max_new_tokens": max_new_tokens, "seed": seed}
+    key = hashlib.sha256(to_json(settings).encode()).hexdigest()[:16]
+    path = cache_root() / "samples" / f"{key}.json"
+    if not path.exists():
+        groups = [list(range(i, min(i + 8, len(prompts)))) for i in range(0, len(prompts), 8)]
+        drawn: list[Example] = []
+        for n, group in enumerate(progress(groups, "reference samples", quiet=quiet)):
+            batch = [prompts[i] for i in group]
+            drawn += sample(model, tokenizer, batch, k=k, max_new_tokens=max_new_tokens, seed=seed * 1009 + n)
+        write_text(path, to_json([{"response": e.response, "complete": e.complete} for e in drawn]))
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    examples = [Example(prompts[i // k], tuple(row["response"]), row["complete"]) for i, row in enumerate(rows)]
+    return [examples[i : i + k] for i in range(0, len(examples), k)]
+
+
+def ranked_pairs(pool: Sequence[Sequence[Example]], topics: Sequence[str], tokenizer: Any) -> list[EncodedPair]:
+    """Pairs within each topic by gold reward: best against worst, second best against second worst, and so on."""
+    pairs = []
+    for topic, examples in zip(topics, pool, strict=True):
+        gold = [on_topic_sentiment(text, topic) for text in texts(examples, tokenizer)]
+        order = sorted(range(len(examples)), key=lambda i: -gold[i])
+        for best, worst in zip(order[: len(order) // 2], reversed(order), strict=False):
+            if gold[best] > gold[worst]:
+                pairs.append(EncodedPair(examples[best], examples[worst], f"topic {topic!r}"))
+    return pairs
