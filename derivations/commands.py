@@ -59,7 +59,8 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        # a lone surrogate becomes \udXXX, which in JSON is its proper escape
+        temporary.write_bytes(text.encode("utf-8", errors="backslashreplace"))
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):  # never written

@@ -1,0 +1,77 @@
+"""What every command does alike: exit status, whole files, run folders that lose nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from derivations.commands import InputError, input_errors, run_command, start_run, to_json, write_json
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("main", "status"),
+    [
+        (lambda: None, 0),
+        (lambda: 1, 1),
+        (lambda: fail(InputError("no such file: x")), 2),
+        (lambda: fail(KeyboardInterrupt()), 130),
+    ],
+)
+def test_exit_status_says_how_it_ended(main, status, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    assert ended.value.code == status
+    if status == 2:
+        assert capsys.readouterr().err == "error: no such file: x\n"
+
+
+def test_a_defect_of_ours_is_not_dressed_up_as_the_user_s_mistake():
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: 1 // 0)
+
+
+def test_value_errors_of_settings_become_input_errors_with_their_place():
+    with pytest.raises(InputError, match=r"config\.json: beta"), input_errors("config.json: "):
+        raise ValueError("beta is -1")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path):
+    path = tmp_path / "summary.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_a_lone_surrogate_survives_the_file(tmp_path):
+    write_json(tmp_path / "a.json", {"text": "half \ud800 é"})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"text": "half \ud800 é"}
+
+
+def test_json_is_strict_and_knows_arrays_paths_and_non_finite_numbers():
+    text = to_json({"x": np.float32(0.5), "y": [float("nan"), float("inf")], "p": Path("a/b"), "z": np.arange(2)})
+    assert json.loads(text) == {"x": 0.5, "y": [None, None], "p": "a/b", "z": [0, 1]}
+
+
+def test_an_earlier_run_is_moved_aside_and_nothing_else_is_touched(tmp_path):
+    out = tmp_path / "run"
+    start_run(out, {"seed": 0})
+    (out / "metrics.jsonl").write_text("first")
+    start_run(out, {"seed": 1})
+    assert (tmp_path / "run.1" / "metrics.jsonl").read_text() == "first"
+    saved = json.loads((out / "config.json").read_text())
+    assert saved["config"] == {"seed": 1}
+    assert {"python", "numpy"} <= saved["versions"].keys()
+
+
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="not a run folder"):
+        start_run(tmp_path, {})
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
