@@ -35,9 +35,9 @@ class TrainConfig:
     chosen/rejected transcripts, or ShareGPT conversations. Without it, pairs are sampled from the model
     itself, ranked by the gold reward, and cached."""
     eval_data: Path | None = None
-    """Pairs for evaluation. Without it, `eval_size` pairs are split off `data` by the seed."""
+    """Pairs for evaluation, all of them used. Without it, `eval_size` pairs are split off `data` by the seed."""
     eval_size: int = 24
-    """Number of pairs evaluated before and after training."""
+    """Number of pairs held out, evaluated before and after training."""
     model: str = "bundled"
     """`bundled` (SmolLM2-135M-Instruct), a local folder, or a hub id."""
     beta: float | None = None
@@ -48,7 +48,9 @@ class TrainConfig:
     alpha: float | None = None
     """Temperature of maxent (default 0.05), reward units per nat, on the sum over tokens."""
     lr: float = 1e-5
-    """Learning rate of AdamW (constant, no weight decay)."""
+    """Peak learning rate of AdamW (no weight decay)."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """cosine: a tenth of the steps up to `lr`, then down to 0 along a cosine; constant: `lr` throughout."""
     max_steps: int = 20
     """Optimizer steps."""
     batch_size: int = 4
@@ -62,6 +64,8 @@ class TrainConfig:
     """bf16 runs the layers under autocast; weights, logits and log-probs stay float32."""
     max_grad_norm: float = 1.0
     """The gradient is scaled down to this norm if it is longer."""
+    save: bool = True
+    """Save the trained model in checkpoints/last (4 bytes a parameter)."""
     seed: int = 0
     """Seed of data split, order and samples. The same seed gives the same bits."""
     out: Path = Path("runs/train")
@@ -118,6 +122,8 @@ class OnlineConfig:
     """bf16 runs the layers under autocast; weights, logits and log-probs stay float32."""
     max_grad_norm: float = 1.0
     """The gradient is scaled down to this norm if it is longer."""
+    save: bool = True
+    """Save the trained model in checkpoints/last (4 bytes a parameter)."""
     eval_samples: int = 4
     """Fresh samples per held-out topic in the evaluations before and after."""
     seed: int = 0

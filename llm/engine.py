@@ -16,6 +16,7 @@ from accelerate.utils import set_seed
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from transformers import get_scheduler
 
 from derivations.commands import to_json, write_text
 
@@ -38,14 +39,26 @@ class Engine:
     gradients; `engine.step()` clips, updates and clears them, and returns the norm before clipping.
     """
 
-    def __init__(self, model: Any, *, lr: float, dtype: str, max_grad_norm: float, seed: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        lr: float,
+        dtype: str,
+        max_grad_norm: float,
+        seed: int,
+        schedule: str = "constant",
+        steps: int = 1,
+    ) -> None:
         keep_memory()
         set_seed(seed)
         self.accelerator = Accelerator(mixed_precision="bf16" if dtype == "bf16" else "no")
         self.autocast = self.accelerator.autocast
         self.max_grad_norm = max_grad_norm
         optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        warmup = 0 if schedule == "constant" else max(1, steps // 10)
+        rate = get_scheduler(schedule, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+        self.model, self.optimizer, self.rate = self.accelerator.prepare(model, optimizer, rate)
 
     def backward(self, loss: torch.Tensor) -> None:
         self.accelerator.backward(loss)
@@ -53,8 +66,14 @@ class Engine:
     def step(self) -> float:
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         self.optimizer.step()
+        self.rate.step()
         self.optimizer.zero_grad()
         return float(norm)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.rate.get_last_lr()[0])
 
     @property
     def unwrapped(self) -> Any:

@@ -9,6 +9,8 @@ import random
 import resource
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +24,9 @@ from llm.data import EncodedPair, encode_pairs, read_pairs, split_pairs
 from llm.engine import Engine, Records, print_table, progress
 from llm.logprobs import lengths, sequence_logps
 from llm.models import load_model, save_model
-from llm.sampling import TOPICS, ranked_pairs, reference_pool, sample, texts
+from llm.sampling import HELD_OUT_TOPICS, TOPICS, ranked_pairs, reference_pool, sample, texts
+
+LISTED = 5  # skipped rows shown on the terminal; the file has all
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -31,12 +35,21 @@ def train(config: TrainConfig) -> dict[str, Any]:
     objective = config.make_objective()
     files = {path: read_pairs(path) for path in (config.data, config.eval_data) if path is not None}
     model, tokenizer = load_model(config.model)
-    engine = Engine(model, lr=config.lr, dtype=config.dtype, max_grad_norm=config.max_grad_norm, seed=config.seed)
+    engine = Engine(
+        model,
+        lr=config.lr,
+        dtype=config.dtype,
+        max_grad_norm=config.max_grad_norm,
+        seed=config.seed,
+        schedule=config.schedule,
+        steps=config.max_steps,
+    )
     model = engine.unwrapped
-    train_pairs, eval_pairs, data_note = _pairs(config, files, model, tokenizer, engine)
-    out = start_run(config.out, {**vars(config), "objective_resolved": objective, "data_note": data_note})
-    if not config.quiet:
-        print(f"{objective}\ndata: {data_note}\n{len(train_pairs)} pairs to train on, {len(eval_pairs)} to evaluate")
+    data = _load_data(config, files, engine, tokenizer)
+    train_pairs, eval_pairs = data.train, data.evaluation
+    out = start_run(config.out, {**vars(config), "objective_resolved": objective, "data_note": data.note})
+    Records(out / "skipped.jsonl").add(*({"where": where, "reason": reason} for where, reason in data.skipped))
+    _announce(config, objective, data)
     metrics, samples = Records(out / "metrics.jsonl"), Records(out / "samples.jsonl")
 
     schedule = _schedule(len(train_pairs), config)
@@ -65,12 +78,13 @@ def train(config: TrainConfig) -> dict[str, Any]:
             engine.backward(loss.sum() / len(indices))
             rows.append(_per_pair(rewards.detach(), logp.detach(), loss.detach()))
         row = {name: torch.cat([r[name] for r in rows]).mean().item() for name in rows[0]}
-        metrics.add({"step": step, "lr": config.lr, "grad_norm": engine.step(), **row})
+        metrics.add({"step": step, "lr": engine.lr, "grad_norm": engine.step(), **row})
 
     after = _evaluate(engine, objective, eval_pairs, eval_reference)
     metrics.add({"step": config.max_steps} | _prefixed(after))
     samples.add(*_continuations(engine, tokenizer, eval_pairs, step=config.max_steps, seed=config.seed))
-    save_model(model, tokenizer, out / "checkpoints" / "last")
+    if config.save:
+        save_model(model, tokenizer, out / "checkpoints" / "last")
     summary = {
         "objective": objective.name,
         "before": {name: interval(values) for name, values in before.items()},
@@ -86,32 +100,55 @@ def train(config: TrainConfig) -> dict[str, Any]:
     return summary
 
 
-def _pairs(
-    config: TrainConfig, files: dict[Any, Any], model: Any, tokenizer: Any, engine: Engine
-) -> tuple[list[EncodedPair], list[EncodedPair], str]:
-    """Training pairs, evaluation pairs, and one line that says where they come from."""
+@dataclass(frozen=True)
+class Data:
+    """Pairs to train on and to evaluate, where they come from in one line, and (place, reason) of skipped rows."""
+
+    train: list[EncodedPair]
+    evaluation: list[EncodedPair]
+    note: str
+    skipped: list[tuple[str, str]]
+
+
+def _load_data(config: TrainConfig, files: dict[Path, Any], engine: Engine, tokenizer: Any) -> Data:
+    """Data as the config asks for: from files, or sampled from the model itself with held-out topics to evaluate."""
+    skipped: list[tuple[str, str]] = []
     if config.data is None:
-        with engine.autocast():
-            pool = reference_pool(
-                model, tokenizer, TOPICS, name=config.model, k=8, max_new_tokens=20, seed=0, quiet=config.quiet
-            )
-        pairs, note = ranked_pairs(pool, TOPICS, tokenizer), "sampled from the model, ranked by the gold reward"
+        train_pairs, held_out = (_own_pairs(config, engine, tokenizer, topics) for topics in (TOPICS, HELD_OUT_TOPICS))
+        note = "sampled from the model, ranked by the gold reward"
+        if config.eval_data is None:
+            return Data(train_pairs, held_out[: config.eval_size], f"{note}; evaluation on held-out topics", skipped)
     else:
-        pairs, note = _encode_file(config, files[config.data], tokenizer)
+        train_pairs, note, skipped = _encode_file(config, files[config.data], tokenizer)
     if config.eval_data is not None:
-        evaluation, eval_note = _encode_file(config, files[config.eval_data], tokenizer)
-        return pairs, evaluation[: config.eval_size], f"{note}; evaluation: {eval_note}"
-    return *split_pairs(pairs, eval_size=config.eval_size, seed=config.seed), note
+        held_out, eval_note, eval_skipped = _encode_file(config, files[config.eval_data], tokenizer)
+        return Data(train_pairs, held_out, f"{note}; evaluation: {eval_note}", skipped + eval_skipped)
+    return Data(*split_pairs(train_pairs, eval_size=config.eval_size, seed=config.seed), note, skipped)
 
 
-def _encode_file(config: TrainConfig, read: Any, tokenizer: Any) -> tuple[list[EncodedPair], str]:
+def _own_pairs(config: TrainConfig, engine: Engine, tokenizer: Any, topics: Sequence[str]) -> list[EncodedPair]:
+    """Pairs the untrained model writes on the topics, ranked by the gold reward (cached)."""
+    with engine.autocast():
+        pool = reference_pool(engine.unwrapped, tokenizer, topics, k=8, max_new_tokens=20, seed=0, quiet=config.quiet)
+    return ranked_pairs(pool, topics, tokenizer)
+
+
+def _encode_file(config: TrainConfig, read: Any, tokenizer: Any) -> tuple[list[EncodedPair], str, Any]:
     raw, shape = read
     kept, skipped = encode_pairs(raw, tokenizer, max_length=config.max_length)
-    if not config.quiet:
-        for where, reason in skipped:
-            print(f"skipped {where}: {reason}")
     cut = sum(not example.complete for pair in kept for example in (pair.chosen, pair.rejected))
-    return kept, f"{shape}, {len(kept)} pairs used, {len(skipped)} skipped, {cut} responses truncated"
+    return kept, f"{shape}, {len(kept)} pairs used, {len(skipped)} skipped, {cut} responses truncated", skipped
+
+
+def _announce(config: TrainConfig, objective: Objective, data: Data) -> None:
+    """What will be trained on what, before the long work starts."""
+    if config.quiet:
+        return
+    for where, reason in data.skipped[:LISTED]:
+        print(f"skipped {where}: {reason}")
+    if len(data.skipped) > LISTED:
+        print(f"skipped {len(data.skipped) - LISTED} more; {config.out / 'skipped.jsonl'} lists all of them")
+    print(f"{objective}\ndata: {data.note}\n{len(data.train)} pairs to train on, {len(data.evaluation)} to evaluate")
 
 
 def _schedule(n: int, config: TrainConfig) -> list[list[int]]:

@@ -107,7 +107,8 @@ def online(config: OnlineConfig) -> dict[str, Any]:
         metrics.add({"step": step, "lr": config.lr, "grad_norm": engine.step(), **row})
 
     after = evaluate(config.max_steps)
-    save_model(policy, tokenizer, out / "checkpoints" / "last")
+    if config.save:
+        save_model(policy, tokenizer, out / "checkpoints" / "last")
     summary = {
         "regularizer": regularizer.name,
         "before": before,
@@ -131,7 +132,6 @@ def _pool(engine: Engine, tokenizer: Any, topics: Sequence[str], config: OnlineC
             engine.unwrapped,
             tokenizer,
             topics,
-            name=config.model,
             k=POOL_SAMPLES,
             max_new_tokens=config.max_new_tokens,
             seed=0,

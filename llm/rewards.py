@@ -5,6 +5,7 @@ head on frozen features of the reference model (mean last hidden state of the re
 noisy preference pairs, so its errors are those of a real reward model: finite data and blind spots.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
+from derivations.commands import InputError
 from derivations.preferences import bradley_terry
 
 Floats = NDArray[np.float64]
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
+SINGULARS = ((r"ies$", "y"), (r"ves$", "f"), (r"(?<=[ox])es$", ""), (r"(?<!s)s$", ""))
 
 _ANALYZER = SentimentIntensityAnalyzer()
 
@@ -27,8 +30,9 @@ def sentiment(text: str) -> float:
 
 
 def on_topic(text: str, topic: str) -> bool:
-    """Whether the text mentions the topic: any of its words, a plural -s apart, ignoring case."""
-    return any(word.lower().removesuffix("s") in text.lower() for word in topic.split())
+    """Whether the text mentions the topic as a word, in the singular or plural, ignoring case."""
+    forms = {topic, *(re.sub(ending, singular, topic) for ending, singular in SINGULARS)}
+    return re.search(rf"\b({'|'.join(map(re.escape, forms))})(s|es)?\b", text, re.IGNORECASE) is not None
 
 
 def on_topic_sentiment(text: str, topic: str) -> float:
@@ -73,37 +77,46 @@ def fit_proxy(features: Floats, gold: Floats, *, pairs: int, seed: int) -> Proxy
 
     features [p, k, d], gold [p, k] (reward units): k reference samples of each of p prompts. Preferences
     are drawn by Bradley-Terry from gold in units of its own within-prompt deviation. A fifth of the
-    prompts is held out: it chooses the ridge (by log-likelihood) and gives the accuracy (pairs ranked as
-    gold ranks them, gold ties left out).
+    prompts chooses the ridge (by log-likelihood of the pairs as gold ranks them, gold ties left out),
+    another fifth gives the accuracy. Raises InputError if gold does not vary within any prompt.
     """
     rng = np.random.default_rng(seed)
     p, k, _ = features.shape
     flat = features.reshape(-1, features.shape[-1])
     scaled = features / np.maximum(flat.std(0), 1e-6)
-    noisy_gold = gold / _within_deviation(gold)
+    deviation = _within_deviation(gold)
+    if deviation == 0:
+        raise InputError("the gold reward does not vary between samples of a prompt, so no proxy can be fitted to it")
     order = rng.permutation(p)
-    held = order[: max(1, p // 5)]
-    train = order[max(1, p // 5) :]
+    fifth = max(1, p // 5)
+    chooses, judges, train = order[:fifth], order[fifth : 2 * fifth], order[2 * fifth :]
 
     prompt = rng.choice(train, size=pairs)
     first = rng.integers(k, size=pairs)
     second = (first + rng.integers(1, k, size=pairs)) % k
-    difference = noisy_gold[prompt, first] - noisy_gold[prompt, second]
-    sign = np.where(rng.random(pairs) < 1 / (1 + np.exp(-difference)), 1.0, -1.0)
-    x = sign[:, None] * (scaled[prompt, first] - scaled[prompt, second])
+    difference = (gold[prompt, first] - gold[prompt, second]) / deviation
+    won = rng.random(pairs) < np.exp(bradley_terry(difference, np.zeros(pairs)))
+    x = np.where(won, 1.0, -1.0)[:, None] * (scaled[prompt, first] - scaled[prompt, second])
 
-    i, j = np.triu_indices(k, 1)
-    gap = (gold[held][:, i] - gold[held][:, j]).ravel()
-    y = (np.sign(gap)[:, None] * (scaled[held][:, i] - scaled[held][:, j]).reshape(len(gap), -1))[gap != 0]
     fits = {ridge: fit_bradley_terry(x, ridge=ridge) for ridge in RIDGES}
+    y = _ordered_differences(scaled[chooses], gold[chooses])
     zero = np.zeros(len(y))
-    ridge = max(RIDGES, key=lambda r: bradley_terry(y @ fits[r], zero).mean())
+    ridge = max(RIDGES, key=lambda r: float(bradley_terry(y @ fits[r], zero).sum()))
+    ahead = _ordered_differences(scaled[judges], gold[judges]) @ fits[ridge] > 0
     return Proxy(
         weights=fits[ridge] / np.maximum(flat.std(0), 1e-6),
         scale=_within_deviation(scaled @ fits[ridge]),
-        accuracy=float((y @ fits[ridge] > 0).mean()),
+        accuracy=float(ahead.mean()) if len(ahead) else float("nan"),
         ridge=ridge,
     )
+
+
+def _ordered_differences(features: Floats, gold: Floats) -> Floats:
+    """Feature differences, better minus worse by gold, of all pairs within a prompt that gold does not tie."""
+    i, j = np.triu_indices(gold.shape[1], 1)
+    gap = (gold[:, i] - gold[:, j]).ravel()
+    differences = (features[:, i] - features[:, j]).reshape(len(gap), -1)
+    return (np.sign(gap)[:, None] * differences)[gap != 0]
 
 
 def _within_deviation(values: Floats) -> float:

@@ -83,7 +83,6 @@ def reference_pool(
     tokenizer: Any,
     topics: Sequence[str],
     *,
-    name: str,
     k: int,
     max_new_tokens: int,
     seed: int,
@@ -91,12 +90,17 @@ def reference_pool(
 ) -> list[list[Example]]:
     """k samples of the untrained model for each topic [topics][k], from the cache if they were drawn before.
 
-    The cache key is a hash of the model's name and weights and of every setting that decides the samples.
+    The cache key is a hash of the model's weights and of every setting that decides the samples.
     """
     prompts = [topic_prompt(topic, tokenizer) for topic in topics]
-    head = model.get_output_embeddings().weight
-    identity = [name, float(head.double().sum()), float(head.double().square().sum()), model.config.num_hidden_layers]
-    settings = {"model": identity, "prompts": prompts, "k": k, "max_new_tokens": max_new_tokens, "seed": seed}
+    settings = {
+        "model": weights_hash(model),
+        "precision": str(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else "float32",
+        "prompts": prompts,
+        "k": k,
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+    }
     key = hashlib.sha256(to_json(settings).encode()).hexdigest()[:16]
     path = cache_root() / "samples" / f"{key}.json"
     if not path.exists():
@@ -109,6 +113,15 @@ def reference_pool(
     rows = json.loads(path.read_text(encoding="utf-8"))
     examples = [Example(prompts[i // k], tuple(row["response"]), row["complete"]) for i, row in enumerate(rows)]
     return [examples[i : i + k] for i in range(0, len(examples), k)]
+
+
+def weights_hash(model: Any) -> str:
+    """Hash of the model's parameters and their names (about a second for 500 MB)."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        digest.update(name.encode())
+        digest.update(parameter.detach().float().cpu().contiguous().numpy())
+    return digest.hexdigest()
 
 
 def ranked_pairs(pool: Sequence[Sequence[Example]], topics: Sequence[str], tokenizer: Any) -> list[EncodedPair]:
