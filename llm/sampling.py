@@ -22,17 +22,11 @@ from llm.rewards import on_topic_sentiment
 TOPICS = (
     "rivers", "mountains", "bread", "coffee", "music", "libraries", "bicycles", "winter", "gardens", "dogs", "cats",
     "trains", "friendship", "football", "painting", "oceans", "bridges", "teachers", "chocolate", "rain", "history",
-    "dancing", "airplanes", "forests", "markets", "cooking", "bees", "stars", "birthdays", "computers", "horses",
-    "museums", "honey", "deserts", "poetry", "volcanoes", "doctors", "robots", "tea", "lighthouses", "farmers",
-    "islands", "photography", "wolves", "chess", "kites",
+    "dancing", "airplanes", "forests", "markets", "cooking", "stars", "birthdays", "computers", "horses", "museums",
+    "volcanoes",
 )
 # fmt: on
-# fmt: off
-HELD_OUT_TOPICS = (
-    "cheese", "castles", "whales", "school", "fireworks", "spiders", "snow", "guitars", "taxes", "hospitals",
-    "tigers", "roses",
-)
-# fmt: on
+HELD_OUT_TOPICS = ("cheese", "castles", "whales", "school", "fireworks", "spiders", "snow", "taxes")
 
 
 def topic_prompt(topic: str, tokenizer: Any) -> tuple[int, ...]:
