@@ -1,0 +1,90 @@
+"""A language model small enough to check by brute force: random Llama weights, bytes as tokens."""
+
+import pytest
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    """One token a byte, then <eos> (256) and <pad> (257); every text can be encoded."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", pad_token="<pad>")  # noqa: S106
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_tokenizer):
+    """Maker of models: tied (head is the input embedding), seed. Weights large enough that no two tokens look alike."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.set_num_threads(1)  # matrices this small lose more to threads than they gain
+
+    def make(*, tied=True, seed=0, spread=0.15):
+        config = LlamaConfig(
+            vocab_size=258,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            initializer_range=spread,
+            tie_word_embeddings=tied,
+            bos_token_id=None,
+            eos_token_id=tiny_tokenizer.eos_token_id,
+            pad_token_id=tiny_tokenizer.pad_token_id,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return LlamaForCausalLM(config).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_model, tiny_tokenizer, tmp_path_factory):
+    """The tiny model as a folder that `from_pretrained` loads."""
+    from llm.models import save_model
+
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    save_model(tiny_model(), tiny_tokenizer, folder)
+    return folder
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache of its own, so samples of the tiny model are not mixed with the user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def naive_logps():
+    """log-probs of responses in float64, one sequence at a time, through the model's own logits: float64 [n].
+
+    Llama norms and rotates in float32 whatever the weights are, which leaves about 1e-7 a token.
+    """
+    import torch
+
+    def logps(model, examples):
+        assert next(model.parameters()).dtype == torch.float64
+        values = []
+        for e in examples:
+            logits = model(input_ids=torch.tensor([e.prompt + e.response])).logits[0]
+            values.append(
+                sum(logits[len(e.prompt) + i - 1].log_softmax(-1)[token] for i, token in enumerate(e.response))
+            )
+        return torch.stack(values)
+
+    return logps
