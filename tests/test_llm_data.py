@@ -226,26 +226,27 @@ def test_rows_that_cannot_be_used_come_back_with_their_reason(tokenizer):
     useless = {
         "empty response": [pair_of(chosen=""), pair_of(rejected=" \n")],
         "chosen and rejected are the same": [pair_of(chosen="Grass.")],
-        "leaves no room within 60": [pair_of(prompt="word " * 100)],
+        "leaves no room": [pair_of(prompt="word " * 100)],
         "the same after truncation": [pair_of(chosen="so " * 90 + "good", rejected="so " * 90 + "bad")],
     }
     pairs = [Pair(p.prompt, p.chosen, p.rejected, reason) for reason, some in useless.items() for p in some]
-    kept, skipped = encode_pairs([*pairs, pair_of()], tokenizer, max_length=60)
+    kept, skipped = encode_pairs([*pairs, pair_of()], tokenizer, max_length=80)
     assert [k.where for k in kept] == ["here"]
     assert len(skipped) == len(pairs)
     for (where, reason), pair in zip(skipped, pairs, strict=True):
         assert where == pair.where
         assert where in reason
     with pytest.raises(InputError, match="no usable pair among 5; first: empty response: empty response"):
-        encode_pairs(pairs, tokenizer, max_length=60)
+        encode_pairs(pairs, tokenizer, max_length=80)
 
 
-def test_a_prompt_may_fill_all_but_one_token(tokenizer):
+def test_a_prompt_may_take_half_of_max_length_and_no_more(tokenizer):
     size = len(encode_prompt(pair_of().prompt, tokenizer))
-    (encoded,), _ = encode_pairs([pair_of()], tokenizer, max_length=size + 1)
-    assert len(encoded.chosen.response) == len(encoded.rejected.response) == 1
+    long = pair_of(chosen="yes " * 90)
+    (encoded,), _ = encode_pairs([long], tokenizer, max_length=2 * size)
+    assert len(encoded.chosen.response) == size
     with pytest.raises(InputError, match="leaves no room"):
-        encode_pairs([pair_of()], tokenizer, max_length=size)
+        encode_pairs([long], tokenizer, max_length=2 * size - 1)
 
 
 def test_a_model_without_chat_template_gets_the_plain_text(tiny_tokenizer):
@@ -254,6 +255,8 @@ def test_a_model_without_chat_template_gets_the_plain_text(tiny_tokenizer):
     plain = copy.deepcopy(tiny_tokenizer)
     plain.chat_template = None
     assert plain.decode(encode_prompt([SYSTEM, USER], plain)) == "Be brief.\nWhich is taller?"
+    with pytest.raises(InputError, match="empty prompt"):
+        encode_pairs([pair_of(prompt="")], plain, max_length=50)
 
 
 # ---- splitting
