@@ -22,8 +22,11 @@ from typing import Any, NoReturn
 VERSIONED = ("maxent-rlhf", "numpy", "scipy", "sympy", "torch", "transformers", "accelerate")
 
 
-class InputError(ValueError):
-    """The user's input was wrong. The message says what was got, where, and how to mend it, in one line."""
+class InputError(Exception):
+    """The user's input was wrong. The message says what was got, where, and how to mend it, in one line.
+
+    Not a ValueError: argument parsers catch those and frame them in words of their own.
+    """
 
 
 @contextlib.contextmanager
@@ -31,8 +34,6 @@ def input_errors(prefix: str = "") -> Iterator[None]:
     """Turn a ValueError raised while reading the user's settings into an InputError."""
     try:
         yield
-    except InputError:
-        raise
     except ValueError as error:
         raise InputError(f"{prefix}{error}") from error
 

@@ -58,8 +58,8 @@ class TrainConfig:
     micro_batch_size: int = 2
     """Pairs in one forward pass. Less memory when smaller; the gradient is the same."""
     max_length: int = 256
-    """Most tokens of prompt and response together. Longer responses are cut (without EOS); prompts that
-    leave no room are skipped and counted."""
+    """Most tokens of prompt and response together. Longer responses are cut (without EOS); prompts longer
+    than half of it are skipped and counted."""
     dtype: Dtype = "float32"
     """bf16 runs the layers under autocast; weights, logits and log-probs stay float32."""
     max_grad_norm: float = 1.0

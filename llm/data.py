@@ -212,8 +212,10 @@ def _encode(pair: Pair, tokenizer: Any, max_length: int) -> EncodedPair:
         raise _Unusable("empty response")
     prompt = encode_prompt(pair.prompt, tokenizer)
     room = max_length - len(prompt)
-    if room < 1 or not prompt:
-        raise _Unusable(f"the prompt has {len(prompt)} tokens and leaves no room within {max_length}")
+    if not prompt:
+        raise _Unusable("empty prompt")
+    if len(prompt) > max_length // 2:  # a response cut to a few tokens is noise, and length-normalized noise is loud
+        raise _Unusable(f"the prompt has {len(prompt)} tokens and leaves no room: at most half of {max_length} is its")
     chosen, rejected = (
         Example(prompt, *encode_response(text, tokenizer, room=room)) for text in (pair.chosen, pair.rejected)
     )
