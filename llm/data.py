@@ -9,6 +9,7 @@ Rows that cannot be used are returned with the reason, never dropped in silence.
 import gzip
 import json
 import random
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +59,11 @@ def _read_rows(path: Path) -> list[tuple[str, Any]]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
             text = file.read()
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     if text.lstrip().startswith("["):
         return [(f"{path} row {n}", row) for n, row in enumerate(_parse_json(text, path, 0), start=1)]
-    lines = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
     return [(f"{path} line {n}", _parse_json(line, path, n - 1)) for n, line in lines]
 
 

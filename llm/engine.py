@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from rich.console import Console
 from rich.progress import track
@@ -52,6 +53,9 @@ class Engine:
     ) -> None:
         keep_memory()
         set_seed(seed)
+        AcceleratorState._reset_state(
+            reset_partial_state=False
+        )  # an earlier run of this process chose its own precision
         self.accelerator = Accelerator(mixed_precision="bf16" if dtype == "bf16" else "no")
         self.autocast = self.accelerator.autocast
         self.max_grad_norm = max_grad_norm

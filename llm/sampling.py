@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from derivations.commands import to_json, write_text
 from llm.data import EncodedPair, encode_prompt
@@ -46,9 +47,8 @@ def sample(
     seen = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        out = model.generate(
-            input_ids=ids.repeat_interleave(k, 0),
-            attention_mask=seen.repeat_interleave(k, 0),
+        # A fresh config: the model folder's own may hold penalties that change the distribution sampled from.
+        plain = GenerationConfig(
             do_sample=True,
             temperature=1.0,
             top_k=0,
@@ -57,6 +57,11 @@ def sample(
             eos_token_id=eos,
             pad_token_id=pad,
         )
+        own, model.generation_config = model.generation_config, plain
+        try:
+            out = model.generate(input_ids=ids.repeat_interleave(k, 0), attention_mask=seen.repeat_interleave(k, 0))
+        finally:
+            model.generation_config = own
     return [_cut(prompts[i // k], tuple(row), eos) for i, row in enumerate(out[:, width:].tolist())]
 
 

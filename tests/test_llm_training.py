@@ -291,7 +291,6 @@ def test_a_planted_signal_is_learned_and_carries_to_pairs_never_seen(objective, 
     assert change[control]["loss"] > 0.03
 
 
-@pytest.mark.xfail(strict=True, reason="accelerate keeps the precision of the first run of the process")
 def test_bf16_and_float32_runs_follow_one_another_in_one_process(run):
     first, second, third = (read_rows(run(d, dtype=d.split("-")[0])) for d in ("float32", "bf16", "float32-again"))
     assert first == third
