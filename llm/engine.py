@@ -119,7 +119,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         return
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left")
+        table.add_column(column, justify="right" if i else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     Console().print(table)
