@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 
 from derivations import report
-from derivations.claims import check_claim, check_claims, load_claims
+from derivations.claims import check_claims, load_claims
 from derivations.commands import InputError, run_command, to_json, write_text
 from derivations.regularizers import suggest
 
@@ -72,7 +72,7 @@ class Show:
         if self.claim not in claims:
             near = suggest(self.claim, list(claims)).split(" (known")[0]
             raise InputError(f"no claim is called {self.claim!r}{near}; `python -m derivations list` shows them")
-        result = check_claim(claims[self.claim])
+        (result,) = check_claims([claims[self.claim]])
         print(report.show(result), end="")
         return 0 if result.ok else 1
 

@@ -102,7 +102,7 @@ class Equal(Step):
 
 @dataclass(frozen=True)
 class Positive(Step):
-    """expr > 0 throughout: positive coefficients in positive quantities, confirmed by balls."""
+    """expr > 0 throughout: positive coefficients in positive quantities, confirmed by balls; for a number, a ball."""
 
     expr: sp.Expr
 
@@ -110,6 +110,8 @@ class Positive(Step):
         for point in self.points(self.expr, CONFIRMATIONS):
             if not balls.evaluate(self.expr, point) > 0:
                 raise StepFailed(f"not positive at {show(point)}")
+        if not self.expr.free_symbols:
+            return  # a number: the ball around it, which is all positive, is the proof
         try:
             if not is_positive(self.expr):
                 raise StepFailed("undecided: positive at every point tried, but no proof")

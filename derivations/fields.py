@@ -72,6 +72,8 @@ class Kernels:
         return self.memo[expr]
 
     def _reduce(self, expr: sp.Expr) -> sp.Expr:
+        if expr.is_Symbol and not expr.is_real:
+            raise Undecided(f"{expr} is not declared real, and the rules for exp and log are those of real numbers")
         if expr.is_Rational or expr.is_Symbol:
             return expr
         if expr.is_Add or expr.is_Mul:

@@ -20,7 +20,7 @@ def timed(function: Callable[[], T]) -> tuple[T, float]:
 
 
 def as_json(results: list[Result], seconds: float) -> dict[str, Any]:
-    """The run as plain data; the format is described in the README."""
+    """The run as plain data."""
     return {
         "ok": all(result.ok for result in results),
         "seconds": round(seconds, 3),

@@ -149,6 +149,8 @@ class OnlineConfig:
 
 
 def _require_positive(config: TrainConfig | OnlineConfig, *names: str) -> None:
+    if not 0 <= config.seed < 2**32 // 100_003:
+        raise InputError(f"--seed is {config.seed}; expected 0 to {2**32 // 100_003 - 1}")
     for name in names:
         value = getattr(config, name)
         if not 0 < value < float("inf"):

@@ -17,7 +17,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from derivations.commands import start_run, write_json
+from derivations.commands import InputError, start_run, write_json
 from derivations.objectives import Objective, preference_metrics
 from llm.config import TrainConfig
 from llm.data import EncodedPair, encode_pairs, read_pairs, split_pairs
@@ -130,7 +130,10 @@ def _own_pairs(config: TrainConfig, engine: Engine, tokenizer: Any, topics: Sequ
     """Pairs the untrained model writes on the topics, ranked by the gold reward (cached)."""
     with engine.autocast():
         pool = reference_pool(engine.unwrapped, tokenizer, topics, k=8, max_new_tokens=20, seed=0, quiet=config.quiet)
-    return ranked_pairs(pool, topics, tokenizer)
+    pairs = ranked_pairs(pool, topics, tokenizer)
+    if not pairs:
+        raise InputError(f"model {config.model!r} wrote no two responses that the gold reward tells apart; pass --data")
+    return pairs
 
 
 def _encode_file(config: TrainConfig, read: Any, tokenizer: Any) -> tuple[list[EncodedPair], str, Any]:

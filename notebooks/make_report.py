@@ -61,7 +61,7 @@ def online(regularizer: str, *options: str) -> Stage:
     return Stage(name, f"language model online, {regularizer}", command, RUNS / name / "summary.json", ("llm", *COMMON))
 
 
-# Short enough for the whole report to end within 12 minutes on 2 cores; `make reproduce-*` are the real experiments.
+# Short enough for the whole report to end within 12 minutes on 2 cores: they show that the path works.
 OFFLINE = ("--max-steps", "12", "--lr", "1e-5", "--no-save")
 ONLINE = ("--max-steps", "8", "--prompts-per-step", "4", "--no-save")
 CLAIMS = OUT / "claims.json"

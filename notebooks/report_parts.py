@@ -114,7 +114,8 @@ def toy_table() -> HTML:
 def toy_sentence() -> HTML:
     """What the picture shows, with the numbers of this run."""
     entropy, kl, _ = (read_json(folder / "summary.json") for folder in toy_runs())
-    verdict = "reproduced" if entropy["overoptimization"]["low"] > kl["overoptimization"]["high"] else "not reproduced"
+    reproduced = entropy["overoptimization"]["low"] > 0.45 and kl["overoptimization"]["high"] < 0.05
+    verdict = "reproduced" if reproduced else "not reproduced"
     return HTML(
         f"<p><strong>Overoptimization under entropy, not under KL: {verdict}.</strong> With entropy 0.5 the proxy "
         f"gains {entropy['proxy_gain']['mean']:.2f} while gold falls {interval(entropy['overoptimization'])} below "

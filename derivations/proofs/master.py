@@ -4,7 +4,20 @@ import sympy as sp
 
 from derivations.checks import Argued, Equal, Positive, Step, TendsTo
 from derivations.claims import claim
-from derivations.objectives import OBJECTIVES, Objective, make_objective, pair_loss, ranking_loss, shaped_reward
+from derivations.objectives import (
+    OBJECTIVES,
+    Objective,
+    dpo,
+    dpo_pl,
+    make_objective,
+    maxent,
+    maxent_pl,
+    pair_loss,
+    ranking_loss,
+    shaped_reward,
+    simpo,
+    simpo_pl,
+)
 from derivations.proofs.tools import (
     alpha,
     beta,
@@ -182,43 +195,39 @@ def online_gradient() -> list[Step]:
 
 @claim(
     "objectives-by-name",
-    "Every named objective is -log P(preference | implicit rewards) for its regularizer, preference model and margin.",
-    latex=r"\ell = -\log P(\text{observed} \mid r = s)",
+    "The objective a trainer holds under a name computes the very loss function of that name.",
+    latex=r"\ell_{\text{name}} = -\log P(\text{observed} \mid r = s)",
     source="THEORY 1, offline reading; the table of named objectives",
-    scope="any response set (pairs); rankings of 3 responses",
-    depends_on=("multiplier-cancels",),
+    scope="strength 2 and margin 1/2; pairs, and rankings of 3 responses",
+    depends_on=("maxent-bradley-terry", "dpo-objective", "simpo-objective", "listwise-objectives"),
 )
 def objectives_by_name() -> list[Step]:
+    pair, three = _responses(2), _responses(3)
+    half = sp.Rational(1, 2)
+    (logps, lengths, references), (logps_3, lengths_3, references_3) = pair, three
+    refs = {"ref_chosen_logp": references[0], "ref_rejected_logp": references[1]}
+    lens = {"chosen_length": lengths[0], "rejected_length": lengths[1]}
+    named = {
+        "maxent": trace(maxent, *logps, alpha=sp.Integer(2)),
+        "dpo": trace(dpo, *logps, **refs, beta=sp.Integer(2)),
+        "simpo": trace(simpo, *logps, **lens, beta=sp.Integer(2), gamma=half),
+        "maxent-pl": trace(maxent_pl, logps_3, alpha=sp.Integer(2)),
+        "dpo-pl": trace(dpo_pl, logps_3, ref_logp=references_3, beta=sp.Integer(2)),
+        "simpo-pl": trace(simpo_pl, logps_3, length=lengths_3, beta=sp.Integer(2)),
+    }
     steps: list[Step] = []
-    for name, (regularizer, _, takes_margin, listwise) in OBJECTIVES.items():
-        m = 3 if listwise else 2
-        margin = sp.Rational(1, 2) if takes_margin else sp.Integer(0)
-        objective = make_objective(
-            name,
-            alpha=2 if regularizer is Entropy else None,
-            beta=2 if regularizer is not Entropy else None,
-            gamma=0.5 if takes_margin else None,
-        )
-        steps.append(
-            Equal(f"{name}: the trainer's loss", _trainer_loss(objective, m), _loss_by_hand(objective, m, margin))
-        )
+    for name, (_, strength, takes_margin, listwise) in OBJECTIVES.items():
+        objective = make_objective(name, **{strength: 2.0}, gamma=0.5 if takes_margin else None)
+        held = _held_loss(objective, *(three if listwise else pair))
+        steps.append(Equal(f"{name}: what the trainer computes", held, named[name]))
     return steps
 
 
-def _arguments(m: int) -> tuple[SymArray, SymArray, SymArray]:
-    lengths = [sp.Symbol(f"len_{i}", positive=True, integer=True) for i in range(m)]
-    return SymArray(reals("logp", m)), SymArray(lengths), SymArray(reals("ref", m))
+def _responses(m: int) -> tuple[tuple[sp.Expr, ...], tuple[sp.Expr, ...], tuple[sp.Expr, ...]]:
+    """Log-probs, lengths and reference log-probs of m responses."""
+    return reals("logp", m), positives("len", m), reals("ref", m)
 
 
-def _trainer_loss(objective: Objective, m: int) -> sp.Expr:
-    logps, lengths, references = _arguments(m)
+def _held_loss(objective: Objective, *arrays: tuple[sp.Expr, ...]) -> sp.Expr:
+    logps, lengths, references = map(SymArray, arrays)
     return objective.loss(objective.rewards(logps, length=lengths, ref_logp=references)).item()
-
-
-def _loss_by_hand(objective: Objective, m: int, margin: sp.Expr) -> sp.Expr:
-    """Product of choice probabilities, written out with exponentials: nothing shared with the traced code but s."""
-    logps, lengths, references = _arguments(m)
-    s = objective.regularizer.implicit_reward(logps, length=lengths, ref_logp=references).values
-    if not objective.listwise:
-        return sp.log(1 + sp.exp(s[1] - s[0] + margin))
-    return sum(sp.log(sum(sp.exp(s[j] - s[k]) for j in range(k, m))) for k in range(m - 1))

@@ -6,7 +6,7 @@ import sympy as sp
 
 from derivations.checks import Argued, Differs, Equal, Positive, Step
 from derivations.claims import claim
-from derivations.objectives import dpo, dpo_pl, maxent, maxent_pl, simpo, simpo_pl
+from derivations.objectives import dpo, dpo_pl, maxent, maxent_pl, pair_loss, simpo, simpo_pl
 from derivations.preferences import bradley_terry, plackett_luce, rao_kupper, rao_kupper_tie
 from derivations.proofs.tools import (
     beta,
@@ -68,28 +68,46 @@ def margin_rao_kupper() -> list[Step]:
     scope="any pair of responses",
     depends_on=("margin-rao-kupper",),
     expected="refuted",
-    condition="only if gamma = 0; for gamma > 0 the population fit always overstates the reward difference d",
+    condition="only if gamma = 0; for gamma > 0 the population fit overstates |d| whenever d is not 0",
 )
 def margin_discarded_ties() -> list[Step]:
     decisive = sp.exp(WIN) / (sp.exp(WIN) + sp.exp(LOSS))
     closed = (theta * u**2 + u * v) / (theta * u**2 + 2 * u * v + theta * v**2)
-    d = sp.Symbol("d", real=True)
-    at_d = closed.subs({u: sp.exp(d), v: sp.S.One})
-    fit = gamma + sp.log(at_d / (1 - at_d))  # SimPO's population optimum: sigma(fit - gamma) = P(w | decisive)
-    extra = sp.Symbol("tau", positive=True)  # theta = 1 + tau, tau > 0
-    overstatement = (1 + extra) * ((1 + extra) * u + v) / (u + (1 + extra) * v)
+    d, f = sp.symbols("d f", real=True)
+    win_rate = closed.subs({u: sp.exp(d), v: sp.S.One})
+    zero = sp.S.Zero
+    # SimPO's population loss at the score difference f when decisive pairs come with this win rate
+    loss = win_rate * trace(pair_loss, f, zero, gamma=gamma) + (1 - win_rate) * trace(pair_loss, zero, f, gamma=gamma)
+    x = sp.exp(f)
+    slope = sp.diff(loss, f)
     one = {d: sp.S.One, gamma: sp.S.One}
+    t, w = sp.symbols("tau omega", positive=True)  # theta = 1 + tau, u = 1 + omega: gamma > 0 and d > 0
+    gap = u * (theta**2 - 1) * (u**2 - 1) / (theta * u**2 + 2 * u + theta)
     return [
         Equal("P(w > l | decisive) in closed form", decisive, closed),
-        Differs("counterexample gamma = 1, d = 1: 0.807 against sigma(0) = 0.5", at_d, sigmoid(d - gamma), one),
-        Differs("there SimPO's population fit is d = 2.21 where the truth is d = 1", fit, d, one),
-        Equal("gamma = 0: it is sigma(d)", at_d.subs(gamma, 0), sigmoid(d)),
+        Differs("counterexample gamma = 1, d = 1: 0.807 against sigma(0) = 0.5", win_rate, sigmoid(d - gamma), one),
+        Equal("gamma = 0: it is sigma(d)", win_rate.subs(gamma, 0), sigmoid(d)),
         Equal(
-            "fit - d = log[theta (theta u + v) / (u + theta v)]",
-            sp.log(theta * (theta * sp.exp(d) + 1) / (sp.exp(d) + theta)),
-            fit - d,
+            "slope of the population loss, times a positive factor, with x = e^f",
+            slope * (1 + theta * x) * (x + theta) / theta,
+            (1 - win_rate) * x * (x + theta) - win_rate * (1 + theta * x),
         ),
-        Positive("theta > 1: the argument of that log exceeds 1, so the fit exceeds d", overstatement - 1),
+        Equal(
+            "at f = d minus that slope is u (theta^2 - 1)(u^2 - 1) / (theta u^2 + 2 u + theta), u = e^d",
+            (win_rate * (1 + theta * x) - (1 - win_rate) * x * (x + theta)).subs(f, d),
+            gap.subs(u, sp.exp(d)),
+        ),
+        Positive(
+            "which is positive for gamma > 0, d > 0: the loss still falls at f = d", gap.subs({theta: 1 + t, u: 1 + w})
+        ),
+        Argued(
+            "the loss is convex in f (a mixture of -log sigma), so its minimizer lies beyond d; for d < 0 by symmetry, d = 0 gives 0"
+        ),
+        Positive("gamma = d = 1: the loss falls at f = 2.21", -slope.subs(one).subs(f, sp.Rational(221, 100))),
+        Positive(
+            "and rises at f = 2.22: SimPO fits 2.21 where the truth is 1",
+            slope.subs(one).subs(f, sp.Rational(222, 100)),
+        ),
     ]
 
 
@@ -167,9 +185,14 @@ def plackett_luce_top_k() -> list[Step]:
 )
 def listwise_objectives() -> list[Step]:
     pair, references, lengths = [logp_w, logp_l], [ref_w, ref_l], [len_w, len_l]
-    a, b, c = s = [sp.Symbol(f"logp_{i}", real=True) for i in range(3)]
-    three = sp.log(1 + sp.exp(beta * (b - a)) + sp.exp(beta * (c - a))) + sp.log(1 + sp.exp(beta * (c - b)))
-    same = [len_w, len_w, len_w]
+    s = [sp.Symbol(f"logp_{i}", real=True) for i in range(3)]
+    refs, lens = [sp.Symbol(f"ref_{i}", real=True) for i in range(3)], positives("len", 3)
+
+    def by_hand(x: sp.Expr, y: sp.Expr, z: sp.Expr) -> sp.Expr:
+        return sp.log(1 + sp.exp(y - x) + sp.exp(z - x)) + sp.log(1 + sp.exp(z - y))
+
+    against_reference = by_hand(*(beta * (logp - ref) for logp, ref in zip(s, refs, strict=True)))
+    per_token = by_hand(*(beta * logp / n for logp, n in zip(s, lens, strict=True)))
     return [
         Equal("maxent", trace(maxent_pl, pair, alpha=beta), trace(maxent, logp_w, logp_l, alpha=beta)),
         Equal(
@@ -182,7 +205,7 @@ def listwise_objectives() -> list[Step]:
             trace(simpo_pl, pair, length=lengths, beta=beta),
             trace(simpo, logp_w, logp_l, chosen_length=len_w, rejected_length=len_l, beta=beta),
         ),
-        Equal("maxent, three responses by hand", trace(maxent_pl, s, alpha=beta), three),
-        Equal("dpo, three responses by hand", trace(dpo_pl, s, ref_logp=[ref_w] * 3, beta=beta), three),
-        Equal("simpo, three by hand", trace(simpo_pl, s, length=same, beta=beta), three.subs(beta, beta / len_w)),
+        Equal("maxent, three responses by hand", trace(maxent_pl, s, alpha=beta), by_hand(*(beta * x for x in s))),
+        Equal("dpo, three responses by hand", trace(dpo_pl, s, ref_logp=refs, beta=beta), against_reference),
+        Equal("simpo, three responses by hand", trace(simpo_pl, s, length=lens, beta=beta), per_token),
     ]
