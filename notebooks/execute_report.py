@@ -22,6 +22,7 @@ table { border-collapse: collapse; font-size: .9rem; margin: .75rem 0; width: 10
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid #e4e4e4; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th { border-bottom: 2px solid #999; }
+td:first-child { min-width: 8rem; }
 code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .88em; }
 td code { overflow-wrap: anywhere; }
 pre { background: #f6f6f6; padding: .6rem .8rem; overflow-x: auto; }

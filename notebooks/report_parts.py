@@ -1,15 +1,15 @@
 """Tables and figures of the report, from the files the stages left. Nothing is computed here that a stage measured."""
 
 import html
+import io
 import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import sympy as sp
 import torch
-from IPython.display import HTML
+from IPython.display import HTML, Image
 from matplotlib.figure import Figure
 
 from derivations.objectives import OBJECTIVES, make_objective
@@ -33,6 +33,13 @@ def table(header: list[str], rows: list[list[Any]], *, numbers: set[int] | None 
     head = "".join(cell("th", i, name) for i, name in enumerate(header))
     body = "".join("<tr>" + "".join(cell("td", i, v) for i, v in enumerate(row)) + "</tr>" for row in rows)
     return HTML(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+
+
+def picture(figure: Figure) -> Image:
+    """The figure as a PNG, drawn here so that the page does not depend on a notebook's plotting backend."""
+    with io.BytesIO() as file:
+        figure.savefig(file, format="png", dpi=150)
+        return Image(file.getvalue())
 
 
 def code(text: str) -> HTML:
@@ -98,8 +105,8 @@ def toy_runs() -> list[Path]:
     return [RUNS / f"toy-{name}" for name in ("entropy", "kl", "none")]
 
 
-def toy_figure() -> Figure:
-    return trajectory_figure([read_run(folder) for folder in toy_runs()])
+def toy_figure() -> Image:
+    return picture(trajectory_figure([read_run(folder) for folder in toy_runs()]))
 
 
 def toy_table() -> HTML:
@@ -129,9 +136,10 @@ def lines(axes: Any, rows: list[dict[str, Any]], key: str, label: str, style: tu
     axes.plot(*zip(*points, strict=True), color=style[0], linestyle=style[1], marker="o", markersize=3, label=label)
 
 
-def curves(runs: dict[str, Path], panels: list[tuple[str, str]]) -> Figure:
+def curves(runs: dict[str, Path], panels: list[tuple[str, str]]) -> Image:
     """One panel a metric, one line a run, against the optimizer step."""
-    figure, grid = plt.subplots(1, len(panels), figsize=(11, 3.4), layout="constrained")
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    grid = figure.subplots(1, len(panels))
     for axes, (key, title) in zip(grid, panels, strict=True):
         for (label, folder), style in zip(runs.items(), STYLES, strict=False):
             lines(axes, read_jsonl(folder / "metrics.jsonl"), key, label, style)
@@ -139,15 +147,14 @@ def curves(runs: dict[str, Path], panels: list[tuple[str, str]]) -> Figure:
         axes.grid(color="0.9", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     grid[0].legend(frameon=False)
-    plt.close(figure)
-    return figure
+    return picture(figure)
 
 
 def offline_runs() -> dict[str, Path]:
     return {name: RUNS / f"offline-{name}" for name in ("simpo", "dpo")}
 
 
-def offline_figure() -> Figure:
+def offline_figure() -> Image:
     panels = [
         ("loss", "loss (batch)"),
         ("rewards/margins", "reward margin (batch)"),
@@ -160,7 +167,7 @@ def online_runs() -> dict[str, Path]:
     return {name: RUNS / f"online-{name}" for name in ("entropy", "kl")}
 
 
-def online_figure() -> Figure:
+def online_figure() -> Image:
     panels = [
         ("proxy", "proxy reward (samples)"),
         ("gold", "gold reward (samples)"),

@@ -48,6 +48,18 @@ def test_the_page_embeds_its_figures_and_asks_for_nothing_from_outside(tmp_path)
     assert "@import" not in page
 
 
+def test_every_figure_of_the_report_is_a_picture_without_a_plotting_backend(tmp_path):
+    drawing = (
+        "from matplotlib.figure import Figure\nimport report_parts as parts\nparts.picture(Figure(figsize=(1, 1)))"
+    )
+    source = notebook(tmp_path, f"import sys\nsys.path.insert(0, {str(ROOT / 'notebooks')!r})\n{drawing}")
+    run = execute(source, tmp_path / "page.html")
+    assert run.returncode == 0, run.stderr
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/png;base64,") == 1
+    assert "&lt;Figure" not in page
+
+
 def test_a_failing_cell_fails_the_page_and_leaves_no_half_of_one(tmp_path):
     run = execute(notebook(tmp_path, "1 / 0"), tmp_path / "page.html")
     assert run.returncode not in (0, 2)
