@@ -114,15 +114,16 @@ def _load_data(config: TrainConfig, files: dict[Path, Any], engine: Engine, toke
     """Data as the config asks for: from files, or sampled from the model itself with held-out topics to evaluate."""
     skipped: list[tuple[str, str]] = []
     if config.data is None:
-        train_pairs, held_out = (_own_pairs(config, engine, tokenizer, topics) for topics in (TOPICS, HELD_OUT_TOPICS))
+        train_pairs = _own_pairs(config, engine, tokenizer, TOPICS)
         note = "sampled from the model, ranked by the gold reward"
-        if config.eval_data is None:
-            return Data(train_pairs, held_out[: config.eval_size], f"{note}; evaluation on held-out topics", skipped)
     else:
         train_pairs, note, skipped = _encode_file(config, files[config.data], tokenizer)
     if config.eval_data is not None:
         held_out, eval_note, eval_skipped = _encode_file(config, files[config.eval_data], tokenizer)
         return Data(train_pairs, held_out, f"{note}; evaluation: {eval_note}", skipped + eval_skipped)
+    if config.data is None:
+        held_out = _own_pairs(config, engine, tokenizer, HELD_OUT_TOPICS)[: config.eval_size]
+        return Data(train_pairs, held_out, f"{note}; evaluation on held-out topics", skipped)
     return Data(*split_pairs(train_pairs, eval_size=config.eval_size, seed=config.seed), note, skipped)
 
 
