@@ -1,30 +1,57 @@
 """Objectives = regularizer x preference model: offline losses, online shaped rewards, metrics.
 
 Offline: loss = -log P(observed preference | rewards = implicit reward of the policy). `pair_loss` and
-`ranking_loss` are that sentence; the named losses (`dpo`, `simpo`, `maxent` and the `_pl` forms) only
-choose the regularizer and the margin. Online: the gradient of E_pi[r] - sum phi is
+`ranking_loss` are that sentence; `Objective` holds one choice of regularizer, preference model and
+options, and `make_objective` makes it from a name. Online: the gradient of E_pi[r] - sum phi is
 E_pi[(r - s) grad log pi], so `shaped_reward` is r - s.
 
 All functions take log-probs summed over the tokens of a response (nats) and token counts, so length
 normalization is visible; they return one value per example, which the caller reduces.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from derivations.arrays import Array, namespace
+from derivations.arrays import Array, log_sigmoid, namespace
 from derivations.preferences import plackett_luce, rao_kupper
-from derivations.regularizers import KL, Entropy, LengthNormalized, Regularizer, Term, suggest
+from derivations.regularizers import (
+    KL,
+    AlphaDivergence,
+    Entropy,
+    ForwardKL,
+    JensenShannon,
+    LengthNormalized,
+    LengthNormalizedShannon,
+    Regularizer,
+    Term,
+    suggest,
+)
 
 
-def pair_loss(chosen_reward: Array, rejected_reward: Array, *, gamma: Any = 0.0) -> Array:
-    """-log sigmoid(s_w - s_l - gamma), one value per pair; gamma >= 0 in reward units.
+def pair_loss(
+    chosen_reward: Array, rejected_reward: Array, *, gamma: Any = 0.0, label_smoothing: Any = 0.0
+) -> Array:
+    """-(1 - eps) log sigmoid(m) - eps log sigmoid(-m) with m = s_w - s_l - gamma, one value per pair.
 
-    gamma = 0 is Bradley-Terry; gamma > 0 is the Rao-Kupper term of a decisive comparison (not
-    gamma / beta, which some codes take). Shapes broadcast. Source: THEORY 2.3, 2.6.
+    gamma >= 0 in reward units: 0 is Bradley-Terry, more is the Rao-Kupper term of a decisive comparison
+    (not gamma / beta, which some codes take). label_smoothing: eps in [0, 1/2), the assumed share of
+    flipped labels; it flips the whole of m, margin included, as TRL does, so only for gamma = 0 is it
+    the likelihood of a flipped label. Shapes broadcast. Source: THEORY 2.3, 2.6, 3.1.
     """
-    return -rao_kupper(chosen_reward, rejected_reward, gamma=gamma)
+    kept = rao_kupper(chosen_reward, rejected_reward, gamma=gamma)
+    flipped = log_sigmoid(-(chosen_reward - rejected_reward - gamma))
+    return -(1 - label_smoothing) * kept - label_smoothing * flipped
+
+
+def ipo_loss(chosen_reward: Array, rejected_reward: Array, *, beta: Any) -> Array:
+    """(h - 1 / (2 beta))^2, h = (s_w - s_l) / beta the difference of log-ratios (arXiv:2310.12036, eq. 17).
+
+    chosen_reward, rejected_reward: implicit rewards of KL, beta log pi/pi_ref, from log-probs *summed*
+    over tokens (codes that average them compute another loss). In nats squared. Shapes broadcast.
+    """
+    return ((chosen_reward - rejected_reward - 0.5) / beta) ** 2
 
 
 def ranking_loss(rewards: Array, *, top: int | None = None) -> Array:
@@ -70,39 +97,38 @@ def simpo(
     )
 
 
-def maxent_pl(logp: Array, *, alpha: Any, top: int | None = None) -> Array:
-    """Plackett-Luce loss of entropy: logp [..., m], best first -> [...]. Two responses give `maxent`."""
-    return ranking_loss(Entropy(alpha).score(logp), top=top)
-
-
-def dpo_pl(logp: Array, *, ref_logp: Array, beta: Any, top: int | None = None) -> Array:
-    """Plackett-Luce loss of KL: logp, ref_logp [..., m], best first -> [...]. Two responses give `dpo`."""
-    return ranking_loss(KL(beta).score(logp, ref_logp=ref_logp), top=top)
-
-
-def simpo_pl(logp: Array, *, length: Array, beta: Any, top: int | None = None) -> Array:
-    """Plackett-Luce loss of length-normalized entropy: logp, length [..., m], best first -> [...]. No margin."""
-    return ranking_loss(LengthNormalized(beta).score(logp, length=length), top=top)
-
-
 @dataclass(frozen=True)
 class Objective:
-    """An offline objective as trainers hold it: which implicit reward, which preference model, which margin.
+    """An offline objective as trainers hold it: which implicit reward, which preference model, which options.
 
     regularizer: gives the implicit reward. gamma: Rao-Kupper margin >= 0 (reward units; pairs only).
-    listwise: the examples are rankings (best first on the last axis) instead of pairs.
+    label_smoothing: in [0, 1/2), pairs only. listwise: the examples are rankings (best first on the last
+    axis) instead of pairs, of which the first `top` places were observed (None: all).
+    least_squares: IPO's squared loss in place of the likelihood; needs one KL term as regularizer.
     """
 
     name: str
     regularizer: Regularizer
     gamma: float = 0.0
+    label_smoothing: float = 0.0
     listwise: bool = False
+    top: int | None = None
+    least_squares: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gamma < float("inf"):
+        if not 0 <= self.gamma < math.inf:
             raise ValueError(f"objective {self.name}: gamma is {self.gamma}, expected a finite margin >= 0")
-        if self.listwise and self.gamma:
-            raise ValueError(f"objective {self.name}: a margin on rankings has no likelihood behind it; set gamma 0")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ValueError(
+                f"objective {self.name}: label_smoothing is {self.label_smoothing}, expected a share in [0, 1/2)"
+            )
+        if self.listwise and (self.gamma or self.label_smoothing or self.least_squares):
+            raise ValueError(
+                f"objective {self.name}: margin, label smoothing and ipo have no likelihood on rankings; "
+                "leave them out or train on pairs"
+            )
+        if self.top is not None and not (self.listwise and self.top >= 1):
+            raise ValueError(f"objective {self.name}: top is {self.top}; it counts places of a ranking, 1 or more")
 
     def rewards(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         """Implicit rewards without the constant, reward units; same shape as logp."""
@@ -111,43 +137,85 @@ class Objective:
     def loss(self, rewards: Array) -> Array:
         """Per-example loss from implicit rewards [..., m], preferred first (m = 2: chosen, rejected) -> [...]."""
         if self.listwise:
-            return ranking_loss(rewards)
+            return ranking_loss(rewards, top=self.top)
         if rewards.shape[-1] != 2:
             raise ValueError(f"objective {self.name} takes pairs; got {rewards.shape[-1]} responses per prompt")
-        return pair_loss(rewards[..., 0], rewards[..., 1], gamma=self.gamma)
+        chosen, rejected = rewards[..., 0], rewards[..., 1]
+        if self.least_squares:
+            return ipo_loss(chosen, rejected, beta=self.regularizer.coefficient)
+        return pair_loss(chosen, rejected, gamma=self.gamma, label_smoothing=self.label_smoothing)
 
 
-# name -> (regularizer class, the option that is its strength, takes a margin, listwise)
-OBJECTIVES: dict[str, tuple[type[Term], str, bool, bool]] = {
-    "dpo": (KL, "beta", False, False),
-    "simpo": (LengthNormalized, "beta", True, False),
-    "maxent": (Entropy, "alpha", False, False),
-    "dpo-pl": (KL, "beta", False, True),
-    "simpo-pl": (LengthNormalized, "beta", False, True),
-    "maxent-pl": (Entropy, "alpha", False, True),
+DIVERGENCES: dict[str, type[Term]] = {cls.name: cls for cls in (KL, ForwardKL, JensenShannon, AlphaDivergence)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a name stands for. strength: the option that is the regularizer's coefficient. options: the others it takes.
+
+    regularizer None: chosen by the option `divergence`.
+    """
+
+    regularizer: type[Term] | None
+    strength: str
+    options: tuple[str, ...] = ()
+    listwise: bool = False
+    least_squares: bool = False
+
+
+OBJECTIVES: dict[str, Recipe] = {
+    "dpo": Recipe(KL, "beta"),
+    "cdpo": Recipe(KL, "beta", ("label_smoothing",)),
+    "ipo": Recipe(KL, "beta", least_squares=True),
+    "f-dpo": Recipe(None, "beta", ("divergence", "order", "label_smoothing")),
+    "simpo": Recipe(LengthNormalized, "beta", ("gamma", "label_smoothing")),
+    "simpo-shannon": Recipe(LengthNormalizedShannon, "beta", ("gamma", "label_smoothing")),
+    "maxent": Recipe(Entropy, "alpha", ("gamma", "label_smoothing")),
+    "dpo-pl": Recipe(KL, "beta", ("top",), listwise=True),
+    "f-dpo-pl": Recipe(None, "beta", ("divergence", "order", "top"), listwise=True),
+    "simpo-pl": Recipe(LengthNormalized, "beta", ("top",), listwise=True),
+    "simpo-shannon-pl": Recipe(LengthNormalizedShannon, "beta", ("top",), listwise=True),
+    "maxent-pl": Recipe(Entropy, "alpha", ("top",), listwise=True),
 }
 
 
-def make_objective(
-    name: str, *, alpha: float | None = None, beta: float | None = None, gamma: float | None = None
-) -> Objective:
-    """Objective by its command-line name with its options; options it does not take are refused.
+def make_objective(name: str, **options: Any) -> Objective:
+    """Objective by its command-line name with its options; None counts as not given.
 
-    alpha (`maxent`): temperature; beta (the others): strength; both > 0. gamma (`simpo`): margin >= 0.
+    alpha (maxent forms) or beta (the others): strength > 0, required. gamma: margin >= 0 (simpo,
+    simpo-shannon, maxent; default 0). label_smoothing: in [0, 1/2) (default 0; required for cdpo).
+    divergence (f-dpo forms, required): kl, forward-kl, jensen-shannon or alpha-divergence; order in
+    (0, 1) for the last (default 0.5). top: observed places of a ranking (listwise forms).
     Raises ValueError, with the mend, for an unknown name, a missing, superfluous or out-of-range option.
     """
     if name not in OBJECTIVES:
         raise ValueError(f"unknown objective {name!r}{suggest(name, list(OBJECTIVES))}")
-    regularizer, strength_name, takes_gamma, listwise = OBJECTIVES[name]
-    options: Mapping[str, float | None] = {"alpha": alpha, "beta": beta, "gamma": gamma}
-    allowed = {strength_name} | ({"gamma"} if takes_gamma else set())
-    for option, value in options.items():
-        if value is not None and option not in allowed:
-            raise ValueError(f"objective {name} takes no {option} (it takes: {', '.join(sorted(allowed))})")
-    strength = options[strength_name]
-    if strength is None or not 0 < strength < float("inf"):
-        raise ValueError(f"objective {name}: {strength_name} is {strength}, expected a number > 0")
-    return Objective(name, regularizer(strength), gamma=gamma or 0.0, listwise=listwise)
+    recipe = OBJECTIVES[name]
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in (recipe.strength, *recipe.options):
+            takes = ", ".join((recipe.strength, *recipe.options))
+            raise ValueError(f"objective {name} takes no {option} (it takes: {takes})")
+    strength = given.pop(recipe.strength, None)
+    if strength is None or not 0 < strength < math.inf:
+        raise ValueError(f"objective {name}: {recipe.strength} is {strength}, expected a number > 0")
+    if name == "cdpo" and "label_smoothing" not in given:
+        raise ValueError("objective cdpo: give label_smoothing, the share of flipped labels (dpo is cdpo without)")
+    regularizer = recipe.regularizer or _divergence(name, given)
+    order = {"order": given.pop("order")} if "order" in given else {}
+    if order and regularizer is not AlphaDivergence:
+        raise ValueError(f"objective {name}: only divergence alpha-divergence takes an order")
+    return Objective(
+        name, regularizer(strength, **order), listwise=recipe.listwise, least_squares=recipe.least_squares, **given
+    )
+
+
+def _divergence(name: str, given: dict[str, Any]) -> type[Term]:
+    """Take `divergence` out of the options and look it up."""
+    divergence = given.pop("divergence", None)
+    if divergence not in DIVERGENCES:
+        raise ValueError(f"objective {name}: divergence is {divergence!r}{suggest(str(divergence), list(DIVERGENCES))}")
+    return DIVERGENCES[divergence]
 
 
 def shaped_reward(
@@ -177,6 +245,38 @@ def rloo_advantage(rewards: Array) -> Array:
     if k < 2:
         raise ValueError(f"rewards have {k} sample per prompt; leave-one-out needs k >= 2")
     return (rewards - xp.mean(rewards, axis=-1, keepdims=True)) * (k / (k - 1))
+
+
+def kl_k1(logp: Array, ref_logp: Array) -> Array:
+    """-log rho, rho = pi_ref / pi, of samples y ~ pi: unbiased for KL(pi || pi_ref), nats. THEORY 3.4."""
+    return logp - ref_logp
+
+
+def kl_k2(logp: Array, ref_logp: Array) -> Array:
+    """(log rho)^2 / 2: a biased value, but differentiated directly it has the gradient of KL(pi || pi_ref)."""
+    return (ref_logp - logp) ** 2 / 2
+
+
+def kl_k3(logp: Array, ref_logp: Array) -> Array:
+    """rho - 1 - log rho: unbiased for KL(pi || pi_ref), never negative (Schulman 2020)."""
+    log_rho = ref_logp - logp
+    return namespace(log_rho).expm1(log_rho) - log_rho
+
+
+# What each estimator is for. In any other role it is wrong: k1 as a loss has zero expected gradient, k3 as a
+# loss the gradient of the other KL, k3 as a reward that gradient subtracted from the right one.
+KL_ESTIMATORS: dict[str, Callable[[Array, Array], Array]] = {"metric": kl_k3, "reward": kl_k1, "loss": kl_k2}
+
+
+def kl_estimate(logp: Array, ref_logp: Array, *, role: str) -> Array:
+    """KL(pi || pi_ref) from samples of pi, one value a sample, by the estimator that is right for its role.
+
+    role: `metric` (logged: k3), `reward` (detached, subtracted from the reward: k1) or `loss`
+    (differentiated directly, by automatic differentiation through logp: k2). Raises ValueError otherwise.
+    """
+    if role not in KL_ESTIMATORS:
+        raise ValueError(f"unknown role {role!r}{suggest(role, list(KL_ESTIMATORS))}")
+    return KL_ESTIMATORS[role](logp, ref_logp)
 
 
 def preference_metrics(

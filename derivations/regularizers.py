@@ -11,10 +11,11 @@ uses units of its own mean length), `ref_logp` is log pi_ref(y|x). Shapes broadc
 
 import difflib
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from derivations.arrays import Array, namespace
+from derivations.arrays import Array, log_sigmoid, namespace
 
 
 class Regularizer:
@@ -138,6 +139,75 @@ class LengthNormalizedShannon(Term):
 
 
 @dataclass(frozen=True)
+class ForwardKL(Term):
+    """phi = -beta q log(p / q): KL(pi_ref || pi), the f-divergence with f'(u) = -1/u (arXiv:2309.16240).
+
+    s grows like q / p: a response that the policy all but lost gets an enormous implicit penalty.
+    """
+
+    name = "forward-kl"
+    needs_reference = True
+
+    def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self.coefficient * (namespace(logp).exp(ref_logp) * (ref_logp - logp))
+
+    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return -self.coefficient * namespace(logp).exp(ref_logp - logp)
+
+
+@dataclass(frozen=True)
+class JensenShannon(Term):
+    """phi = beta [p log u - (p + q) log((1 + u) / 2)], u = p / q: f'(u) = log(2u / (1 + u)) (arXiv:2309.16240).
+
+    Twice the Jensen-Shannon divergence of the textbooks. s is bounded above by beta log 2.
+    """
+
+    name = "jensen-shannon"
+    needs_reference = True
+
+    def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        xp = namespace(logp)
+        log_u = logp - ref_logp
+        minus_log_half_1_plus_u = log_sigmoid(-log_u) - log_sigmoid(xp.zeros_like(log_u))
+        return self.coefficient * (
+            xp.exp(logp) * log_u + (xp.exp(logp) + xp.exp(ref_logp)) * minus_log_half_1_plus_u
+        )
+
+    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        log_u = logp - ref_logp
+        return self.coefficient * (log_sigmoid(log_u) - log_sigmoid(namespace(logp).zeros_like(log_u)))
+
+
+@dataclass(frozen=True)
+class AlphaDivergence(Term):
+    """phi = beta ((1 - a) p - p^(1-a) q^a + a q) / (a (1 - a)): f'(u) = (1 - u^-a) / a (arXiv:2309.16240).
+
+    order: a in (0, 1). a -> 0 is KL to the reference, a -> 1 is forward KL, both up to a constant of s.
+    """
+
+    order: Any = 0.5
+
+    name = "alpha-divergence"
+    needs_reference = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.order, int | float) and not 0 < self.order < 1:
+            raise ValueError(
+                f"regularizer {self.name}: order is {self.order}, expected a number strictly between 0 and 1 "
+                f"(outside, the slope at 0 is finite or phi is not convex); its ends are kl and forward-kl"
+            )
+
+    def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        xp, a = namespace(logp), self.order
+        mixed = xp.exp((1 - a) * logp + a * ref_logp)
+        return self.coefficient * (((1 - a) * xp.exp(logp) - mixed + a * xp.exp(ref_logp)) / (a * (1 - a)))
+
+    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return -self.coefficient * (namespace(logp).expm1(-self.order * (logp - ref_logp)) / self.order)
+
+
+@dataclass(frozen=True)
 class Sum(Regularizer):
     """phi_1 + phi_2 + ...: a sum of regularizers is a regularizer, and its implicit reward is the sum of theirs.
 
@@ -171,34 +241,50 @@ def terms(regularizer: Regularizer) -> tuple[Regularizer, ...]:
 
 NONE = Sum(())
 REGULARIZERS: dict[str, type[Term]] = {
-    cls.name: cls for cls in (Entropy, KL, LengthNormalized, LengthNormalizedShannon)
+    cls.name: cls
+    for cls in (Entropy, KL, LengthNormalized, LengthNormalizedShannon, ForwardKL, JensenShannon, AlphaDivergence)
 }
 
 
 def parse_regularizer(text: str, coefficient: float | None = None) -> Regularizer:
     """Regularizer from its command-line form: `kl` with a coefficient, `entropy=0.5+kl=0.1`, or `none`.
 
-    coefficient is for the parts written without `=`. Raises ValueError with the mend for unknown
-    names, missing, malformed or negative coefficients.
+    `alpha-divergence:0.3=0.1` gives the order (default 0.5) before the coefficient. `coefficient` is for
+    the parts written without `=`. Raises ValueError with the mend for unknown names, missing, malformed
+    or negative coefficients and orders.
 
     >>> parse_regularizer("entropy=0.5+kl=0.1").name
     'entropy+kl'
     """
+    if coefficient is not None and not 0 <= coefficient < math.inf:
+        raise ValueError(f"regularizer {text!r}: coefficient is {coefficient}, expected a finite number >= 0")
     if text == "none":
         return NONE
-    parts: list[Regularizer] = []
-    for item in text.split("+"):
-        name, _, value = item.strip().partition("=")
-        if name not in REGULARIZERS:
-            raise ValueError(f"unknown regularizer {name!r}{suggest(name, [*REGULARIZERS, 'none'])}")
-        if not value and coefficient is None:
-            raise ValueError(f"regularizer {name!r} has no coefficient: write {name}=0.1 or pass --coefficient 0.1")
-        try:
-            strength = float(value) if value else coefficient
-        except ValueError:
-            raise ValueError(f"regularizer {item.strip()!r}: {value!r} is not a number") from None
-        parts.append(REGULARIZERS[name](strength))
+    # a plus sign joins terms only before a name, so that 1e+2 stays a number
+    parts = [_parse_term(item.strip(), coefficient) for item in re.split(r"\+(?!\d)", text)]
     return parts[0] if len(parts) == 1 else Sum(tuple(parts))
+
+
+def _parse_term(text: str, coefficient: float | None) -> Term:
+    head, _, value = text.partition("=")
+    name, _, order = head.partition(":")
+    if name == "none":
+        raise ValueError("regularizer 'none' stands alone: leave it out of the sum")
+    if name not in REGULARIZERS:
+        raise ValueError(f"unknown regularizer {name!r}{suggest(name, [*REGULARIZERS, 'none'])}")
+    if order and name != AlphaDivergence.name:
+        raise ValueError(f"regularizer {text!r}: only {AlphaDivergence.name} takes an order (written name:order=0.1)")
+    if not value and coefficient is None:
+        raise ValueError(f"regularizer {name!r} has no coefficient: write {name}=0.1 or pass --coefficient 0.1")
+    strength = _number(value, text) if value else coefficient
+    return AlphaDivergence(strength, _number(order, text)) if order else REGULARIZERS[name](strength)
+
+
+def _number(value: str, text: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"regularizer {text!r}: {value!r} is not a number") from None
 
 
 def suggest(name: str, known: list[str]) -> str:

@@ -13,7 +13,6 @@ from IPython.display import HTML, Image
 from matplotlib.figure import Figure
 
 from derivations.objectives import OBJECTIVES, make_objective
-from derivations.regularizers import Entropy
 from derivations.symbolic import SymArray
 from toybandit.plots import STYLES, read_run, trajectory_figure
 
@@ -72,10 +71,11 @@ def agreement_table() -> HTML:
     """Every named objective on the same random numbers through SymPy (50 digits), NumPy and torch."""
     rng = np.random.default_rng(0)
     rows = []
-    for name, (regularizer, strength, takes_margin, listwise) in OBJECTIVES.items():
-        value = 0.05 if regularizer is Entropy else 2.0
-        objective = make_objective(name, **{strength: value}, gamma=0.5 if takes_margin else None)
-        m = 4 if listwise else 2
+    examples = {"gamma": 0.5, "label_smoothing": 0.1, "divergence": "jensen-shannon"}
+    for name, recipe in OBJECTIVES.items():
+        strength = {recipe.strength: 0.05 if recipe.strength == "alpha" else 2.0}
+        objective = make_objective(name, **strength, **{k: v for k, v in examples.items() if k in recipe.options})
+        m = 4 if recipe.listwise else 2
         arrays = [
             -rng.uniform(5, 80, (16, m)),
             rng.integers(2, 30, (16, m)).astype(float),

@@ -19,9 +19,12 @@ mpmath.mp.dps = 50
 EXTREMES = [-1e4, -745.0, -104.0, -30.0, -1.0, -1e-6, 0.0, 1e-6, 1.0, 30.0, 104.0, 1e4]
 
 
-def objective_by_name(name: str, gamma: float = 0.5) -> Objective:
-    _, strength, takes_margin, _ = OBJECTIVES[name]
-    return make_objective(name, **{strength: 1.5}, gamma=gamma if takes_margin else None)
+EXAMPLES = {"gamma": 0.5, "label_smoothing": 0.125, "divergence": "jensen-shannon", "top": 1}
+
+
+def objective_by_name(name: str) -> Objective:
+    recipe = OBJECTIVES[name]
+    return make_objective(name, **{recipe.strength: 1.5}, **{k: v for k, v in EXAMPLES.items() if k in recipe.options})
 
 
 def responses(m: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
