@@ -65,10 +65,10 @@ def random_point(symbols: set[sp.Symbol], rng: random.Random, *, unit: frozenset
     for symbol in sorted(symbols, key=str):
         if symbol in unit:
             value = sp.Rational(rng.randint(1, 30), 31)
-        elif symbol.is_integer:
+        elif symbol.is_integer and symbol.is_positive:
             value = sp.Integer(rng.randint(1, 9))
-        elif symbol.is_positive:
-            value = sp.Rational(rng.randint(1, 60), rng.randint(7, 13))
+        elif symbol.is_positive or symbol.is_negative:
+            value = sp.Rational(rng.randint(1, 60), rng.randint(7, 13)) * (1 if symbol.is_positive else -1)
         else:
             value = sp.Rational(rng.randint(-40, 40), rng.randint(7, 13))
         point[symbol] = value

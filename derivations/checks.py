@@ -1,21 +1,27 @@
 """The steps a proof is made of, and how each is decided.
 
-A step is one statement. `Equal`, `Positive`, `Differs` and `TendsTo` are *decided* by a procedure and
-confirmed by a second one that shares no code with it; `Argued` is a sentence of ordinary mathematics
-(a theorem on convex functions, an interchange of sum and limit) and is shown as such. Undecided counts
-as failure. Two procedures that contradict each other raise InternalError: then nothing can be trusted.
+A step is one statement. `Equal`, `Positive`, `Differs`, `TendsTo` and `Enumerated` are *decided* by a
+procedure and confirmed by a second one that shares no code with it; `Argued` is a sentence of ordinary
+mathematics (a theorem on convex functions, an interchange of sum and limit) and is shown as such.
+Undecided counts as failure. Two procedures that contradict each other raise InternalError: then
+nothing can be trusted.
 """
 
 import random
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import sympy as sp
 
 from derivations import balls
+from derivations.expressions import variants
 from derivations.fields import Undecided, is_positive, is_zero
 
 CONFIRMATIONS = 12  # random exact points at which a proof is held against balls
+# What becomes of a mutant: `refuted` (shown wrong), `equivalent` (proved the same), `survived`.
+Fate = Literal["refuted", "equivalent", "survived"]
 
 
 class InternalError(Exception):
@@ -28,16 +34,24 @@ class StepFailed(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """A statement; `unit` names the symbols that are probabilities in (0, 1)."""
+    """A statement; `unit` names the symbols that are probabilities in (0, 1).
+
+    direction: in a claim that holds if and only if a condition does, which way this step goes.
+    """
 
     statement: str
     unit: frozenset[sp.Symbol] = field(default=frozenset(), kw_only=True)
+    direction: Literal["", "if", "only if", "both"] = field(default="", kw_only=True)
 
     decided = True
 
     def check(self) -> None:
         """Raise StepFailed unless the statement is decided to be true."""
         raise TypeError(f"{type(self).__name__} has no deciding procedure")
+
+    def mutants(self) -> Iterator[tuple[str, Fate]]:
+        """Wrong versions of the statement, each with what the check says of it."""
+        yield from ()
 
     def points(self, expr: sp.Expr, count: int) -> list[balls.Point]:
         """The same random points on every run and machine: the seed is the statement."""
@@ -57,13 +71,22 @@ class Argued(Step):
 
 @dataclass(frozen=True)
 class Equal(Step):
-    """lhs = rhs identically: zero in the field of kernels, confirmed by balls. lhs is what gets mutated."""
+    """lhs = rhs identically: zero in the field of kernels, confirmed by balls.
+
+    given: a condition, as what each symbol is replaced by on both sides. Mutants are made of both sides
+    and of the condition.
+    """
 
     lhs: sp.Expr
     rhs: sp.Expr
+    given: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)
+
+    def residual(self) -> sp.Expr:
+        """lhs - rhs under the condition."""
+        return (self.lhs - self.rhs).subs(dict(self.given), simultaneous=True)
 
     def check(self) -> None:
-        residual = self.lhs - self.rhs
+        residual = self.residual()
         away = self.counterexample(residual)
         try:
             proved = is_zero(residual)
@@ -86,17 +109,29 @@ class Equal(Step):
                 raise StepFailed(f"undecided: ball {value} at {show(point)} is neither 0 nor away from 0")
         return None
 
-    def refutes(self, wrong: sp.Expr) -> str:
-        """What becomes of a mutated lhs: `refuted` (a point shows it), `equivalent` (proved equal), `survived`."""
-        residual = wrong - self.rhs
+    def mutants(self) -> Iterator[tuple[str, Fate]]:
+        for wrong in variants(self.lhs):
+            yield f"{wrong} = {self.rhs}", self.fate(replace(self, lhs=wrong))
+        for wrong in variants(self.rhs):
+            yield f"{self.lhs} = {wrong}", self.fate(replace(self, rhs=wrong))
+        for symbol, value in self.given.items():
+            for wrong in variants(value, limit=3):
+                yield f"given {symbol} = {wrong}", self.fate(replace(self, given={**self.given, symbol: wrong}))
+
+    def fate(self, wrong: "Equal") -> Fate:
+        """Refuted by a point inside the hypotheses where the two sides differ or one of them is not defined."""
         try:
+            residual = wrong.residual()
             for point in self.points(residual, CONFIRMATIONS):
                 value = balls.evaluate(residual, point)
-                # a mutant that is not even defined inside the hypotheses is wrong as well
+                if not value.is_finite():  # undefined there, or too few bits? ask with ten times as many
+                    value = balls.evaluate(residual, point, bits=2000)
                 if not value.is_finite() or balls.excludes_zero(value):
                     return "refuted"
             return "equivalent" if is_zero(residual) else "survived"
-        except (Undecided, TypeError, ZeroDivisionError):
+        except ZeroDivisionError:
+            return "refuted"  # divides by zero at an exact point inside the hypotheses
+        except (Undecided, TypeError):
             return "survived"
 
 
@@ -118,6 +153,14 @@ class Positive(Step):
         except Undecided as error:
             raise StepFailed(f"undecided: {error}") from error
 
+    def mutants(self) -> Iterator[tuple[str, Fate]]:
+        """Only the negation: another wrong version may well be positive too."""
+        try:
+            replace(self, expr=-self.expr).check()
+            yield f"{-self.expr} > 0", "survived"
+        except StepFailed as error:
+            yield f"{-self.expr} > 0", "refuted" if "not positive" in str(error) else "survived"
+
 
 @dataclass(frozen=True)
 class Differs(Step):
@@ -125,7 +168,7 @@ class Differs(Step):
 
     lhs: sp.Expr
     rhs: sp.Expr
-    point: dict[sp.Symbol, sp.Rational] = field(default_factory=dict)
+    point: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)
 
     def check(self) -> None:
         point = {symbol: sp.Rational(value) for symbol, value in self.point.items()}
@@ -135,9 +178,22 @@ class Differs(Step):
         if abs(sp.N(exact, 50)) < sp.Float(10) ** -40:  # mpmath, which shares no code with the balls
             raise InternalError(f"balls say different, mpmath says equal: {self.statement}")
 
+    def mutants(self) -> Iterator[tuple[str, Fate]]:
+        """A counterexample whose one side is put in the other's place is none, and must be seen to be none."""
+        for side in (self.lhs, self.rhs):
+            try:
+                replace(self, lhs=side, rhs=side).check()
+                yield f"{side} != {side}", "survived"
+            except StepFailed:
+                yield f"{side} != {side}", "refuted"
+
     def numbers(self) -> tuple[float, float]:
         """Both sides at the point, for people to read."""
         return float(balls.evaluate(self.lhs, self.point)), float(balls.evaluate(self.rhs, self.point))
+
+    def exact(self) -> tuple[sp.Expr, sp.Expr]:
+        """Both sides at the point, exactly."""
+        return self.lhs.subs(dict(self.point)), self.rhs.subs(dict(self.point))
 
 
 @dataclass(frozen=True)
@@ -153,23 +209,60 @@ class TendsTo(Step):
         found = sp.limit(self.expr, self.symbol, self.place, "+" if self.place.is_finite else "-")
         if found != self.limit:
             raise StepFailed(f"the limit is {found}, not {self.limit}")
-        rest = self.points(self.expr, 1)[0]
-        values = [balls.evaluate(self.expr, {**rest, self.symbol: self._near(k)}, bits=2000) for k in (2, 20, 200)]
+        for rest in self.points(self.expr, 3):
+            if not self._approached(rest):
+                raise InternalError(f"limit {self.limit} by Gruntz, but balls do not approach it: {self.statement}")
+
+    def _approached(self, rest: balls.Point) -> bool:
+        """From 10^-2 (or 2) to 10^-200 (or 200) the gap shrinks tenfold, or the value grows tenfold, each time on the way."""
+        ways = [balls.evaluate(self.expr, {**rest, self.symbol: self._near(k)}, bits=2000) for k in (2, 20, 200)]
         if self.limit.is_finite:
             target = balls.evaluate(self.limit, rest)
-            gaps = [abs(value - target) for value in values]
-        else:
-            gaps = [-value if self.limit is sp.oo else value for value in values]
-        if not gaps[2] < gaps[1] < gaps[0]:
-            raise InternalError(f"limit {self.limit} by Gruntz, but balls do not approach it: {self.statement}")
+            far, mid, near = (abs(value - target) for value in ways)
+            return bool(near < mid and mid < far and 10 * near < far)
+        far, mid, near = (value if self.limit is sp.oo else -value for value in ways)
+        return bool(far < mid and mid < near and near > 0 and 10 * far < near)
 
     def _near(self, k: int) -> sp.Rational:
         """A point close to the place: 10^-k beside a finite one, k itself towards infinity."""
-        return (
-            self.place + sp.Rational(1, 10**k)
-            if self.place.is_finite
-            else (k if self.place is sp.oo else -k) * sp.S.One
-        )
+        if self.place.is_finite:
+            return self.place + sp.Rational(1, 10**k)
+        return sp.Integer(k if self.place is sp.oo else -k)
+
+    def mutants(self) -> Iterator[tuple[str, Fate]]:
+        for wrong in (-self.limit, self.limit + 1 if self.limit.is_finite else sp.S.Zero):
+            if wrong == self.limit:
+                continue
+            try:
+                replace(self, limit=wrong).check()
+                yield f"limit {wrong}", "survived"
+            except StepFailed:
+                yield f"limit {wrong}", "refuted"
+
+
+@dataclass(frozen=True)
+class Enumerated(Step):
+    """A statement about finitely many cases, each of them looked at.
+
+    cases: what to look at. holds: the statement about one case. confirm: the same by another algorithm.
+    wrong: named wrong versions of `holds`, each of which must fail for some case.
+    """
+
+    cases: Callable[[], Iterator[object]]
+    holds: Callable[[object], bool]
+    confirm: Callable[[object], bool]
+    wrong: Mapping[str, Callable[[object], bool]]
+
+    def check(self) -> None:
+        for case in self.cases():
+            if not self.holds(case):
+                raise StepFailed(f"does not hold for {case}")
+            if not self.confirm(case):
+                raise InternalError(f"two algorithms disagree on {case}: {self.statement}")
+
+    def mutants(self) -> Iterator[tuple[str, Fate]]:
+        for name, holds in self.wrong.items():
+            yield name, "survived" if all(map(holds, self.cases())) else "refuted"
 
 
 def show(point: balls.Point | None) -> str:

@@ -2,7 +2,9 @@
 
 A proof file registers claims with the `claim` decorator on a function that returns the steps. Verdicts
 are computed by `check_claims`, never written by hand, and a claim is never greener than what it depends
-on. `expected` is what we say in public; a run that finds anything else fails.
+on. `expected` is what we say in public; a run that finds anything else fails. There are three: `proved`;
+`refuted` as written in the source, with a counterexample and the condition under which it does hold;
+`iff`: the claim is that something holds if and only if a condition does, proved both ways.
 """
 
 import fnmatch
@@ -14,21 +16,21 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
-from derivations.checks import Differs, Step, StepFailed
+from derivations.checks import Differs, InternalError, Step, StepFailed
 from derivations.commands import InputError
 from derivations.mutants import Tally, try_mutants
 from derivations.proofs import CHAPTERS
+from derivations.traces import Traced, recording
 
-Expected = Literal["proved", "refuted"]
+Expected = Literal["proved", "refuted", "iff"]
 
 
 @dataclass(frozen=True)
 class Claim:
     """One statement with its proof.
 
-    title: the sentence. expected: `proved`, or `refuted` (as written in the source; then `condition`
-    says exactly when it does hold, and the steps hold the counterexample and both directions).
-    scope: for which response sets the proof holds. depends_on: ids of claims the proof uses.
+    title: the sentence. condition: for `refuted` when exactly it does hold, for `iff` the condition of
+    the sentence. scope: for which response sets the proof holds. depends_on: ids of claims the proof uses.
     """
 
     id: str
@@ -42,10 +44,18 @@ class Claim:
     expected: Expected = "proved"
     condition: str = ""
 
+    @property
+    def chapter(self) -> str:
+        """The proof file it is in."""
+        return getattr(self.steps, "func", self.steps).__module__.rpartition(".")[2]  # `func`: a partial's function
+
 
 @dataclass
 class Result:
-    """What a run says about a claim. verdict: `proved`, `refuted`, or `failed`."""
+    """What a run says about a claim. verdict: `proved`, `refuted`, `iff`, or `failed`.
+
+    traced: the ground-floor functions whose formulas the proof is about.
+    """
 
     claim: Claim
     verdict: str
@@ -53,6 +63,7 @@ class Result:
     steps: list[Step]
     seconds: float
     mutants: Tally = field(default_factory=Tally)
+    traced: list[Traced] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -96,22 +107,51 @@ def load_claims(pattern: str = "*") -> list[Claim]:
 
 
 def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
-    """Run one proof and put its mutants on trial. Dependencies are not looked at here."""
+    """Run one proof and put its mutants on trial. Dependencies are not looked at here.
+
+    Whatever goes wrong inside the proof, a formula that cannot even be traced included, is a problem of
+    this claim, which then has failed.
+    """
     start = time.perf_counter()
-    problems = []
-    steps = claim.steps()
-    for step in steps:
+    steps: list[Step] = []
+    tally = Tally()
+    with recording() as traced:
         try:
-            step.check()
-        except StepFailed as error:
-            problems.append(f"{step.statement}: {error}")
-    if not any(step.decided for step in steps):
-        problems.append("no step was decided by a procedure")
-    if claim.expected == "refuted" and not any(isinstance(step, Differs) for step in steps):
-        problems.append("a refutation needs a counterexample")
+            steps = claim.steps()
+            problems = [problem for step in steps for problem in _problems(step)] + _missing(claim, steps)
+            if mutants and not problems:
+                tally = try_mutants(steps)
+        except Exception as error:  # reported under the claim's name; the claim fails
+            problems = [f"the proof broke off: {type(error).__name__}: {error}"]
     verdict = "failed" if problems else claim.expected
-    tally = try_mutants(steps) if mutants and not problems else Tally()
-    return Result(claim, verdict, problems, steps, time.perf_counter() - start, tally)
+    return Result(claim, verdict, problems, steps, time.perf_counter() - start, tally, sorted(traced))
+
+
+def _problems(step: Step) -> list[str]:
+    """What is wrong with a step; nothing if it holds."""
+    try:
+        step.check()
+    except StepFailed as error:
+        return [f"{step.statement}: {error}"]
+    except InternalError as error:
+        return [f"INTERNAL ERROR, trust nothing until it is mended: {error}"]
+    return []
+
+
+def _missing(claim: Claim, steps: list[Step]) -> list[str]:
+    """What a claim of its kind must show and this one does not."""
+    missing = []
+    if not any(step.decided for step in steps):
+        missing.append("no step was decided by a procedure")
+    if claim.expected == "refuted" and not any(isinstance(step, Differs) for step in steps):
+        missing.append("a refutation needs a counterexample")
+    if claim.expected != "proved":
+        if not claim.condition:
+            missing.append("a verdict other than proved needs the condition under which the claim holds")
+        for way in ("if", "only if"):
+            if not any(step.decided and step.direction in (way, "both") for step in steps):
+                missing.append(f"no step decides the direction {way!r} of the condition")
+    return missing
 
 
 def check_claims(claims: list[Claim], *, mutants: bool = True, jobs: int = 1) -> list[Result]:
@@ -126,28 +166,27 @@ def check_claims(claims: list[Claim], *, mutants: bool = True, jobs: int = 1) ->
     if jobs > 1:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
-            results = {result[0]: result[1] for result in pool.map(_check_by_id, tasks)}
+            results = dict(pool.map(_check_by_id, tasks))
     else:
         results = dict(map(_check_by_id, tasks))
     ordered = []
     for item in needed:  # dependencies come first, so failure spreads in one pass
-        verdict, problems, seconds, tally = results[item.id]
-        broken = [name for name in item.depends_on if results[name][0] == "failed"]
+        result = results[item.id]
+        broken = [name for name in item.depends_on if results[name].verdict == "failed"]
         if broken:
-            verdict, problems = "failed", [*problems, f"rests on {', '.join(broken)}, which failed"]
-            results[item.id] = (verdict, problems, seconds, tally)
+            result.verdict = "failed"
+            result.problems.append(f"rests on {', '.join(broken)}, which failed")
         if item.id in wanted:
-            ordered.append(Result(item, verdict, problems, item.steps(), seconds, tally))
+            ordered.append(result)
     return ordered
 
 
-def _check_by_id(task: tuple[str, bool]) -> tuple[str, tuple[str, list[str], float, Tally]]:
-    """Worker: only the id travels to it, since proofs are functions; the answer is plain data."""
+def _check_by_id(task: tuple[str, bool]) -> tuple[str, Result]:
+    """Worker: only the id travels to it, since proofs are functions, and only the outcome travels back."""
     name, mutants = task
     if name not in CLAIMS:
         load_claims()
-    result = check_claim(CLAIMS[name], mutants=mutants)
-    return name, (result.verdict, result.problems, result.seconds, result.mutants)
+    return name, check_claim(CLAIMS[name], mutants=mutants)
 
 
 def _with_dependencies(claims: list[Claim]) -> list[Claim]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from derivations.arrays import log_sigmoid, logsumexp, masked_sum
 from derivations.objectives import OBJECTIVES, Objective, make_objective, preference_metrics, rloo_advantage
 from derivations.preferences import plackett_luce, rao_kupper, rao_kupper_tie
-from derivations.proofs.tools import trace
+from derivations.traces import trace
 from derivations.regularizers import KL, NONE, REGULARIZERS, Entropy, Sum, parse_regularizer
 from derivations.symbolic import SymArray
 

@@ -1,3 +1,17 @@
 """One file a chapter; a chapter registers its claims when it is imported. In the order a reader meets them."""
 
-CHAPTERS = ("master", "maxent", "preferences", "simpo", "estimators")
+CHAPTERS = {
+    "regularizers": "The implicit reward of each regularizer",
+    "master": "One idea: the implicit reward",
+    "maxent": "Maximum-entropy RL and its preferences",
+    "simpo": "From maximum entropy to SimPO: the broken step and its repairs",
+    "margins": "What the margin means, and what it costs",
+    "rankings": "Rankings",
+    "losses": "The named losses",
+    "gradients": "Gradients and optima of the losses",
+    "estimators": "Policy-gradient and KL estimators",
+    "tokens": "Tokens and sequences",
+    "dynamics": "Online dynamics: forgetting the reference",
+    "offline": "Offline dynamics: what the data does not touch",
+    "goodhart": "Best-of-n and Goodhart's law",
+}

@@ -1,93 +1,50 @@
-"""THEORY section 1: the implicit reward is the derivative of the regularizer, and the multiplier cancels."""
+"""THEORY section 1: the regularized optimum, its multiplier, and what fails without the conditions."""
 
 import sympy as sp
 
-from derivations.checks import Argued, Equal, Positive, Step, TendsTo
+from derivations.checks import Argued, Differs, Equal, Positive, Step, TendsTo
 from derivations.claims import claim
-from derivations.objectives import (
-    OBJECTIVES,
-    Objective,
-    dpo,
-    dpo_pl,
-    make_objective,
-    maxent,
-    maxent_pl,
-    pair_loss,
-    ranking_loss,
-    shaped_reward,
-    simpo,
-    simpo_pl,
-)
+from derivations.objectives import ipo_loss, pair_loss, ranking_loss, shaped_reward
+from derivations.proofs.regularizers import UNIT, forms, phi_and_reward, symbolic_sum
 from derivations.proofs.tools import (
     alpha,
     beta,
+    by_logit,
+    epsilon_odds,
     gamma,
     length,
     p,
     positives,
     q,
+    r,
     r_l,
     r_w,
     reals,
+    rest,
     shift,
-    trace,
 )
-from derivations.regularizers import KL, Entropy, LengthNormalized, LengthNormalizedShannon, Regularizer, Sum
+from derivations.regularizers import Entropy, Regularizer
 from derivations.symbolic import SymArray
+from derivations.traces import trace
 
-A, B = SymArray(alpha), SymArray(beta)
-# The regularizers with symbolic strength: (id, object, what it is called in a sentence)
-SYMBOLIC: tuple[tuple[str, Regularizer, str], ...] = (
-    ("entropy", Entropy(A), "Shannon entropy"),
-    ("kl", KL(B), "KL to the reference"),
-    ("length-normalized", LengthNormalized(B), "length-normalized generalized entropy"),
-    ("length-normalized-shannon", LengthNormalizedShannon(B), "length-normalized Shannon entropy"),
-    ("sum", Sum((Entropy(A), KL(B), LengthNormalized(SymArray(gamma)))), "a sum of regularizers"),
+REGULARIZER_CLAIMS = tuple(
+    f"implicit-reward-{name}"
+    for name in (
+        "entropy",
+        "kl",
+        "length-normalized",
+        "length-normalized-shannon",
+        "forward-kl",
+        "jensen-shannon",
+        "alpha-divergence",
+        "sum",
+    )
 )
 
 
-def phi_and_reward(regularizer: Regularizer) -> tuple[sp.Expr, sp.Expr]:
-    """Traced phi and s at log p, reference log q, length len."""
-    options = {"length": length, "ref_logp": sp.log(q)}
-    return trace(regularizer.phi, sp.log(p), **options), trace(regularizer.implicit_reward, sp.log(p), **options)
-
-
-def _register_regularizer(name: str, regularizer: Regularizer, words: str) -> None:
-    @claim(
-        f"implicit-reward-{name}",
-        f"The implicit reward of {words} is the derivative of its phi, and phi meets the master theorem's conditions.",
-        latex=r"s(y) = \phi_y'(\pi(y)),\quad \phi_y'' > 0,\quad \phi_y'(0+) = -\infty",
-        source="THEORY 1, table",
-        scope="any response set: a statement about one response",
-    )
-    def steps() -> list[Step]:
-        phi, s = phi_and_reward(regularizer)
-        constant = regularizer.constant
-        ratio = sp.Symbol("t", positive=True)
-        return [
-            Equal("s is the derivative of phi", s, sp.diff(phi, p), unit=frozenset({p})),
-            Equal(
-                "score + constant is s, and the constant does not depend on the response",
-                trace(regularizer.score, sp.log(p), length=length, ref_logp=sp.log(q)),
-                s - (constant.item() if isinstance(constant, SymArray) else sp.nsimplify(constant)),
-            ),
-            Positive("phi is strictly convex", sp.diff(phi, p, 2)),
-            TendsTo(
-                "the slope at 0 is -oo", s.subs({q: 1, length: 1, beta: 1, alpha: 1, gamma: 1}), p, sp.S.Zero, -sp.oo
-            ),
-            Equal(
-                "the slope falls by a multiple of log t when p shrinks by t, whatever q, length and strengths",
-                s - s.subs(p, p / ratio),
-                sp.log(ratio) * p * sp.diff(phi, p, 2),
-            ),
-            Argued(
-                "so the limit -oo, decided at unit parameters, holds for all of them: a positive multiple of log p diverges"
-            ),
-        ]
-
-
-for _name, _regularizer, _words in SYMBOLIC:
-    _register_regularizer(_name, _regularizer, _words)
+def every_regularizer() -> dict[str, Regularizer]:
+    """All of them by name, and a sum."""
+    return {name: form.regularizer for name, form in forms().items()} | {"sum": symbolic_sum()}
 
 
 @claim(
@@ -96,29 +53,21 @@ for _name, _regularizer, _words in SYMBOLIC:
     latex=r"\arg\max_\pi E_\pi[r] - \sum_y \phi_y(\pi(y)) \iff r(y) = s(y) + \lambda(x)",
     hypotheses="Y finite with at least two responses; phi_y strictly convex, C^1 on (0, 1), phi_y'(0+) = -oo",
     source="THEORY 1, master theorem",
-    scope="finite Y, any size (one-variable identity, sum argued); stationarity written out for n = 2, 3, 4",
-    depends_on=tuple(f"implicit-reward-{name}" for name, _, _ in SYMBOLIC),
+    scope="finite Y, any size: every response has its own reference and length; sums argued",
+    depends_on=REGULARIZER_CLAIMS,
 )
 def master_theorem() -> list[Step]:
+    others = sp.Symbol("others", real=True)  # what the Lagrangian says about all other responses
     steps: list[Step] = []
-    for name, regularizer, _ in SYMBOLIC[:4]:
+    for name, regularizer in every_regularizer().items():
         phi, s = phi_and_reward(regularizer)
-        for n in (2, 3, 4):
-            probabilities, rewards = positives("p", n), reals("r", n)
-            penalty = sum(phi.subs(p, pi) for pi in probabilities)
-            lagrangian = sum(pi * ri for pi, ri in zip(probabilities, rewards, strict=True)) - penalty
-            lagrangian -= shift * (sum(probabilities) - 1)
-            steps.append(
-                Equal(
-                    f"{name}, n = {n}: dL/dp_1 = r_1 - s_1 - lambda",
-                    rewards[0] - s.subs(p, probabilities[0]) - shift,
-                    sp.diff(lagrangian, probabilities[0]),
-                )
-            )
+        lagrangian = p * r - phi - shift * p + others
+        steps.append(Equal(f"{name}: dL/dp_y = r_y - s_y - lambda", r - s - shift, sp.diff(lagrangian, p), unit=UNIT))
     return [
         *steps,
         Argued(
-            "J is continuous on a compact simplex where phi(0) is finite; where it is +oo, J = -oo there: a maximizer exists"
+            "J is continuous on a compact simplex where phi(0) is finite; where it is +oo, J = -oo there and J is "
+            "upper semicontinuous: a maximizer exists"
         ),
         Argued(
             "J is a linear function minus a sum of strictly convex ones, so strictly concave: the maximizer is unique"
@@ -135,99 +84,130 @@ def master_theorem() -> list[Step]:
 
 
 @claim(
+    "interior-needs-barrier",
+    "With a finite slope phi'(0+), as of chi-square, the optimum still satisfies r = s + lambda for every response.",
+    latex=r"f(u) = \tfrac12(u-1)^2,\quad f'(0+) = -1 > -\infty",
+    source="THEORY 1, end: what follows if a condition fails",
+    scope="exact counterexample with two responses; the inequality for any finite Y",
+    expected="refuted",
+    condition="if and only if the optimum is interior; off its support only r <= s(0) + lambda",
+)
+def interior_needs_barrier() -> list[Step]:
+    s = beta * (p / q - 1)
+    reward = sp.Symbol("r_1", positive=True)
+    # two responses with q = 1/2 and beta = 1, reward r_1 against 0, policy (p, 1 - p)
+    value = reward * p - sp.Rational(1, 4) * ((2 * p - 1) ** 2 + (1 - 2 * p) ** 2)
+    odds = sp.Symbol("odds", positive=True)
+    slope = sp.diff(value, p)
+    off_support = s.subs({p: 0, q: sp.Rational(1, 2), beta: 1})
+    on_support = s.subs({p: 1, q: sp.Rational(1, 2), beta: 1})
+    return [
+        Equal("s is the derivative of chi-square's phi", s, sp.diff(beta * q * (p / q - 1) ** 2 / 2, p)),
+        TendsTo("the slope at 0 is finite: no barrier", s.subs({q: 1, beta: 1}), p, sp.S.Zero, sp.S.NegativeOne),
+        Equal("J' at reward r_1: r_1 - 2 (2p - 1)", slope, reward - 2 * (2 * p - 1)),
+        Positive(
+            "r_1 = 3: J rises on all of (0, 1), p = odds / (1 + odds), so the optimum is the corner p = 1",
+            slope.subs({reward: 3, p: odds / (1 + odds)}),
+        ),
+        Differs(
+            "at that corner r - s is 2 for the first response and 1 for the second: no single multiplier",
+            reward - on_support,
+            sp.S.Zero - off_support,
+            {reward: sp.Integer(3)},
+        ),
+        Equal(
+            "r_1 = 1 has an interior optimum, p = 3/4, and there r - s is the same for both",
+            (reward - s.subs({q: sp.Rational(1, 2), beta: 1})),
+            -s.subs({p: 1 - p, q: sp.Rational(1, 2), beta: 1}),
+            {reward: sp.S.One, p: sp.Rational(3, 4)},
+            direction="if",
+        ),
+        Positive("p_2 = 0 leaves a gap: 2 - 1 > 0", (3 - on_support) - (0 - off_support), direction="only if"),
+        Argued("on the support stationarity holds; off it moving mass in must not help: r_y - s_y(0) <= lambda"),
+    ]
+
+
+@claim(
+    "entropy-infinite-responses",
+    "On infinitely many responses a regularizer may leave no maximizer: r = 0 with entropy has none.",
+    latex=r"\sup_\pi \alpha H(\pi) = \lim_n \alpha\log n = \infty",
+    source="THEORY 1, remark on countable Y",
+    scope="countably infinite Y",
+)
+def entropy_infinite_responses() -> list[Step]:
+    n = sp.Symbol("n", positive=True)
+    phi = trace(Entropy(SymArray(alpha)).phi, -sp.log(n))
+    return [
+        Equal("J of the uniform policy on n responses is alpha log n", -n * phi, alpha * sp.log(n)),
+        TendsTo("which grows without bound (alpha = 1)", -n * phi.subs(alpha, 1), n, sp.oo, sp.oo),
+        Argued("so sup J = oo, and no policy with finite J attains it; a policy with J = oo is no single maximizer"),
+        Equal("and no multiplier exists: s = -lambda would make all p_y equal to e^(-lambda/alpha - 1)",
+              trace(Entropy(SymArray(alpha)).implicit_reward, -shift / alpha - 1), -shift),
+        Argued("infinitely many equal probabilities cannot sum to 1"),
+    ]  # fmt: skip
+
+
+@claim(
     "multiplier-cancels",
     "Losses see only reward differences within a prompt, so the multiplier lambda(x) drops out of every one of them.",
     latex=r"r(w) - r(l) = s(w) - s(l)",
     source="THEORY 1, consequence; the offline reading",
-    scope="any response set (pairs); rankings of 2 to 4 responses, and any length by the recursion of plackett-luce-normalized",
+    scope="any response set (pairs); rankings of 2 to 4 responses, and any length by one factor with the rest summed",
 )
 def multiplier_cancels() -> list[Step]:
+    smoothing = {"gamma": gamma, "label_smoothing": 1 / (1 + epsilon_odds)}
+    moved, plain = (r_w + shift, r_l + shift), (r_w, r_l)
     steps: list[Step] = [
-        Equal(
-            "pair loss with margin",
-            trace(pair_loss, r_w + shift, r_l + shift, gamma=gamma),
-            trace(pair_loss, r_w, r_l, gamma=gamma),
-        )
-    ]
+        Equal("pair loss with margin and smoothing", trace(pair_loss, *moved, **smoothing), trace(pair_loss, *plain, **smoothing)),
+        Equal("ipo", trace(ipo_loss, *moved, beta=beta), trace(ipo_loss, *plain, beta=beta)),
+    ]  # fmt: skip
     for m in (2, 3, 4):
         rewards = reals("r", m)
         shifted = [reward + shift for reward in rewards]
         steps.append(Equal(f"ranking loss, m = {m}", trace(ranking_loss, shifted), trace(ranking_loss, rewards)))
+    factor = sp.exp(r) / (sp.exp(r) + rest)
+    moved_factor = sp.exp(r + shift) / (sp.exp(r + shift) + sp.exp(shift) * rest)
+    steps.append(Equal("one factor of a ranking of any length", moved_factor, factor))
     return steps
 
 
 @claim(
     "online-gradient",
-    "The policy gradient of the regularized objective is that of the shaped reward r - s.",
-    latex=r"\nabla J = E_\pi[(r - s)\,\nabla \log \pi]",
+    "The policy gradient of the regularized objective is that of the shaped reward r - s, whatever the baseline.",
+    latex=r"\nabla J = E_\pi[(r - s - b)\,\nabla \log \pi]",
     source="THEORY 1, online reading; 3.2",
-    scope="softmax policies over n = 2 and 3 responses, exact; other parametrizations by the chain rule",
-    depends_on=tuple(f"implicit-reward-{name}" for name, _, _ in SYMBOLIC),
+    scope="softmax policies over any finite Y: each response's share, with the rest summed; other policies by the chain rule",
+    depends_on=REGULARIZER_CLAIMS,
 )
 def online_gradient() -> list[Step]:
+    w, w_1 = positives("w", 2)  # of the response y, and of the one whose logit moves
+    total = w + w_1 + rest
+    options = {"length": length, "ref_logp": sp.log(q)}
+    b = sp.Symbol("b", real=True)
     steps: list[Step] = []
-    for name, regularizer, _ in SYMBOLIC:
-        for n in (2, 3):
-            weights, rewards, references = positives("w", n), reals("r", n), positives("q", n)
-            lengths = [sp.Symbol(f"len_{i}", positive=True, integer=True) for i in range(n)]
-            total = sum(weights)
-            policy = [w / total for w in weights]
-            logps = [sp.log(w) - sp.log(total) for w in weights]
-            options = {"length": lengths, "ref_logp": [sp.log(reference) for reference in references]}
-            phi = regularizer.phi(SymArray(logps), **{k: SymArray(x) for k, x in options.items()})
-            objective = sum(pi * ri for pi, ri in zip(policy, rewards, strict=True)) - sum(phi.values)
-            shaped = shaped_reward(
-                SymArray(rewards),
-                SymArray(logps),
-                regularizer=regularizer,
-                **{k: SymArray(x) for k, x in options.items()},
-            ).values
-            score = [(1 if i == 0 else 0) - policy[0] for i in range(n)]  # d log pi_i / d logit_1
+    for name, regularizer in every_regularizer().items():
+        for case, pi, moving, score in (
+            ("another response", w / total, w_1, -w_1 / total),
+            ("the response itself", w / total, w, 1 - w / total),
+        ):
+            logp = sp.log(pi)
+            share = pi * r - trace(regularizer.phi, logp, **options)
+            shaped = trace(shaped_reward, r, logp, regularizer=regularizer, **options)
+            constant = trace(regularizer.implicit_reward, logp, **options) - trace(regularizer.score, logp, **options)
             steps.append(
                 Equal(
-                    f"{name}, n = {n}",
-                    sum(pi * a * g for pi, a, g in zip(policy, shaped, score, strict=True)),
-                    weights[0] * sp.diff(objective, weights[0]),  # d/d logit = w d/dw
+                    f"{name}, logit of {case}: its share of dJ is pi (r - s) d log pi",
+                    pi * (shaped - constant) * score,
+                    by_logit(share, moving),
+                    unit=frozenset(UNIT),
                 )
             )
-    return steps
-
-
-@claim(
-    "objectives-by-name",
-    "The objective a trainer holds under a name computes the very loss function of that name.",
-    latex=r"\ell_{\text{name}} = -\log P(\text{observed} \mid r = s)",
-    source="THEORY 1, offline reading; the table of named objectives",
-    scope="strength 2 and margin 1/2; pairs, and rankings of 3 responses",
-    depends_on=("maxent-bradley-terry", "dpo-objective", "simpo-objective", "listwise-objectives"),
-)
-def objectives_by_name() -> list[Step]:
-    pair, three = _responses(2), _responses(3)
-    half = sp.Rational(1, 2)
-    (logps, lengths, references), (logps_3, lengths_3, references_3) = pair, three
-    refs = {"ref_chosen_logp": references[0], "ref_rejected_logp": references[1]}
-    lens = {"chosen_length": lengths[0], "rejected_length": lengths[1]}
-    named = {
-        "maxent": trace(maxent, *logps, alpha=sp.Integer(2)),
-        "dpo": trace(dpo, *logps, **refs, beta=sp.Integer(2)),
-        "simpo": trace(simpo, *logps, **lens, beta=sp.Integer(2), gamma=half),
-        "maxent-pl": trace(maxent_pl, logps_3, alpha=sp.Integer(2)),
-        "dpo-pl": trace(dpo_pl, logps_3, ref_logp=references_3, beta=sp.Integer(2)),
-        "simpo-pl": trace(simpo_pl, logps_3, length=lengths_3, beta=sp.Integer(2)),
-    }
-    steps: list[Step] = []
-    for name, (_, strength, takes_margin, listwise) in OBJECTIVES.items():
-        objective = make_objective(name, **{strength: 2.0}, gamma=0.5 if takes_margin else None)
-        held = _held_loss(objective, *(three if listwise else pair))
-        steps.append(Equal(f"{name}: what the trainer computes", held, named[name]))
-    return steps
-
-
-def _responses(m: int) -> tuple[tuple[sp.Expr, ...], tuple[sp.Expr, ...], tuple[sp.Expr, ...]]:
-    """Log-probs, lengths and reference log-probs of m responses."""
-    return reals("logp", m), positives("len", m), reals("ref", m)
-
-
-def _held_loss(objective: Objective, *arrays: tuple[sp.Expr, ...]) -> sp.Expr:
-    logps, lengths, references = map(SymArray, arrays)
-    return objective.loss(objective.rewards(logps, length=lengths, ref_logp=references)).item()
+    return [
+        *steps,
+        Equal(
+            "a baseline adds b times sum_y d pi_y = 0 (the responses not written out have weight `rest`)",
+            b * (w_1 / total * (1 - w_1 / total) - w_1 / total * (w + rest) / total),
+            sp.S.Zero,
+        ),
+        Argued("summed over y; the constant that `score` leaves out is such a baseline"),
+    ]

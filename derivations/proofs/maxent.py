@@ -2,14 +2,17 @@
 
 import sympy as sp
 
-from derivations.checks import Argued, Equal, Positive, Step
+from derivations.checks import Argued, Equal, Positive, Step, TendsTo
 from derivations.claims import claim
-from derivations.objectives import maxent
-from derivations.proofs.tools import Z, alpha, p, positives, q, r, r_l, r_w, reals, shift, sigmoid, trace
+from derivations.objectives import dpo, maxent
+from derivations.proofs.tools import Z, alpha, p, positives, q, r, r_l, r_w, reals, rest, shift, sigmoid
 from derivations.regularizers import Entropy
 from derivations.symbolic import SymArray
+from derivations.traces import trace
 
-ENTROPY = Entropy(SymArray(alpha))
+
+def entropy() -> Entropy:
+    return Entropy(SymArray(alpha))
 
 
 @claim(
@@ -29,6 +32,7 @@ def kl_nonnegative() -> list[Step]:
         Equal("h(1) = 0", h.subs(t, 1), sp.S.Zero),
         Equal("h'(t) = log t, so h'(1) = 0", sp.log(t), sp.diff(h, t)),
         Positive("h'' > 0", sp.diff(h, t, 2)),
+        TendsTo("h(0) = 1: a response with p = 0 adds q > 0", h, t, sp.S.Zero, sp.S.One),
         Argued("a strictly convex function lies above its tangent at t = 1, which is 0, and touches it only there"),
         Argued("summing over Y: sum p log(p/q) >= sum p - sum q = 0, equality only if p = q everywhere"),
     ]
@@ -48,9 +52,10 @@ def maxent_optimal_policy() -> list[Step]:
     return [
         Equal(
             "pointwise: p r - phi(p) = p alpha log Z - alpha p (log p - log pi*)",
-            p * r - trace(ENTROPY.phi, sp.log(p)),
+            p * r - trace(entropy().phi, sp.log(p)),
             alpha * p * sp.log(Z) - alpha * p * (sp.log(p) - log_optimum),
         ),
+        TendsTo("at p = 0 both sides are 0, as 0 log 0 = 0", p * sp.log(p), p, sp.S.Zero, sp.S.Zero),
         Argued("summed over Y with sum p = 1: E[r] + alpha H = alpha log Z - alpha KL(pi || pi*)"),
         Argued(
             "both sums converge absolutely where E_pi[r] > -oo, because Z is finite; elsewhere J = -oo or pi is not in the race"
@@ -64,26 +69,19 @@ def maxent_optimal_policy() -> list[Step]:
     "Second proof: pi* is stationary and the objective is strictly concave.",
     latex=r"r_y - \alpha(\log\pi^*_y + 1) = \lambda,\quad \nabla^2 J = -\alpha\,\mathrm{diag}(1/\pi)",
     source="THEORY 2.1, second proof",
-    scope="finite Y: one coordinate decided, sum argued; n = 2, 3 written out",
+    scope="finite Y, any size: one response at a time",
     depends_on=("implicit-reward-entropy",),
 )
 def maxent_stationarity() -> list[Step]:
-    steps: list[Step] = []
-    for n in (2, 3):
-        rewards = reals("r", n)
-        total = sum(sp.exp(reward / alpha) for reward in rewards)
-        for i in range(n):
-            s = trace(ENTROPY.implicit_reward, rewards[i] / alpha - sp.log(total))
-            steps.append(
-                Equal(
-                    f"n = {n}: r_{i + 1} - s_{i + 1} is the same multiplier",
-                    rewards[i] - s,
-                    alpha * sp.log(total) - alpha,
-                )
-            )
-    phi = trace(ENTROPY.phi, sp.log(p))
+    total = sp.exp(r / alpha) + rest
+    s = trace(entropy().implicit_reward, r / alpha - sp.log(total))
+    phi = trace(entropy().phi, sp.log(p))
     return [
-        *steps,
+        Equal(
+            "r - s at pi* is the same multiplier for every response (the others have weight `rest`)",
+            r - s,
+            alpha * sp.log(total) - alpha,
+        ),
         Equal("d2 phi / dp2 = alpha / p", alpha / p, sp.diff(phi, p, 2)),
         Positive("alpha / p > 0", sp.diff(phi, p, 2)),
         Argued("J is separable, so its Hessian is diagonal: -alpha diag(1/pi), negative definite"),
@@ -95,25 +93,19 @@ def maxent_stationarity() -> list[Step]:
     "The reward is recovered from the optimal policy up to a constant, and exactly rewards that differ by a constant share it.",
     latex=r"r = \alpha\log\pi^* + \alpha\log Z",
     source="THEORY 2.2; paper, reward form",
-    scope="any Y with finite Z (first and third step); invariance written out for n = 2, 3",
+    scope="any Y with finite Z",
 )
 def reward_from_policy() -> list[Step]:
     log_optimum = r / alpha - sp.log(Z)
-    steps: list[Step] = [
-        Equal("r = alpha log pi* + alpha log Z", trace(ENTROPY.score, log_optimum) + alpha * sp.log(Z), r)
-    ]
-    for n in (2, 3):
-        rewards = reals("r", n)
-
-        def optimum(values: list[sp.Expr]) -> sp.Expr:
-            return sp.exp(values[0] / alpha) / sum(sp.exp(value / alpha) for value in values)
-
-        steps.append(
-            Equal(f"n = {n}: r + c has the same pi*", optimum([x + shift for x in rewards]), optimum(list(rewards)))
-        )
+    moved = sp.exp((r + shift) / alpha)
     other = sp.Symbol("Z_other", positive=True)
     return [
-        *steps,
+        Equal("r = alpha log pi* + alpha log Z", trace(entropy().score, log_optimum) + alpha * sp.log(Z), r),
+        Equal(
+            "r + c has the same pi* (the others have weight `rest`, which the shift scales alike)",
+            moved / (moved + sp.exp(shift / alpha) * rest),
+            sp.exp(r / alpha) / (sp.exp(r / alpha) + rest),
+        ),
         Equal(
             "one pi* for two rewards: their difference is alpha (log Z - log Z'), the same for all y",
             (alpha * sp.log(p) + alpha * sp.log(Z)) - (alpha * sp.log(p) + alpha * sp.log(other)),
@@ -154,8 +146,6 @@ def maxent_bradley_terry() -> list[Step]:
     scope="finite Y, any size n",
 )
 def maxent_is_kl_to_uniform() -> list[Step]:
-    from derivations.objectives import dpo
-
     (n,) = positives("n", 1)
     logp_w, logp_l = reals("logp", 2)
     uniform = -sp.log(n)

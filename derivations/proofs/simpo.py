@@ -4,7 +4,7 @@ import sympy as sp
 
 from derivations.checks import Argued, Differs, Equal, Positive, Step, TendsTo
 from derivations.claims import claim
-from derivations.objectives import dpo, pair_loss, simpo
+from derivations.objectives import pair_loss, simpo
 from derivations.proofs.tools import (
     Z,
     beta,
@@ -20,14 +20,21 @@ from derivations.proofs.tools import (
     ref_w,
     shift,
     sigmoid,
-    trace,
+    u,
+    v,
 )
-from derivations.regularizers import LengthNormalized, LengthNormalizedShannon
+from derivations.regularizers import KL, LengthNormalized, LengthNormalizedShannon
 from derivations.symbolic import SymArray
+from derivations.traces import trace
 
-GENERALIZED, SHANNON = LengthNormalized(SymArray(beta)), LengthNormalizedShannon(SymArray(beta))
-LOSS = trace(simpo, logp_w, logp_l, chosen_length=len_w, rejected_length=len_l, beta=beta, gamma=gamma)
-LOSS_0 = trace(simpo, logp_w, logp_l, chosen_length=len_w, rejected_length=len_l, beta=beta)
+
+def generalized() -> LengthNormalized:
+    return LengthNormalized(SymArray(beta))
+
+
+def simpo_loss(margin: sp.Expr = gamma) -> sp.Expr:
+    """The traced SimPO loss of one pair."""
+    return trace(simpo, logp_w, logp_l, chosen_length=len_w, rejected_length=len_l, beta=beta, gamma=margin)
 
 
 @claim(
@@ -43,26 +50,30 @@ LOSS_0 = trace(simpo, logp_w, logp_l, chosen_length=len_w, rejected_length=len_l
 )
 def length_normalized_temperature() -> list[Step]:
     log_w, log_l = len_w * r_w / beta - sp.log(Z), len_l * r_l / beta - sp.log(Z)
-    margin = trace(GENERALIZED.score, log_w, length=len_w) - trace(GENERALIZED.score, log_l, length=len_l)
+    margin = trace(generalized().score, log_w, length=len_w) - trace(generalized().score, log_l, length=len_l)
     residual = (r_w - r_l) - margin
     factored = beta * (len_l - len_w) / (len_w * len_l) * sp.log(Z)
-    # Y = {w, l}, |w| = 1, |l| = 2, beta = 1, e^{r_w} = 2, e^{r_l} = 1: weights e^{|y| r / beta} are 2 and 1, Z = 3
-    at = {Z: 3, len_w: 1, len_l: 2, beta: 1}
-    rewards = {r_w: sp.log(2), r_l: sp.S.Zero}
+    # Y = {w, l}, |w| = 1, |l| = 2, beta = 1, e^{r_w} = u = 3, e^{r_l} = v = 1: the weights e^{|y| r / beta} are u and v^2
+    at = {r_w: sp.log(u), r_l: sp.log(v), Z: u + v**2, len_w: 1, len_l: 2, beta: 1}
     return [
         Equal("the exact residual", residual, (beta / len_w - beta / len_l) * sp.log(Z)),
         Equal("the exact residual, factored", residual, factored),
-        Equal("counterexample: its Z is 2^1 + 1^2 = 3", sp.exp(sp.log(2)) + sp.exp(2 * sp.S.Zero), sp.Integer(3)),
-        Differs(
-            "counterexample Y = {w, l}, |w| = 1, |l| = 2, beta = 1, r = (log 2, 0), Z = 3: the true P(w > l) against "
-            "what the substituted form says",
-            sigmoid(r_w - r_l).subs(rewards),
-            sigmoid(margin).subs({**rewards, **at}),
+        Equal(
+            "counterexample: with |w| = 1, |l| = 2, beta = 1 its Z is u + v^2, u = e^(r_w), v = e^(r_l)",
+            (sp.exp(len_w * r_w / beta) + sp.exp(len_l * r_l / beta)).subs({len_w: 1, len_l: 2, beta: 1}),
+            (u + v**2).subs({u: sp.exp(r_w), v: sp.exp(r_l)}),
         ),
-        Equal("if |w| = |l| it is 0", residual.subs(len_l, len_w), sp.S.Zero),
-        Equal("if Z = 1 it is 0", residual.subs(Z, 1), sp.S.Zero),
-        Positive("conversely: beta / (|w| |l|) > 0", beta / (len_w * len_l)),
-        Positive("and log is strictly increasing", sp.diff(sp.log(Z), Z)),
+        Differs(
+            "counterexample Y = {w, l}, |w| = 1, |l| = 2, beta = 1, r = (log 3, 0), so Z = 4: the true P(w > l) "
+            "against what the substituted form says",
+            sigmoid(r_w - r_l).subs(at),
+            sigmoid(margin).subs(at),
+            {u: sp.Integer(3), v: sp.S.One},
+        ),
+        Equal("if |w| = |l| it is 0", residual, sp.S.Zero, {len_l: len_w}, direction="if"),
+        Equal("if Z = 1 it is 0", residual, sp.S.Zero, {Z: sp.S.One}, direction="if"),
+        Positive("conversely: beta / (|w| |l|) > 0", beta / (len_w * len_l), direction="only if"),
+        Positive("and log is strictly increasing", sp.diff(sp.log(Z), Z), direction="only if"),
         Argued("so a zero residual forces |l| - |w| = 0 or log Z = 0, that is Z = 1"),
     ]
 
@@ -90,7 +101,7 @@ def normalizing_by_shift() -> list[Step]:
         ),
         Equal(
             "where Z = 1, log pi = |y| (r + c) / beta, so the generalized form's s is r + c: its optimum, lambda = -c",
-            trace(GENERALIZED.implicit_reward, length * (r_w + shift) / beta, length=length),
+            trace(generalized().implicit_reward, length * (r_w + shift) / beta, length=length),
             r_w + shift,
         ),
         Differs(
@@ -111,12 +122,13 @@ def normalizing_by_shift() -> list[Step]:
     depends_on=("master-theorem", "implicit-reward-length-normalized-shannon"),
 )
 def repair_shannon() -> list[Step]:
-    s_w = trace(SHANNON.implicit_reward, logp_w, length=len_w)
-    s_l = trace(SHANNON.implicit_reward, logp_l, length=len_l)
+    shannon = LengthNormalizedShannon(SymArray(beta))
+    s_w = trace(shannon.implicit_reward, logp_w, length=len_w)
+    s_l = trace(shannon.implicit_reward, logp_l, length=len_l)
     offset = beta * (1 / len_w - 1 / len_l)
     return [
         Equal("the margin", s_w - s_l, beta / len_w * logp_w - beta / len_l * logp_l + offset),
-        Equal("as a loss: SimPO with the margin shifted", trace(pair_loss, s_w, s_l), LOSS.subs(gamma, -offset)),
+        Equal("as a loss: SimPO with the margin shifted", trace(pair_loss, s_w, s_l), simpo_loss(-offset)),
     ]
 
 
@@ -129,17 +141,17 @@ def repair_shannon() -> list[Step]:
     depends_on=("master-theorem", "implicit-reward-length-normalized", "multiplier-cancels"),
 )
 def repair_generalized() -> list[Step]:
-    s_w = trace(GENERALIZED.implicit_reward, logp_w, length=len_w)
-    s_l = trace(GENERALIZED.implicit_reward, logp_l, length=len_l)
+    s_w = trace(generalized().implicit_reward, logp_w, length=len_w)
+    s_l = trace(generalized().implicit_reward, logp_l, length=len_l)
     return [
         Equal(
             "rewards s + lambda under Bradley-Terry are the SimPO loss",
             trace(pair_loss, s_w + shift, s_l + shift),
-            LOSS_0,
+            simpo_loss(sp.S.Zero),
         ),
         Equal(
             "SimPO's loss at gamma = 0, by hand",
-            LOSS_0,
+            simpo_loss(sp.S.Zero),
             -sp.log(sigmoid(beta * logp_w / len_w - beta * logp_l / len_l)),
         ),
     ]
@@ -155,48 +167,74 @@ def repair_generalized() -> list[Step]:
 )
 def simpo_objective() -> list[Step]:
     by_hand = -sp.log(sigmoid(beta * logp_w / len_w - beta * logp_l / len_l - gamma))
-    s_w = trace(GENERALIZED.implicit_reward, logp_w, length=len_w)
-    s_l = trace(GENERALIZED.implicit_reward, logp_l, length=len_l)
+    s_w = trace(generalized().implicit_reward, logp_w, length=len_w)
+    s_l = trace(generalized().implicit_reward, logp_l, length=len_l)
     return [
-        Equal("the code is the published formula", LOSS, by_hand),
-        Equal("and the Rao-Kupper term of s", trace(pair_loss, s_w, s_l, gamma=gamma), LOSS),
-        Equal("equal scores: -log sigma(-gamma)", LOSS.subs({logp_l: logp_w, len_l: len_w}), sp.log(1 + sp.exp(gamma))),
-    ]
-
-
-@claim(
-    "dpo-objective",
-    "DPO is Bradley-Terry under the implicit reward of KL; at the reference its loss is log 2.",
-    latex=r"\ell = -\log\sigma\Big(\beta\log\tfrac{\pi(w)}{q(w)} - \beta\log\tfrac{\pi(l)}{q(l)}\Big)",
-    source="THEORY 1, table; arXiv:2305.18290, eq. 7",
-    scope="finite Y",
-    depends_on=("master-theorem", "implicit-reward-kl", "multiplier-cancels"),
-)
-def dpo_objective() -> list[Step]:
-    loss = trace(dpo, logp_w, logp_l, ref_chosen_logp=ref_w, ref_rejected_logp=ref_l, beta=beta)
-    return [
+        Equal("the code is the published formula", simpo_loss(), by_hand),
+        Equal("and the Rao-Kupper term of s", trace(pair_loss, s_w, s_l, gamma=gamma), simpo_loss()),
         Equal(
-            "the code is the published formula",
-            loss,
-            -sp.log(sigmoid(beta * (logp_w - ref_w) - beta * (logp_l - ref_l))),
+            "equal scores: -log sigma(-gamma)",
+            simpo_loss(),
+            sp.log(1 + sp.exp(gamma)),
+            {logp_l: logp_w, len_l: len_w},
         ),
-        Equal("at the reference: log 2", loss.subs({logp_w: ref_w, logp_l: ref_l}), sp.log(2)),
     ]
 
 
 @claim(
     "simpo-equal-lengths-is-dpo",
-    "With one length per prompt and gamma = 0, SimPO is DPO with a uniform reference and strength beta/|y|.",
-    latex=r"\ell_{\mathrm{SimPO}}(\beta, |w| = |l|) = \ell_{\mathrm{DPO}}(\beta/|y|,\ q\ \text{uniform})",
+    "With one length per prompt, SimPO is DPO with a uniform reference and strength beta/|y|, plus the offset gamma.",
+    latex=r"\ell_{\mathrm{SimPO}}(\beta, \gamma, |w| = |l|) = -\log\sigma(d_{\mathrm{DPO}}(\beta/|y|,\ q\ \text{uniform}) - \gamma)",
     source="THEORY 2.9, first half",
     scope="finite Y, any size",
     depends_on=("simpo-objective", "dpo-objective"),
 )
 def simpo_equal_lengths_is_dpo() -> list[Step]:
+    kl = KL(SymArray(beta / len_w))
+    s_w = trace(kl.score, logp_w, ref_logp=ref_w)
+    s_l = trace(kl.score, logp_l, ref_logp=ref_w)  # a uniform reference: the same log q for both
     return [
-        Equal(
-            "the two losses",
-            trace(dpo, logp_w, logp_l, ref_chosen_logp=ref_w, ref_rejected_logp=ref_w, beta=beta / len_w),
-            LOSS_0.subs(len_l, len_w),
-        )
+        Equal("gamma = 0: the very DPO loss", trace(pair_loss, s_w, s_l), simpo_loss(sp.S.Zero), {len_l: len_w}),
+        Equal("any gamma", trace(pair_loss, s_w, s_l, gamma=gamma), simpo_loss(), {len_l: len_w}),
+    ]
+
+
+@claim(
+    "simpo-is-not-dpo",
+    "With unequal lengths SimPO is not DPO, for any reference policy and any strength.",
+    latex=r"\pi \to \tfrac12\pi \text{ on } \{w, l\}:\quad \Delta d_{\mathrm{DPO}} = 0,\quad "
+    r"\Delta d_{\mathrm{SimPO}} = \beta\log 2\,\big(\tfrac1{|l|} - \tfrac1{|w|}\big)",
+    hypotheses="at least three responses, so that the probabilities of w and l can shrink together",
+    source="THEORY 2.9, second half",
+    scope="any Y with a pair of unequal lengths; exact counterexample",
+    depends_on=("simpo-objective", "dpo-objective"),
+)
+def simpo_is_not_dpo() -> list[Step]:
+    drop = sp.Symbol("drop", positive=True)  # both log-probs fall by this much
+    kl, per_token = KL(SymArray(beta)), generalized()
+
+    def kl_margin(fall: sp.Expr) -> sp.Expr:
+        return trace(kl.score, logp_w - fall, ref_logp=ref_w) - trace(kl.score, logp_l - fall, ref_logp=ref_l)
+
+    def token_margin(fall: sp.Expr) -> sp.Expr:
+        return trace(per_token.score, logp_w - fall, length=len_w) - trace(per_token.score, logp_l - fall, length=len_l)
+
+    zero = sp.S.Zero
+    change = token_margin(drop) - token_margin(zero)
+    shrink = len_w + sp.Symbol("extra", positive=True, integer=True)  # |l| > |w|
+    # |w| = 1, |l| = 2, beta = 2: e^margin = pi(w)^2 / pi(l)
+    odds = sp.exp(token_margin(zero)).subs({len_w: 1, len_l: 2, beta: 2})
+    odds = odds.subs({logp_w: sp.log(u), logp_l: sp.log(v)})
+    halves = {u: u / 2, v: v / 2}
+    return [
+        Equal("DPO's margin does not see a common fall, whatever the reference", kl_margin(drop), kl_margin(zero)),
+        Equal("SimPO's moves by beta drop (1/|l| - 1/|w|)", change, beta * drop * (1 / len_l - 1 / len_w)),
+        Positive("which is not 0 for |l| > |w|", -change.subs(len_l, shrink)),
+        Differs(
+            "for example pi(w), pi(l) = 1/2, 1/4 against 1/4, 1/8 with |w| = 1, |l| = 2, beta = 2: e^margin",
+            odds,
+            odds.subs(halves, simultaneous=True),
+            {u: sp.Rational(1, 2), v: sp.Rational(1, 4)},
+        ),
+        Argued("a loss of the form f(d_DPO) takes one value on both policies, and SimPO takes two"),
     ]

@@ -1,0 +1,241 @@
+"""THEORY 4.1 to 4.3 and 4.8: why entropy fails online. It is KL plus a bonus for the improbable, and it forgets."""
+
+import sympy as sp
+
+from derivations.checks import Argued, Equal, Positive, Step, TendsTo
+from derivations.claims import claim
+from derivations.objectives import shaped_reward
+from derivations.proofs.tools import (
+    alpha,
+    beta,
+    covariance,
+    length,
+    mean,
+    normalized,
+    p,
+    positives,
+    q,
+    r,
+    reals,
+    rest,
+    time,
+)
+from derivations.regularizers import KL, Entropy, LengthNormalized, Regularizer, Sum
+from derivations.symbolic import SymArray
+from derivations.traces import trace, traced_array
+
+c = alpha + beta
+decay = sp.exp(-c * time)
+tau = (1 - decay) / c
+log_q = sp.Symbol("log_q", real=True)
+
+
+def both() -> Regularizer:
+    return Sum((Entropy(SymArray(alpha)), KL(SymArray(beta))))
+
+
+@claim(
+    "maxent-is-kl-with-bonus",
+    "MaxEnt is KL-regularized RL whose reward got a bonus for what the reference finds improbable.",
+    latex=r"E_\pi[r] + \alpha H(\pi) = E_\pi[r - \alpha\log q] - \alpha\,\mathrm{KL}(\pi\|q)",
+    source="THEORY 4.1",
+    scope="any countable Y: pointwise",
+    depends_on=("maxent-optimal-policy",),
+)
+def maxent_is_kl_with_bonus() -> list[Step]:
+    a = SymArray(alpha)
+    logp, ref = sp.log(p), sp.log(q)
+    bonus = -alpha * ref
+    return [
+        Equal(
+            "one response's share of the two objectives",
+            p * r - trace(Entropy(a).phi, logp),
+            p * (r + bonus) - trace(KL(a).phi, logp, ref_logp=ref),
+        ),
+        Equal("and of the two optima", sp.exp(r / alpha), q * sp.exp((r + bonus) / alpha)),
+        Equal(
+            "and of the two policy gradients",
+            trace(shaped_reward, r, logp, regularizer=Entropy(a)),
+            trace(shaped_reward, r + bonus, logp, regularizer=KL(a), ref_logp=ref),
+        ),
+    ]
+
+
+@claim(
+    "natural-gradient-flow",
+    "For a tabular softmax the natural gradient moves log pi by the shaped reward minus its mean.",
+    latex=r"F\,\dot\theta = \nabla J \ \Rightarrow\ \frac{d}{dt}\log\pi_y = (r - s)_y - E_\pi[r - s]",
+    hypotheses="F = diag(pi) - pi pi^T, the Fisher matrix of the logits",
+    source="used by THEORY 4.2",
+    scope="softmax over any finite Y: one row of F, the other responses summed",
+    depends_on=("online-gradient",),
+)
+def natural_gradient_flow() -> list[Step]:
+    (w,) = positives("w", 1)
+    own, other = reals("A", 2)  # shaped reward of one response, and the mean shaped reward of the others
+    pi = w / (w + rest)
+    average = pi * own + (1 - pi) * other
+    row = pi * own - pi * average
+    return [
+        Equal("a row of F A is pi (A - E A), the policy gradient", row, pi * (own - average)),
+        Equal("also as pi (1 - pi) times the gap to the others", row, pi * (1 - pi) * (own - other)),
+        Argued("so the logits move by A (constants lie in the kernel of F), and log pi by A - E_pi[A]"),
+    ]
+
+
+@claim(
+    "retention-law",
+    "Under natural gradient flow log pi = kappa log q + tau r + const, with retention kappa = 1 - alpha tau.",
+    latex=r"\log\pi_t = \kappa\log q + \tau r + \text{const},\quad \tau = \frac{1-e^{-ct}}{c},\ \kappa = 1-\alpha\tau,\ c=\alpha+\beta",
+    hypotheses="flow starts at pi_0 = q; entropy alpha and KL beta",
+    source="THEORY 4.2",
+    scope="any finite Y: an equation for one response, constants absorbed by normalization",
+    depends_on=("natural-gradient-flow",),
+)
+def retention_law() -> list[Step]:
+    path = decay * log_q + tau * (r + beta * log_q)
+    k = sp.Symbol("const", real=True)  # what normalization adds; it depends on t alone
+    shaped = trace(shaped_reward, r, path + k, regularizer=both(), ref_logp=log_q)
+    pace = sp.Symbol("eta", positive=True)
+    return [
+        Equal("the path solves the flow: its rate is the shaped reward, up to a function of t", sp.diff(path, time), shaped + c * k),
+        Equal("it starts at log q", path, log_q, {time: sp.S.Zero}),
+        Equal("it is kappa log q + tau r with kappa = 1 - alpha tau", path, (1 - alpha * tau) * log_q + tau * r),
+        Equal("a learning rate eta only rescales t", sp.diff(path.subs(time, pace * time), time),
+              pace * (shaped + c * k).subs(time, pace * time)),
+        Argued("differences of log pi between responses obey a linear equation, so the solution is the only one"),
+    ]  # fmt: skip
+
+
+@claim(
+    "retention-limits",
+    "KL alone keeps the reference whole; entropy alone forgets it as e^(-alpha t); together beta / (alpha + beta) is kept.",
+    latex=r"\kappa_{\alpha=0} = 1,\quad \kappa_{\beta=0} = e^{-\alpha t},\quad \kappa \to \frac{\beta}{\alpha+\beta}",
+    source="THEORY 4.2",
+    scope="any finite Y",
+    depends_on=("retention-law",),
+)
+def retention_limits() -> list[Step]:
+    kappa = 1 - alpha * tau
+    ones = {alpha: 1, beta: 2}
+    return [
+        Equal("KL alone", kappa, sp.S.One, {alpha: sp.S.Zero}),
+        Equal("entropy alone", kappa, sp.exp(-alpha * time), {beta: sp.S.Zero}),
+        Equal("both", kappa, beta / c + alpha / c * decay),
+        TendsTo("as t grows (alpha = 1, beta = 2): 2/3", kappa.subs(ones), time, sp.oo, sp.Rational(2, 3)),
+        TendsTo("no regularizer (c -> 0): tau = t, here t = 3", ((1 - sp.exp(-3 * alpha)) / alpha), alpha, sp.S.Zero, sp.Integer(3)),
+        Positive("forgetting never stops: -d kappa / dt = alpha e^(-ct) > 0", -sp.diff(kappa, time)),
+    ]  # fmt: skip
+
+
+@claim(
+    "retention-discrete",
+    "Discrete mirror steps keep kappa = 1 - alpha tau exactly, with (1 - eta c)^k in the place of e^(-ct).",
+    latex=r"\tau_k = \frac{1-(1-\eta c)^k}{c},\quad \kappa_k = 1-\alpha\tau_k",
+    source="THEORY 4.2",
+    scope="any finite Y, any number of steps by induction",
+    depends_on=("natural-gradient-flow",),
+)
+def retention_discrete() -> list[Step]:
+    eta, power, pressure = sp.symbols("eta power tau_k", positive=True)  # power = (1 - eta c)^k
+    retention = 1 - alpha * pressure
+    k = sp.Symbol("const", real=True)
+    here = retention * log_q + pressure * r + k
+    step = here + eta * trace(shaped_reward, r, here, regularizer=both(), ref_logp=log_q)
+    next_pressure = pressure + eta * (1 - c * pressure)
+    return [
+        Equal(
+            "one step keeps the form, kappa = 1 - alpha tau included; the constant is normalized away",
+            step,
+            (1 - alpha * next_pressure) * log_q + next_pressure * r + (1 - eta * c) * k,
+        ),
+        Equal(
+            "and tau_k = (1 - (1 - eta c)^k) / c goes on to k + 1",
+            next_pressure,
+            (1 - power * (1 - eta * c)) / c,
+            {pressure: (1 - power) / c},
+        ),
+        Equal("k = 0: tau = 0, kappa = 1", retention, sp.S.One, {pressure: sp.S.Zero}),
+    ]
+
+
+@claim(
+    "retention-length",
+    "Under the length-normalized regularizer every response forgets at its own rate beta/|y|: long ones retain more.",
+    latex=r"\log\pi_t = e^{-a t}\log q + (1-e^{-at})\frac{r}{a} - \int_0^t e^{-a(t-u)}c(u)\,du,\quad a = \frac{\beta}{|y|}",
+    source="THEORY 4.2, last part",
+    scope="any finite Y; c(t) = E_pi[r - s], whatever it is",
+    depends_on=("natural-gradient-flow", "implicit-reward-length-normalized"),
+)
+def retention_length() -> list[Step]:
+    rate = beta / length
+    integral, mean_advantage = sp.symbols("I c", real=True)
+    free = sp.exp(-rate * time) * log_q + (1 - sp.exp(-rate * time)) * r / rate
+    shaped = trace(shaped_reward, r, free - integral, regularizer=LengthNormalized(SymArray(beta)), length=length)
+    integral_rate = mean_advantage - rate * integral  # of I = int_0^t e^(-a(t-u)) c(u) du
+    return [
+        Argued("I(t) = int_0^t e^(-a(t-u)) c(u) du obeys I' = c - a I and I(0) = 0 (Leibniz)"),
+        Equal("the path solves the flow", sp.diff(free, time) - integral_rate, shaped - mean_advantage),
+        Equal("it starts at log q", free, log_q, {time: sp.S.Zero}),
+        Positive("retention e^(-beta t / |y|) grows with the length", sp.diff(sp.exp(-beta * time / p), p)),
+    ]
+
+
+@claim(
+    "turning-point",
+    "On pi proportional to q e^(tau r), gold turns down exactly where its covariance with the proxy turns negative.",
+    latex=r"\frac{dE[g]}{d\tau} = \mathrm{Cov}(g, r),\quad \frac{d\mathrm{KL}(\pi_\tau\|q)}{d\tau} = \tau\,\mathrm{Var}(r)",
+    source="THEORY 4.3",
+    scope="any finite Y: the change of one probability; three responses written out",
+)
+def turning_point() -> list[Step]:
+    pressure = sp.Symbol("tau", positive=True)
+    weights, proxy, gold = positives("w", 3), reals("r", 3), reals("g", 3)
+    reference = normalized(weights)
+    tilted = [w * sp.exp(pressure * x) for w, x in zip(reference, proxy, strict=True)]
+    policy = normalized(tilted)
+    logps = [sp.log(pi) for pi in policy]
+    kl = sum(traced_array(KL(SymArray(sp.S.One)).phi, logps, ref_logp=[sp.log(w) for w in reference]).values)
+    (w,), average = positives("w", 1), sp.Symbol("E_r", real=True)
+    total = w * sp.exp(pressure * r) + rest
+    # d rest / d tau chosen so that d log total / d tau = E[r], which defines E[r]
+    change = sp.diff(w * sp.exp(pressure * r), pressure) / total - w * sp.exp(pressure * r) / total * average
+    return [
+        Equal("one probability: d pi / d tau = pi (r - E[r])", change, w * sp.exp(pressure * r) / total * (r - average)),
+        Argued("summed against g: d E[g] / d tau = Cov(g, r)"),
+        Equal("three responses: gold", sp.diff(mean(policy, gold), pressure), covariance(policy, gold, proxy)),
+        Equal("three responses: KL", sp.diff(kl, pressure), pressure * covariance(policy, proxy, proxy)),
+    ]
+
+
+@claim(
+    "first-step-signs",
+    "Under entropy and natural gradient, gold falls at once exactly if alpha Cov_q(g, log q) > Cov_q(g, r).",
+    latex=r"\dot E[g]\big|_{t=0} = \mathrm{Cov}_q(g, r) - \alpha\,\mathrm{Cov}_q(g, \log q)",
+    source="THEORY 4.8",
+    scope="any finite Y: the formula is linear in each response's share; three responses written out",
+    depends_on=("natural-gradient-flow",),
+    expected="iff",
+    condition="gold: if and only if alpha Cov(g, log q) > Cov(g, r); proxy rises: if and only if alpha Cov(r, log q) < Var(r)",
+)
+def first_step_signs() -> list[Step]:
+    weights, proxy, gold = positives("w", 3), reals("r", 3), reals("g", 3)
+    reference = normalized(weights)
+    logs = [sp.log(w) for w in reference]
+    shaped = list(traced_array(shaped_reward, proxy, logs, regularizer=Entropy(SymArray(alpha))).values)
+    average = mean(reference, shaped)
+    moving = [pi * (a - average) for pi, a in zip(reference, shaped, strict=True)]  # d pi / d t at t = 0
+    return [
+        Equal(
+            "gold's rate",
+            mean(moving, gold),
+            covariance(reference, gold, proxy) - alpha * covariance(reference, gold, logs),
+            direction="both",
+        ),
+        Equal(
+            "the proxy's rate",
+            mean(moving, proxy),
+            covariance(reference, proxy, proxy) - alpha * covariance(reference, proxy, logs),
+            direction="both",
+        ),
+    ]

@@ -1,0 +1,168 @@
+"""THEORY 4.5 to 4.7: best-of-n, regressional Goodhart, heavy tails."""
+
+import sympy as sp
+
+from derivations.checks import Argued, Differs, Equal, Positive, Step, TendsTo
+from derivations.claims import claim
+from derivations.proofs.tools import p, positives, q
+from derivations.regularizers import KL
+from derivations.symbolic import SymArray
+from derivations.traces import trace
+
+n = sp.Symbol("n", positive=True)
+x = sp.Symbol("x", positive=True)  # quantile of the reward under the reference
+
+
+def kl_share(policy: sp.Expr, reference: sp.Expr) -> sp.Expr:
+    """One response's share of KL(policy || reference), through the traced regularizer."""
+    return trace(KL(SymArray(sp.S.One)).phi, sp.log(policy), ref_logp=sp.log(reference))
+
+
+@claim(
+    "best-of-n",
+    "KL(best-of-n || q) is at most log n - (n - 1)/n, with equality if and only if the reward has no atoms under q.",
+    latex=r"\mathrm{KL}(\mathrm{BoN}\|q) \le \log n - \frac{n-1}{n}",
+    hypotheses="n >= 2; q the reference; an atom: a reward value that q gives positive probability",
+    source="THEORY 4.5; arXiv:2401.01879",
+    scope="the integral for any n; the gap of an atom decided for n = 2, for any n by Jensen's inequality",
+    expected="iff",
+    condition="equality if and only if the reward has no atoms under q, so never on a countable Y",
+)
+def best_of_n() -> list[Step]:
+    density = n * x ** (n - 1)
+    antiderivative = x**n * (sp.log(n) + (n - 1) * sp.log(x)) - (n - 1) * x**n / n
+    # n = 2, an atom between the quantiles rho b and b: its share of the bound minus its share of the KL, over b^2
+    rho, growth = sp.symbols("rho growth", positive=True)
+    gap = sp.log(2) - rho**2 * sp.log(2 * rho) - (1 - rho**2) / 2 - (1 - rho**2) * sp.log(1 + rho)
+    b = sp.Symbol("b", positive=True)
+    integral = (antiderivative.subs(x, b) - antiderivative.subs(x, rho * b)).subs(n, 2)
+    atom = kl_share(b**2 - (rho * b) ** 2, b - rho * b)
+    arms = sp.Rational(1, 2)
+    return [
+        Argued("best-of-n has P(quantile <= x) = x^n, so without atoms its density against q is n x^(n-1)"),
+        Equal("antiderivative of that density times its log", sp.diff(antiderivative, x), density * sp.log(density)),
+        Equal(
+            "from 0 to 1: log n - (n - 1)/n (no atoms: equality)",
+            antiderivative,
+            sp.log(n) - (n - 1) / n,
+            {x: sp.S.One},
+            direction="if",
+        ),
+        TendsTo("and nothing at 0 (n = 2)", antiderivative.subs(n, 2), x, sp.S.Zero, sp.S.Zero),
+        Equal("n = 2, an atom from rho b to b: integral minus KL is b^2 gap(rho)", integral - atom, b**2 * gap),
+        Equal("gap(1) = 0", gap, sp.S.Zero, {rho: sp.S.One}),
+        Equal(
+            "gap'(rho) = -2 rho h(t) with t = (1 + rho) / (2 rho), h(t) = t - 1 - log t",
+            sp.diff(gap, rho),
+            2 * rho * sp.log((1 + rho) / (2 * rho)) - (1 - rho),
+        ),
+        Equal(
+            "and 2 rho (t - 1) = 1 - rho, so gap' = -2 rho h(t)",
+            2 * rho * ((1 + rho) / (2 * rho) - 1),
+            1 - rho,
+        ),
+        Positive(
+            "h is strictly convex with h(1) = h'(1) = 0, so gap' < 0 for rho < 1 and gap > 0: an atom loses strictly",
+            sp.diff(growth - 1 - sp.log(growth), growth, 2),
+            direction="only if",
+        ),
+        Argued("any n: t log t is strictly convex and n x^(n-1) is not constant on an atom (Jensen)"),
+        Positive(
+            "two equal arms, n = 2: log 2 - 1/2 - KL > 0",
+            sp.log(2) - arms - kl_share(sp.Rational(1, 4), arms) - kl_share(sp.Rational(3, 4), arms),
+        ),
+    ]
+
+
+@claim(
+    "regressional-goodhart",
+    "For Gaussian gold and independent Gaussian noise, gold follows the proxy with slope Var(g) / (Var(g) + Var(noise)).",
+    latex=r"E[g \mid r] = \frac{\mathrm{Var}(g)}{\mathrm{Var}(g) + \mathrm{Var}(\epsilon)}\,r",
+    hypotheses="r = g + noise, both centred Gaussian, independent",
+    source="THEORY 4.6",
+    scope="all variances: the joint density's exponent, square completed",
+)
+def regressional_goodhart() -> list[Step]:
+    g, r = sp.symbols("g r", real=True)
+    var_g, var_noise = positives("v", 2)
+    slope = var_g / (var_g + var_noise)
+    joint = -(g**2) / (2 * var_g) - (r - g) ** 2 / (2 * var_noise)
+    width = var_g * var_noise / (var_g + var_noise)
+    return [
+        Equal(
+            "log density of (g, r) = that of g around slope r, plus that of r",
+            joint,
+            -((g - slope * r) ** 2) / (2 * width) - r**2 / (2 * (var_g + var_noise)),
+        ),
+        Positive("the slope is positive", slope),
+        Positive("and below 1: part of every proxy gain is noise", 1 - slope),
+        Argued("given r, g is Gaussian around slope r, so that is its conditional mean"),
+    ]
+
+
+@claim(
+    "goodhart-slope-is-gaussian",
+    "Gold follows the proxy with that constant slope whatever the distribution of gold.",
+    latex=r"g = \pm 1:\quad E[g \mid r] = \tanh(r / \mathrm{Var}(\epsilon))",
+    hypotheses="g = 1 or -1 with probability 1/2 each, Gaussian noise",
+    source="THEORY 4.6, remark",
+    scope="exact counterexample with Var(noise) = 1",
+    depends_on=("regressional-goodhart",),
+    expected="refuted",
+    condition="if and only if E[g | r] is linear, as for Gaussian gold; for g = +-1 it is linear at no noise level",
+)
+def goodhart_slope_is_gaussian() -> list[Step]:
+    r, var = sp.Symbol("r", real=True), sp.Symbol("v", positive=True)
+    up, down = sp.exp(-((r - 1) ** 2) / (2 * var)), sp.exp(-((r + 1) ** 2) / (2 * var))
+    given_r = (up - down) / (up + down)
+    tanh = (sp.exp(2 * r / var) - 1) / (sp.exp(2 * r / var) + 1)
+    odds = sp.Symbol("odds", positive=True)  # e^{2 r / v}: E[g | r] = (odds - 1) / (odds + 1)
+    squared = given_r.subs(r, 2 * r)
+    double = 2 * given_r
+    return [
+        Equal("E[g | r] is tanh(r / v)", given_r, tanh),
+        Equal("in odds e^(2r/v)", given_r, ((odds - 1) / (odds + 1)).subs(odds, sp.exp(2 * r / var))),
+        Differs("r against 2 r with e^(2r/v) = 2: 2 E[g | r] against E[g | 2r], which a line would make equal",
+                2 * (odds - 1) / (odds + 1), (odds**2 - 1) / (odds**2 + 1), {odds: sp.Integer(2)}),
+        Equal("Gaussian gold: doubling r doubles the mean", 2 * (p / (p + q)) * r, (p / (p + q)) * (2 * r), direction="if"),
+        Equal("g = +-1: 2 E[g|r] - E[g|2r] in odds", double - squared,
+              (2 * (odds - 1) / (odds + 1) - (odds**2 - 1) / (odds**2 + 1)).subs(odds, sp.exp(2 * r / var))),
+        Equal("which is (odds - 1)^3 / ((odds + 1)(odds^2 + 1))", 2 * (odds - 1) / (odds + 1) - (odds**2 - 1) / (odds**2 + 1),
+              (odds - 1) ** 3 / ((odds + 1) * (odds**2 + 1))),
+        Positive("and not 0 for r > 0 (odds = 1 + p): no line", (odds - 1).subs(odds, 1 + p) ** 3, direction="only if"),
+    ]  # fmt: skip
+
+
+@claim(
+    "heavy-tails",
+    "With a heavy-tailed proxy error, a small KL budget buys unbounded proxy and no gold.",
+    latex=r"\pi = (1-d)\,q + d\,q(\cdot \mid X > t):\quad \mathrm{KL}(\pi\|q) \le d\log\frac{1}{P(X>t)}",
+    hypotheses="X the error, independent of gold g under q, proxy r = g + X; P(X > t) = t^-k (Pareto)",
+    source="THEORY 4.7; arXiv:2407.14503",
+    scope="any countable Y with such an X; Pareto tails, heavier ones a fortiori",
+    depends_on=("kl-nonnegative", "turning-point"),
+)
+def heavy_tails() -> list[Step]:
+    d, tail = sp.symbols("d tail", positive=True)  # tail = P(X > t)
+    t, exponent, budget = sp.symbols("t k eps", positive=True)
+    weight = budget / (exponent * sp.log(t))  # d = eps / log(1 / P)
+    gold = sp.Symbol("E_g", real=True)
+    return [
+        Equal("KL of q(. | X > t): a response in the tail", kl_share(q / tail, q), q / tail * sp.log(1 / tail)),
+        Argued("summed over the tail, which has mass `tail` under q: KL(q(. | X > t) || q) = log(1/P(X > t))"),
+        Positive("p log(p/q) is convex in p", sp.diff(kl_share(p, q), p, 2)),
+        Argued("so KL of the mixture is at most (1 - d) 0 + d log(1/P), and d = eps / log(1/P) keeps it below eps"),
+        Equal("Pareto: log(1/P) = k log t", budget / sp.log(1 / t ** (-exponent)), weight),
+        TendsTo(
+            "the proxy gains at least d (t - E[X]), and d t grows without bound (eps = k = 1)",
+            (weight * t).subs({budget: 1, exponent: 1}),
+            t,
+            sp.oo,
+            sp.oo,
+        ),
+        TendsTo("while d itself tends to 0", weight.subs({budget: 1, exponent: 1}), t, sp.oo, sp.S.Zero),
+        Equal("X independent of g: E[g] of the mixture is that of q", (1 - d) * gold + d * gold, gold),
+        Argued(
+            "on a finite Y with Cov_q(g, r) > 0 there is no contradiction: at large beta KL still gains (turning-point)"
+        ),
+    ]
