@@ -9,7 +9,7 @@ from rich.console import Console
 
 from derivations import report
 from derivations.claims import check_claims, load_claims
-from derivations.commands import InputError, run_command, to_json, write_text
+from derivations.commands import InputError, run_command, write_text
 from derivations.regularizers import suggest
 
 
@@ -27,8 +27,8 @@ class Check:
     """Also refute systematically made wrong versions of every identity."""
     jobs: int = 1
     """Processes; the result does not depend on it."""
-    format: Literal["text", "json"] = "text"
-    """`json` is for machines."""
+    format: Literal["text", "json", "markdown", "junit"] = "text"
+    """`json` and `junit` are for machines, `markdown` for the summary of a pull request."""
     output: Path | None = None
     """Write there instead of to the terminal."""
 
@@ -38,10 +38,7 @@ class Check:
         results, seconds = report.timed(
             lambda: check_claims(load_claims(self.only), mutants=self.mutants, jobs=self.jobs)
         )
-        if self.format == "json":
-            text = to_json(report.as_json(results, seconds), indent=2) + "\n"
-        else:
-            text = report.as_text(results, seconds)
+        text = report.FORMATS[self.format](results, seconds)
         if self.output is not None:
             write_text(self.output, text)
         else:

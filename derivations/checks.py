@@ -14,14 +14,18 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import sympy as sp
+from flint import arb
 
 from derivations import balls
 from derivations.expressions import variants
 from derivations.fields import Undecided, is_positive, is_zero
 
+ARRIVED = arb(10) ** -100  # a gap this small is arrival: closer than that the bits run out
 CONFIRMATIONS = 12  # random exact points at which a proof is held against balls
 # What becomes of a mutant: `refuted` (shown wrong), `equivalent` (proved the same), `survived`.
 Fate = Literal["refuted", "equivalent", "survived"]
+# How to say what the mutant states (printing formulas is slow, and most are never shown), and its fate.
+Mutant = tuple[Callable[[], str], Fate]
 
 
 class InternalError(Exception):
@@ -49,7 +53,7 @@ class Step:
         """Raise StepFailed unless the statement is decided to be true."""
         raise TypeError(f"{type(self).__name__} has no deciding procedure")
 
-    def mutants(self) -> Iterator[tuple[str, Fate]]:
+    def mutants(self) -> Iterator[Mutant]:
         """Wrong versions of the statement, each with what the check says of it."""
         yield from ()
 
@@ -109,19 +113,22 @@ class Equal(Step):
                 raise StepFailed(f"undecided: ball {value} at {show(point)} is neither 0 nor away from 0")
         return None
 
-    def mutants(self) -> Iterator[tuple[str, Fate]]:
+    def mutants(self) -> Iterator[Mutant]:
         for wrong in variants(self.lhs):
-            yield f"{wrong} = {self.rhs}", self.fate(replace(self, lhs=wrong))
+            yield (lambda wrong=wrong: f"{wrong} = {self.rhs}"), self.fate(replace(self, lhs=wrong))
         for wrong in variants(self.rhs):
-            yield f"{self.lhs} = {wrong}", self.fate(replace(self, rhs=wrong))
+            yield (lambda wrong=wrong: f"{self.lhs} = {wrong}"), self.fate(replace(self, rhs=wrong))
         for symbol, value in self.given.items():
             for wrong in variants(value, limit=3):
-                yield f"given {symbol} = {wrong}", self.fate(replace(self, given={**self.given, symbol: wrong}))
+                say = f"given {symbol} = {wrong}"
+                yield (lambda say=say: say), self.fate(replace(self, given={**self.given, symbol: wrong}))
 
     def fate(self, wrong: "Equal") -> Fate:
         """Refuted by a point inside the hypotheses where the two sides differ or one of them is not defined."""
         try:
             residual = wrong.residual()
+            if residual.has(sp.zoo, sp.nan, sp.I):  # nowhere a real number
+                return "refuted"
             for point in self.points(residual, CONFIRMATIONS):
                 value = balls.evaluate(residual, point)
                 if not value.is_finite():  # undefined there, or too few bits? ask with ten times as many
@@ -153,13 +160,13 @@ class Positive(Step):
         except Undecided as error:
             raise StepFailed(f"undecided: {error}") from error
 
-    def mutants(self) -> Iterator[tuple[str, Fate]]:
+    def mutants(self) -> Iterator[Mutant]:
         """Only the negation: another wrong version may well be positive too."""
         try:
             replace(self, expr=-self.expr).check()
-            yield f"{-self.expr} > 0", "survived"
+            yield (lambda: f"{-self.expr} > 0"), "survived"
         except StepFailed as error:
-            yield f"{-self.expr} > 0", "refuted" if "not positive" in str(error) else "survived"
+            yield (lambda: f"{-self.expr} > 0"), "refuted" if "not positive" in str(error) else "survived"
 
 
 @dataclass(frozen=True)
@@ -177,15 +184,6 @@ class Differs(Step):
         exact = (self.lhs - self.rhs).subs(point)
         if abs(sp.N(exact, 50)) < sp.Float(10) ** -40:  # mpmath, which shares no code with the balls
             raise InternalError(f"balls say different, mpmath says equal: {self.statement}")
-
-    def mutants(self) -> Iterator[tuple[str, Fate]]:
-        """A counterexample whose one side is put in the other's place is none, and must be seen to be none."""
-        for side in (self.lhs, self.rhs):
-            try:
-                replace(self, lhs=side, rhs=side).check()
-                yield f"{side} != {side}", "survived"
-            except StepFailed:
-                yield f"{side} != {side}", "refuted"
 
     def numbers(self) -> tuple[float, float]:
         """Both sides at the point, for people to read."""
@@ -214,30 +212,31 @@ class TendsTo(Step):
                 raise InternalError(f"limit {self.limit} by Gruntz, but balls do not approach it: {self.statement}")
 
     def _approached(self, rest: balls.Point) -> bool:
-        """From 10^-2 (or 2) to 10^-200 (or 200) the gap shrinks tenfold, or the value grows tenfold, each time on the way."""
+        """From 10^-2 (or 2^2) by 10^-20 to 10^-200 (or 2^200) the gap shrinks, or the value grows, tenfold in all."""
         ways = [balls.evaluate(self.expr, {**rest, self.symbol: self._near(k)}, bits=2000) for k in (2, 20, 200)]
         if self.limit.is_finite:
-            target = balls.evaluate(self.limit, rest)
+            target = balls.evaluate(self.limit, rest, bits=2000)
             far, mid, near = (abs(value - target) for value in ways)
-            return bool(near < mid and mid < far and 10 * near < far)
+            arrived = bool(near < ARRIVED and mid < far)
+            return arrived or bool(near < mid and mid < far and 10 * near < far)
         far, mid, near = (value if self.limit is sp.oo else -value for value in ways)
         return bool(far < mid and mid < near and near > 0 and 10 * far < near)
 
     def _near(self, k: int) -> sp.Rational:
-        """A point close to the place: 10^-k beside a finite one, k itself towards infinity."""
+        """A point close to the place: 10^-k beside a finite one, 2^k towards infinity."""
         if self.place.is_finite:
             return self.place + sp.Rational(1, 10**k)
-        return sp.Integer(k if self.place is sp.oo else -k)
+        return sp.Integer(2**k if self.place is sp.oo else -(2**k))
 
-    def mutants(self) -> Iterator[tuple[str, Fate]]:
+    def mutants(self) -> Iterator[Mutant]:
         for wrong in (-self.limit, self.limit + 1 if self.limit.is_finite else sp.S.Zero):
             if wrong == self.limit:
                 continue
             try:
                 replace(self, limit=wrong).check()
-                yield f"limit {wrong}", "survived"
+                yield (lambda wrong=wrong: f"limit {wrong}"), "survived"
             except StepFailed:
-                yield f"limit {wrong}", "refuted"
+                yield (lambda wrong=wrong: f"limit {wrong}"), "refuted"
 
 
 @dataclass(frozen=True)
@@ -260,9 +259,9 @@ class Enumerated(Step):
             if not self.confirm(case):
                 raise InternalError(f"two algorithms disagree on {case}: {self.statement}")
 
-    def mutants(self) -> Iterator[tuple[str, Fate]]:
+    def mutants(self) -> Iterator[Mutant]:
         for name, holds in self.wrong.items():
-            yield name, "survived" if all(map(holds, self.cases())) else "refuted"
+            yield (lambda name=name: name), "survived" if all(map(holds, self.cases())) else "refuted"
 
 
 def show(point: balls.Point | None) -> str:

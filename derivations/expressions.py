@@ -4,53 +4,72 @@ Every node yields variants: a flipped sign, a dropped term or factor, a doubled 
 exponent, an inverted exp, a swapped pair of symbols (chosen for rejected).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import sympy as sp
 
 PER_SIDE = 6
+# Where in the tree (which argument of which argument ...), and how to make what goes there.
+Site = tuple[tuple[int, ...], Callable[[], sp.Expr]]
 
 
 def variants(expr: sp.Expr, *, limit: int = PER_SIDE) -> list[sp.Expr]:
     """At most `limit` different wrong versions of an expression, spread evenly over its tree."""
-    found = list(dict.fromkeys(wrong for wrong in _everywhere(expr) if wrong != expr))
-    if len(found) <= limit:
-        return found
-    return [found[i * len(found) // limit] for i in range(limit)]
+    sites = list(_sites(expr))
+    spread = [i * len(sites) // limit for i in range(limit)] if len(sites) > limit else []
+    found: dict[sp.Expr, None] = {}
+    for index in [*spread, *range(len(sites))]:  # the others stand by for sites that give nothing new
+        if len(found) == limit:
+            break
+        path, make = sites[index]
+        wrong = _replaced(expr, path, make())
+        if wrong != expr:
+            found[wrong] = None
+    return list(found)
 
 
-def _everywhere(expr: sp.Expr) -> Iterator[sp.Expr]:
-    """Mutate each node in turn, from the root down."""
-    yield from _at_root(expr)
+def _replaced(expr: sp.Expr, path: tuple[int, ...], new: sp.Expr) -> sp.Expr:
+    """The expression with another node at `path`."""
+    if not path:
+        return new
+    index, *deeper = path
+    args = list(expr.args)
+    args[index] = _replaced(args[index], tuple(deeper), new)
+    return expr.func(*args)
+
+
+def _sites(expr: sp.Expr, path: tuple[int, ...] = ()) -> Iterator[Site]:
+    """What can be done wrong at each node in turn, from the root down."""
+    for make in _at_root(expr):
+        yield path, make
     for index, child in enumerate(expr.args):
-        for wrong in _everywhere(child):
-            yield expr.func(*expr.args[:index], wrong, *expr.args[index + 1 :])
+        yield from _sites(child, (*path, index))
 
 
-def _at_root(expr: sp.Expr) -> Iterator[sp.Expr]:
+def _at_root(expr: sp.Expr) -> Iterator[Callable[[], sp.Expr]]:
     if expr.is_Add:
         for term in expr.args:
-            yield expr - 2 * term  # sign
-            yield expr - term  # dropped
-            yield expr + term  # doubled
+            yield lambda term=term: expr - 2 * term  # sign
+            yield lambda term=term: expr - term  # dropped
+            yield lambda term=term: expr + term  # doubled
     elif expr.is_Mul:
-        yield -expr
+        yield lambda: -expr
         for factor in expr.args:
             if factor != -1:
-                yield expr / factor
+                yield lambda factor=factor: expr / factor
     elif isinstance(expr, sp.exp):
-        yield sp.exp(-expr.args[0])
+        yield lambda: sp.exp(-expr.args[0])
     elif isinstance(expr, sp.log):
-        yield sp.log(2 * expr.args[0])
+        yield lambda: sp.log(2 * expr.args[0])
     elif expr.is_Pow and expr.exp.is_Integer:
-        yield expr.base ** (expr.exp + 1)
+        yield lambda: expr.base ** (expr.exp + 1)
     elif expr.is_Symbol:
-        yield 2 * expr
+        yield lambda: 2 * expr
         partner = PARTNERS.get(expr.name)
         if partner:
-            yield sp.Symbol(partner, **expr.assumptions0)
+            yield lambda: sp.Symbol(partner, **expr.assumptions0)
     elif expr.is_Integer and expr not in (0, -1):
-        yield expr + 1
+        yield lambda: expr + 1
 
 
 # Mistaking one for the other is the classic slip.

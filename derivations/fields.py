@@ -1,8 +1,8 @@
 """Deciding that an expression is identically zero, in a domain where that is decidable.
 
 An expression built from symbols with +, *, integer powers, exp and log is rewritten as a rational
-function over Q of its symbols and of *kernels*: exp(monomial), log(polynomial), log(prime). The
-rewriting only uses identities that hold wherever the expression is defined and its symbols obey their
+function over Q of its symbols and of *kernels*: exp(monomial / d), log(polynomial), log(prime), where d is
+the common denominator of all exponents. The rewriting only uses identities that hold wherever the expression is defined and its symbols obey their
 assumptions (log of a product is split only over factors that are positive there). So:
 
     zero in the field  =>  zero everywhere: proved;
@@ -11,6 +11,7 @@ assumptions (log of a product is split only over factors that are positive there
 No call of `simplify`, no heuristics, no random numbers.
 """
 
+import math
 from typing import Any
 
 import sympy as sp
@@ -21,9 +22,17 @@ class Undecided(Exception):
     """The expression is outside of what a procedure can decide. Counts as a failure of the claim."""
 
 
+class FractionalExponent(Exception):
+    """A kernel to a fractional power: the rewriting starts again with finer kernels."""
+
+    def __init__(self, denominator: int) -> None:
+        super().__init__(denominator)
+        self.denominator = denominator
+
+
 def is_zero(expr: sp.Expr) -> bool:
     """True if the expression is proved to be identically zero; False proves nothing by itself."""
-    numerator, _ = _fraction(Kernels().reduce(expr))
+    numerator, _ = _fraction(reduce(expr))
     return numerator == 0
 
 
@@ -32,9 +41,19 @@ def is_positive(expr: sp.Expr) -> bool:
 
     Sufficient, not necessary; False proves nothing.
     """
-    numerator, denominator = _fraction(Kernels().reduce(expr))
+    numerator, denominator = _fraction(reduce(expr))
     signs = {_sign(numerator), _sign(denominator)}
     return numerator != 0 and len(signs) == 1 and None not in signs
+
+
+def reduce(expr: sp.Expr) -> sp.Expr:
+    """The expression as a rational expression in its symbols and kernels."""
+    scale = 1
+    while True:
+        try:
+            return Kernels(scale).reduce(expr)
+        except FractionalExponent as found:
+            scale = math.lcm(scale, found.denominator)
 
 
 def _fraction(expr: sp.Expr) -> tuple[Any, Any]:
@@ -57,9 +76,10 @@ def _sign(polynomial: Any) -> int | None:
 
 
 class Kernels:
-    """One rewriting: remembers which generator stands for which exp or log."""
+    """One rewriting: remembers which generator stands for which exp(monomial / scale) or log."""
 
-    def __init__(self) -> None:
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
         self.by_key: dict[tuple[str, sp.Expr], sp.Symbol] = {}
         self.exp_argument: dict[sp.Symbol, sp.Expr] = {}
         self.log_argument: dict[sp.Symbol, sp.Expr] = {}
@@ -96,27 +116,31 @@ class Kernels:
         if key not in self.by_key:
             name = f"_{kind}{len(self.by_key)}"
             self.by_key[key] = sp.Symbol(name, positive=True) if kind == "exp" else sp.Symbol(name, real=True)
-            (self.exp_argument if kind == "exp" else self.log_argument)[self.by_key[key]] = argument
+            if kind == "exp":
+                self.exp_argument[self.by_key[key]] = argument / self.scale
+            else:
+                self.log_argument[self.by_key[key]] = argument
         return self.by_key[key]
 
     def _exp(self, argument: sp.Expr) -> sp.Expr:
         """exp of a sum is a product with one generator per monomial; exp(n log a) is a^n."""
         numerator, denominator = _fraction(argument)
-        unit = denominator.as_expr()
+        divisor, unit = denominator.as_expr().as_content_primitive()  # 2 v and v give powers of one kernel
         product: sp.Expr = sp.Integer(1)
         for monomial, coefficient in numerator.terms():
-            power = sp.Rational(coefficient.numerator, coefficient.denominator)
-            content = sp.Integer(1)
-            if unit.is_Rational:  # a rational denominator belongs to the coefficient
-                power = power / unit
-            else:
-                content = 1 / unit
+            power = sp.Rational(coefficient.numerator, coefficient.denominator) / divisor
+            content = 1 / unit
             for symbol, degree in zip(numerator.ring.symbols, monomial, strict=True):
                 content = content * symbol**degree
-            if not power.is_Integer:
-                raise Undecided(f"fractional exponent {power} of exp({content})")
             base = self.log_argument.get(content) if content.is_Symbol else None
-            product = product * (base if base is not None else self._generator("exp", content)) ** power
+            if base is None:
+                power = power * self.scale
+                if not power.is_Integer:
+                    raise FractionalExponent(power.q)
+                base = self._generator("exp", content)
+            elif not power.is_Integer:  # a root is algebraic over the field, and these kernels must not be
+                raise Undecided(f"power {power} of {base}")
+            product = product * base**power
         return product
 
     def _log(self, argument: sp.Expr) -> sp.Expr:

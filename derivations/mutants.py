@@ -24,10 +24,10 @@ def try_mutants(steps: list[Step]) -> Tally:
     """Put every mutant of every step on trial and count what the checks say."""
     tally = Tally()
     for step in steps:
-        for wrong, fate in step.mutants():
+        for say, fate in step.mutants():
             tally.made += 1
             if fate == "refuted":
                 tally.refuted += 1
             else:
-                getattr(tally, fate).append(f"{step.statement}: {wrong}")
+                getattr(tally, fate).append(f"{step.statement}: {say()}")
     return tally

@@ -1,14 +1,16 @@
-"""What a run of the checks looks like to people (text) and to machines (JSON)."""
+"""What a run of the checks looks like: to people (text, Markdown) and to machines (JSON, JUnit)."""
 
 import time
+import xml.etree.ElementTree as ElementTree  # noqa: S405 (written, never read)
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from rich.table import Table
 
-from derivations.checks import Differs, Equal, Positive, TendsTo
+from derivations.checks import Differs, Enumerated, Equal, Positive, TendsTo
 from derivations.checks import show as show_point
 from derivations.claims import Claim, Result
+from derivations.commands import to_json
 
 T = TypeVar("T")
 
@@ -44,12 +46,15 @@ def _claim_json(result: Result) -> dict[str, Any]:
         "seconds": round(result.seconds, 4),
         "depends_on": list(claim.depends_on),
         "problems": result.problems,
+        "traced": [f"{module}.{name}" for module, _, name in result.traced],
         "steps": [{"statement": s.statement, "by": "decided" if s.decided else "argued"} for s in result.steps],
         "mutants": {
             "made": tally.made,
             "refuted": tally.refuted,
             "equivalent": len(tally.equivalent),
             "survived": len(tally.survived),
+            "equivalent_list": tally.equivalent,
+            "survived_list": tally.survived,
         },
     }
 
@@ -61,10 +66,11 @@ def method(result: Result) -> str:
         Positive: "positive coefficients",
         TendsTo: "Gruntz limits",
         Differs: "exact counterexample",
+        Enumerated: "exhaustive enumeration",
     }
     used = [words for kind, words in kinds.items() if any(isinstance(step, kind) for step in result.steps)]
     argued = sum(not step.decided for step in result.steps)
-    return "; ".join(used) + (f"; {argued} steps argued in words" if argued else "")
+    return "; ".join(used) + (f"; {argued} step{'s' * (argued > 1)} argued in words" if argued else "")
 
 
 def as_text(results: list[Result], seconds: float) -> str:
@@ -78,18 +84,74 @@ def as_text(results: list[Result], seconds: float) -> str:
         mark = "ok  " if result.ok else "FAIL"
         lines.append(f"{mark} {result.verdict:8} {result.claim.id:42} {trial}".rstrip())
         if result.ok and result.claim.condition:
-            lines.append(f"     holds {result.claim.condition}")
+            lines.append(f"     {condition(result.claim)}")
         lines += [f"     {problem}" for problem in result.problems]
         lines += [f"     mutant survived: {wrong}" for wrong in tally.survived]
-    verdicts = [result.verdict for result in results if result.ok]
-    failed = len(results) - len(verdicts)
-    made = sum(result.mutants.made for result in results)
-    survived = sum(len(result.mutants.survived) for result in results)
-    lines.append(
-        f"{len(results)} claims in {seconds:.1f} s: {verdicts.count('proved')} proved, {verdicts.count('refuted')} "
-        f"refuted as written, {failed} not as stated; {made} mutants, {survived} survived"
-    )
+    lines.append(summary(results, seconds))
     return "\n".join(lines) + "\n"
+
+
+def condition(claim: Claim) -> str:
+    """When a claim that is not simply proved holds, as a phrase."""
+    return claim.condition if claim.expected == "iff" else f"holds {claim.condition}"
+
+
+def summary(results: list[Result], seconds: float) -> str:
+    """The run in one line."""
+    verdicts = [result.verdict for result in results if result.ok]
+    made = sum(result.mutants.made for result in results)
+    equivalent = sum(len(result.mutants.equivalent) for result in results)
+    survived = sum(len(result.mutants.survived) for result in results)
+    return (
+        f"{len(results)} claims in {seconds:.1f} s: {verdicts.count('proved')} proved, {verdicts.count('iff')} proved "
+        f"with their exact condition, {verdicts.count('refuted')} refuted as written, {len(results) - len(verdicts)} "
+        f"not as stated; {made} mutants, {equivalent} equivalent, {survived} survived"
+    )
+
+
+def as_markdown(results: list[Result], seconds: float) -> str:
+    """For the summary of a pull request: what failed first, then every claim in a table."""
+    lines = [f"## Derivations: {'ok' if all(result.ok for result in results) else 'FAILED'}", "", summary(results, seconds), ""]
+    for result in results:
+        if not result.ok:
+            problems = result.problems + [f"mutant survived: {wrong}" for wrong in result.mutants.survived]
+            lines += [f"- **{result.claim.id}**: {_cell(problem)}" for problem in problems]
+    lines += ["", "| claim | verdict | mutants refuted | sentence |", "|---|---|---|---|"]
+    for result in results:
+        said = result.verdict + (f"; {condition(result.claim)}" if result.claim.condition else "")
+        trial = f"{result.mutants.refuted}/{result.mutants.made}"
+        lines.append(f"| `{result.claim.id}` | {_cell(said)} | {trial} | {_cell(result.claim.title)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|").replace("\n", " ")
+
+
+def as_junit(results: list[Result], seconds: float) -> str:
+    """One test case a claim, as CI servers read it."""
+    failed = sum(not result.ok for result in results)
+    suite = ElementTree.Element(
+        "testsuite", name="derivations", tests=str(len(results)), failures=str(failed), errors="0", time=f"{seconds:.3f}"
+    )
+    for result in results:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=f"derivations.{result.claim.chapter}", name=result.claim.id, time=f"{result.seconds:.3f}"
+        )
+        if not result.ok:
+            problems = result.problems + [f"mutant survived: {wrong}" for wrong in result.mutants.survived]
+            failure = ElementTree.SubElement(case, "failure", message=problems[0])
+            failure.text = "\n".join(problems)
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+FORMATS: dict[str, Callable[[list[Result], float], str]] = {
+    "text": as_text,
+    "json": lambda results, seconds: to_json(as_json(results, seconds), indent=2) + "\n",
+    "markdown": as_markdown,
+    "junit": as_junit,
+}
 
 
 def claims_table(claims: list[Claim]) -> Table:
@@ -111,7 +173,8 @@ def show(result: Result) -> str:
         ("source", claim.source),
         ("scope", claim.scope),
         ("rests on", ", ".join(claim.depends_on) or "nothing else"),
-        ("verdict", result.verdict + (f"; it holds {claim.condition}" if claim.condition else "")),
+        ("traces", ", ".join(f"{module}.{name}" for module, _, name in result.traced) or "nothing"),
+        ("verdict", result.verdict + (f"; {condition(claim)}" if claim.condition else "")),
         ("mutants", f"{result.mutants.refuted} of {result.mutants.made} refuted"),
     ]
     lines = [f"{name:11} {value}".rstrip() for name, value in rows]
@@ -120,8 +183,16 @@ def show(result: Result) -> str:
         if isinstance(step, Equal):
             lines.append(f"            {step.rhs}")
         if isinstance(step, Differs):
-            left, right = step.numbers()
-            place = f" at {show_point(step.point)}" if step.point else ""
-            lines.append(f"            {left:.6g} against {right:.6g}{place}")
+            lines.append(f"            {counterexample(step)}")
     lines += [f"  PROBLEM {problem}" for problem in result.problems]
     return "\n".join(lines) + "\n"
+
+
+def counterexample(step: Differs) -> str:
+    """Both sides of a counterexample, exactly where they are short, and where it is."""
+    sides = []
+    for exact, number in zip(step.exact(), step.numbers(), strict=True):
+        rational = exact.is_Rational
+        sides.append(f"{exact}" if rational else f"{number:.6g}")
+    place = f" at {show_point(step.point)}" if step.point else ""
+    return f"{sides[0]} against {sides[1]}{place}"

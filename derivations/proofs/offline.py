@@ -77,39 +77,26 @@ def simpo_leaves_unseen() -> list[Step]:
     latex=r"\theta_S \to \frac{|y|}{\beta}\hat r_{\mathrm{BT}} + \overline{\theta_S(0)},\qquad \theta_{\text{unseen}} \text{ stays}",
     hypotheses="tabular softmax; one length; gamma = 0; comparison graph on the seen set S strongly connected; small steps",
     source="THEORY 4.4",
-    scope="three seen responses, every pair with free counts, written out; any S: the loss is a sum over pairs",
+    scope="any finite Y: one pair at a time (the loss is their sum), responses not in it as `unseen` and `rest`",
     depends_on=("loss-has-minimum", "simpo-leaves-unseen", "maxent-optimal-policy"),
 )
 def offline_limit() -> list[Step]:
-    weights, outside = positives("w", 3), rest
-    theta = reals("r", 3)
-    whole = sum(weights) + outside
+    r_w, r_l = reals("r", 2)
     scale = beta / length
-    simpo_total: sp.Expr = sp.S.Zero
-    fit_total: sp.Expr = sp.S.Zero
-    for i in range(3):
-        for j in range(3):
-            if i == j:
-                continue
-            count = sp.Symbol(f"n_{i + 1}{j + 1}", positive=True)
-            pair = sp.log(weights[i] / whole), sp.log(weights[j] / whole)
-            options = {"chosen_length": length, "rejected_length": length, "beta": beta}
-            simpo_total += count * trace(simpo, *pair, **options)
-            fit_total += count * trace(pair_loss, theta[i], theta[j])  # Bradley-Terry negative log-likelihood
-    at = {theta[i]: scale * sp.log(weights[i]) for i in range(3)}
-    slopes = [by_logit(simpo_total, weight) for weight in weights]
-    steps: list[Step] = [
-        Equal(
-            f"logit {i + 1}: the gradient is beta/|y| times the Bradley-Terry fit's at r = (beta/|y|) theta",
-            slopes[i],
-            scale * sp.diff(fit_total, theta[i]),
-            at,
-        )
-        for i in range(3)
-    ]
+    options = {"chosen_length": length, "rejected_length": length, "beta": beta}
+    loss = trace(simpo, *logps, **options)
+    fit = trace(pair_loss, r_w, r_l)  # Bradley-Terry negative log-likelihood of rewards r
+    at = {r_w: scale * sp.log(w), r_l: scale * sp.log(l)}
     return [
-        *steps,
-        Equal("the gradient sums to 0 over the seen logits, so their mean stays", sum(slopes), sp.S.Zero),
+        Equal(
+            "chosen logit: the gradient is beta/|y| times the Bradley-Terry fit's at r = (beta/|y|) theta",
+            by_logit(loss, w),
+            scale * sp.diff(fit, r_w),
+            at,
+        ),
+        Equal("rejected logit: likewise", by_logit(loss, l), scale * sp.diff(fit, r_l), at),
+        Equal("every other logit: 0", by_logit(loss, unseen), sp.S.Zero),
+        Equal("so the gradient sums to 0 over the seen logits, and their mean stays", by_logit(loss, w) + by_logit(loss, l), sp.S.Zero),
         Argued(
             "strongly connected: the fit exists and is unique up to a shift (loss-has-minimum, strict convexity across "
             "pairs); small gradient steps on a convex loss reach it, and the conserved mean picks the shift"

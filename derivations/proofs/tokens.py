@@ -20,8 +20,8 @@ def entropy_of(policy: list[sp.Expr]) -> sp.Expr:
 
 
 def conditionals() -> dict[tuple[int, ...], list[sp.Expr]]:
-    """Next-token probabilities after every prefix, each from two free weights."""
-    return {prefix: normalized(positives("w" + "".join(map(str, prefix)), 2)) for prefix in PREFIXES}
+    """Next-token probabilities after every prefix, each from its free odds w : 1."""
+    return {prefix: normalized((*positives("w" + "".join(map(str, prefix)), 1), sp.S.One)) for prefix in PREFIXES}
 
 
 @claim(
