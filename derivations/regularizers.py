@@ -169,9 +169,7 @@ class JensenShannon(Term):
         xp = namespace(logp)
         log_u = logp - ref_logp
         minus_log_half_1_plus_u = log_sigmoid(-log_u) - log_sigmoid(xp.zeros_like(log_u))
-        return self.coefficient * (
-            xp.exp(logp) * log_u + (xp.exp(logp) + xp.exp(ref_logp)) * minus_log_half_1_plus_u
-        )
+        return self.coefficient * (xp.exp(logp) * log_u + (xp.exp(logp) + xp.exp(ref_logp)) * minus_log_half_1_plus_u)
 
     def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         log_u = logp - ref_logp

@@ -11,6 +11,7 @@ from derivations.checks import Differs, Enumerated, Equal, Positive, TendsTo
 from derivations.checks import show as show_point
 from derivations.claims import Claim, Result
 from derivations.commands import to_json
+from derivations.derive import Derivation, readable
 
 T = TypeVar("T")
 
@@ -111,7 +112,12 @@ def summary(results: list[Result], seconds: float) -> str:
 
 def as_markdown(results: list[Result], seconds: float) -> str:
     """For the summary of a pull request: what failed first, then every claim in a table."""
-    lines = [f"## Derivations: {'ok' if all(result.ok for result in results) else 'FAILED'}", "", summary(results, seconds), ""]
+    lines = [
+        f"## Derivations: {'ok' if all(result.ok for result in results) else 'FAILED'}",
+        "",
+        summary(results, seconds),
+        "",
+    ]
     for result in results:
         if not result.ok:
             problems = result.problems + [f"mutant survived: {wrong}" for wrong in result.mutants.survived]
@@ -132,11 +138,20 @@ def as_junit(results: list[Result], seconds: float) -> str:
     """One test case a claim, as CI servers read it."""
     failed = sum(not result.ok for result in results)
     suite = ElementTree.Element(
-        "testsuite", name="derivations", tests=str(len(results)), failures=str(failed), errors="0", time=f"{seconds:.3f}"
+        "testsuite",
+        name="derivations",
+        tests=str(len(results)),
+        failures=str(failed),
+        errors="0",
+        time=f"{seconds:.3f}",
     )
     for result in results:
         case = ElementTree.SubElement(
-            suite, "testcase", classname=f"derivations.{result.claim.chapter}", name=result.claim.id, time=f"{result.seconds:.3f}"
+            suite,
+            "testcase",
+            classname=f"derivations.{result.claim.chapter}",
+            name=result.claim.id,
+            time=f"{result.seconds:.3f}",
         )
         if not result.ok:
             problems = result.problems + [f"mutant survived: {wrong}" for wrong in result.mutants.survived]
@@ -196,3 +211,44 @@ def counterexample(step: Differs) -> str:
         sides.append(f"{exact}" if rational else f"{number:.6g}")
     place = f" at {show_point(step.point)}" if step.point else ""
     return f"{sides[0]} against {sides[1]}{place}"
+
+
+def derivation_text(derivation: Derivation) -> str:
+    """What follows from a user's regularizer, for people."""
+    marks = {True: "holds", False: "FAILS", None: "NOT DECIDED"}
+    lines = [
+        f"phi(p)           {readable(derivation.phi)}",
+        f"implicit reward  s = {readable(derivation.implicit_reward)}",
+        f"score            {readable(derivation.score)}   (s up to the same constant for all responses)",
+        "conditions of the master theorem",
+    ]
+    for condition in derivation.conditions:
+        lines.append(f"  {marks[condition.holds]:11}  {condition.statement} ({condition.how})")
+        if not condition.holds:
+            lines.append(f"               so {condition.consequence}")
+    lines += [
+        f"offline loss     {derivation.loss_latex()}",
+        f"online           policy gradient with {derivation.online_latex()}",
+    ]
+    if derivation.ok:
+        options = ", ".join(f"{name}=0.1" for name in derivation.parameters)
+        lines.append(
+            f"in Python        derive({readable(derivation.phi)!r}, {derivation.preference!r}).objective({options})"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def derivation_json(derivation: Derivation) -> str:
+    """The same for machines."""
+    facts = {
+        "ok": derivation.ok,
+        "phi": readable(derivation.phi),
+        "implicit_reward": readable(derivation.implicit_reward),
+        "score": readable(derivation.score),
+        "preference": derivation.preference,
+        "parameters": derivation.parameters,
+        "conditions": derivation.conditions,
+        "loss_latex": derivation.loss_latex(),
+        "online_latex": derivation.online_latex(),
+    }
+    return to_json(facts, indent=2) + "\n"

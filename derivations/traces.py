@@ -57,7 +57,10 @@ def _definitions(function: Callable[..., Any]) -> set[Traced]:
     module = getattr(plain, "__module__", "")
     if not module.startswith("derivations.") or module.startswith("derivations.proofs") or "<lambda>" in str(plain):
         return set()
-    return {Traced(module.removeprefix("derivations."), plain.__code__.co_firstlineno, plain.__qualname__)}
+    found = {Traced(module.removeprefix("derivations."), plain.__code__.co_firstlineno, plain.__qualname__)}
+    if plain.__name__ == "implicit_reward":  # the formula itself is in the regularizer's own `score`
+        found |= _definitions(function.__self__.score)  # type: ignore[attr-defined]
+    return found
 
 
 def _wrap(value: Any) -> Any:

@@ -201,7 +201,9 @@ def turning_point() -> list[Step]:
     # d rest / d tau chosen so that d log total / d tau = E[r], which defines E[r]
     change = sp.diff(w * sp.exp(pressure * r), pressure) / total - w * sp.exp(pressure * r) / total * average
     return [
-        Equal("one probability: d pi / d tau = pi (r - E[r])", change, w * sp.exp(pressure * r) / total * (r - average)),
+        Equal(
+            "one probability: d pi / d tau = pi (r - E[r])", change, w * sp.exp(pressure * r) / total * (r - average)
+        ),
         Argued("summed against g: d E[g] / d tau = Cov(g, r)"),
         Equal("three responses: gold", sp.diff(mean(policy, gold), pressure), covariance(policy, gold, proxy)),
         Equal("three responses: KL", sp.diff(kl, pressure), pressure * covariance(policy, proxy, proxy)),

@@ -117,7 +117,9 @@ def entropy_bonus_without_gradient() -> list[Step]:
         Equal("uniform: both are 0", slope, sp.S.Zero, {weights[0]: weights[1]}, direction="if"),
         Positive("p (1 - p) > 0", policy[0] * policy[1], direction="only if"),
         Positive("and the log of the odds is strictly increasing", sp.diff(sp.log(q), q), direction="only if"),
-        Argued("for any Y: the mean of -grad log pi is 0 (score-mean-zero), and grad H = 0 only where all log pi agree"),
+        Argued(
+            "for any Y: the mean of -grad log pi is 0 (score-mean-zero), and grad H = 0 only where all log pi agree"
+        ),
     ]
 
 
@@ -211,7 +213,9 @@ def kl_estimators_as_reward() -> list[Step]:
     k1, k3 = (trace(k, logp, ref_logp) for k in (kl_k1, kl_k3))
     steps: list[Step] = [
         Equal("k1: pi k1 is the share of KL(pi || q), up to pi times a constant", pi * k1, right - pi),
-        Equal("k3: pi k3 is the difference of the two shares, up to pi times a constant", pi * k3, right - other - 2 * pi),
+        Equal(
+            "k3: pi k3 is the difference of the two shares, up to pi times a constant", pi * k3, right - other - 2 * pi
+        ),
     ]
     return [*steps, *_two_responses({"k1": (kl_k1, 1), "k3": (kl_k3, 3)}, detached=True)]
 

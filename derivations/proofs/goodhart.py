@@ -49,7 +49,12 @@ def best_of_n() -> list[Step]:
             direction="if",
         ),
         TendsTo("and nothing at 0 (n = 2)", antiderivative.subs(n, 2), x, sp.S.Zero, sp.S.Zero),
-        Equal("n = 2, an atom from rho b to b: integral minus KL is b^2 gap(rho)", integral - atom, b**2 * gap, unit=frozenset({rho, b})),
+        Equal(
+            "n = 2, an atom from rho b to b: integral minus KL is b^2 gap(rho)",
+            integral - atom,
+            b**2 * gap,
+            unit=frozenset({rho, b}),
+        ),
         Equal("gap(1) = 0", gap, sp.S.Zero, {rho: sp.S.One}),
         Equal(
             "gap'(rho) = -2 rho h(t) with t = (1 + rho) / (2 rho), h(t) = t - 1 - log t",

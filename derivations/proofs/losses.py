@@ -80,7 +80,9 @@ def pair_by_hand(difference: sp.Expr, options: tuple[str, ...]) -> sp.Expr:
 def objectives_by_name() -> list[Step]:
     steps: list[Step] = []
     for name, recipe in OBJECTIVES.items():
-        kinds = ("kl", "forward-kl", "jensen-shannon", "alpha-divergence") if "divergence" in recipe.options else (None,)
+        kinds = (
+            ("kl", "forward-kl", "jensen-shannon", "alpha-divergence") if "divergence" in recipe.options else (None,)
+        )
         for kind in kinds:
             options = {option: value for option, value in GIVEN.items() if option in recipe.options}
             if kind is not None:

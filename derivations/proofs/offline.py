@@ -96,7 +96,11 @@ def offline_limit() -> list[Step]:
         ),
         Equal("rejected logit: likewise", by_logit(loss, l), scale * sp.diff(fit, r_l), at),
         Equal("every other logit: 0", by_logit(loss, unseen), sp.S.Zero),
-        Equal("so the gradient sums to 0 over the seen logits, and their mean stays", by_logit(loss, w) + by_logit(loss, l), sp.S.Zero),
+        Equal(
+            "so the gradient sums to 0 over the seen logits, and their mean stays",
+            by_logit(loss, w) + by_logit(loss, l),
+            sp.S.Zero,
+        ),
         Argued(
             "strongly connected: the fit exists and is unique up to a shift (loss-has-minimum, strict convexity across "
             "pairs); small gradient steps on a convex loss reach it, and the conserved mean picks the shift"

@@ -91,7 +91,9 @@ def plackett_luce_top_k() -> list[Step]:
         steps.append(Equal(f"m = {m}, top {top}: all completions", probability(weights, top), total))
     return [
         *steps,
-        Argued("in general the first k factors come out of the sum, and what is left sums to 1 (plackett-luce-normalized)"),
+        Argued(
+            "in general the first k factors come out of the sum, and what is left sums to 1 (plackett-luce-normalized)"
+        ),
     ]
 
 

@@ -48,9 +48,7 @@ def forms() -> dict[str, Form]:
     return {
         "entropy": Form(Entropy(a), alpha, False, alpha * (sp.log(p) + 1), sp.S.Zero),
         "kl": Form(KL(b), beta, True, beta * (log_u + 1), sp.S.Zero),
-        "length-normalized": Form(
-            LengthNormalized(b), per_token, False, per_token * sp.log(p), sp.S.Zero
-        ),
+        "length-normalized": Form(LengthNormalized(b), per_token, False, per_token * sp.log(p), sp.S.Zero),
         "length-normalized-shannon": Form(
             LengthNormalizedShannon(b),
             per_token,
@@ -59,9 +57,7 @@ def forms() -> dict[str, Form]:
             sp.S.Zero,
         ),
         "forward-kl": Form(ForwardKL(b), beta, True, -beta * q / p, sp.oo),
-        "jensen-shannon": Form(
-            JensenShannon(b), beta, True, beta * sp.log(2 * p / (p + q)), sp.log(2)
-        ),
+        "jensen-shannon": Form(JensenShannon(b), beta, True, beta * sp.log(2 * p / (p + q)), sp.log(2)),
         "alpha-divergence": Form(
             AlphaDivergence(b, SymArray(order)),
             beta,
@@ -170,5 +166,7 @@ def implicit_reward_sum() -> list[Step]:
     by_hand = parts[0].by_hand + parts[1].by_hand + parts[2].by_hand.subs(beta, gamma)
     return [
         *derivative_steps(symbolic_sum(), by_hand),
-        Argued("sums of strictly convex functions are strictly convex, and sums of slopes that fall to -oo fall to -oo"),
+        Argued(
+            "sums of strictly convex functions are strictly convex, and sums of slopes that fall to -oo fall to -oo"
+        ),
     ]

@@ -37,7 +37,8 @@ def entropy_chain_rule() -> list[Step]:
     tree = conditionals()
     sequences = list(itertools.product((0, 1), repeat=3))
     probability = {
-        prefix: sp.prod([tree[prefix[:i]][token] for i, token in enumerate(prefix)]) for prefix in (*PREFIXES, *sequences)
+        prefix: sp.prod([tree[prefix[:i]][token] for i, token in enumerate(prefix)])
+        for prefix in (*PREFIXES, *sequences)
     }
     by_token = sum(probability[prefix] * entropy_of(tree[prefix]) for prefix in PREFIXES)
     return [

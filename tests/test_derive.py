@@ -1,0 +1,188 @@
+"""`derive`: from a user's regularizer to rewards, losses and arrays; what is refused, and how."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from derivations.commands import InputError
+from derivations.derive import derive
+from derivations.expression_parser import parse_formula
+from derivations.fields import is_zero
+from derivations.objectives import make_objective
+from derivations.regularizers import AlphaDivergence, Regularizer, parse_regularizer
+from derivations.symbolic import SymArray
+
+ROOT = Path(__file__).parents[1]
+# formula -> its parameters, and the objective it must give
+KNOWN = {
+    "beta*p*log(p/q)": ({"beta": 0.5}, make_objective("dpo", beta=0.5)),
+    "alpha*p*log(p)": ({"alpha": 0.5}, make_objective("maxent", alpha=0.5)),
+    "beta/length*(p*log(p) - p)": ({"beta": 0.5}, make_objective("simpo", beta=0.5)),
+    "beta/length*p*log(p)": ({"beta": 0.5}, make_objective("simpo-shannon", beta=0.5)),
+    "-beta*q*log(p/q)": ({"beta": 0.5}, make_objective("f-dpo", beta=0.5, divergence="forward-kl")),
+    "beta*(p*log(p/q) - (p + q)*log((p + q)/(2*q)))": (
+        {"beta": 0.5},
+        make_objective("f-dpo", beta=0.5, divergence="jensen-shannon"),
+    ),
+    "beta*((1 - order)*p - p**(1 - order)*q**order + order*q)/(order*(1 - order))": (
+        {"beta": 0.5, "order": 0.25},
+        make_objective("f-dpo", beta=0.5, divergence="alpha-divergence", order=0.25),
+    ),
+}
+
+
+def responses(m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    reference = -rng.uniform(1, 60, (9, m))
+    return reference + rng.uniform(-3, 3, (9, m)), rng.integers(1, 40, (9, m)).astype(float), reference
+
+
+@pytest.mark.parametrize("formula", KNOWN)
+def test_the_known_objectives_come_out_of_their_regularizers_on_numpy_and_torch(formula):
+    parameters, known = KNOWN[formula]
+    derivation = derive(formula)
+    assert derivation.ok
+    logps, lengths, references = responses(2)
+    for make, tolerance in (
+        (np.asarray, 1e-10),
+        (torch.tensor, 1e-10),
+    ):  # expm1 near 0 loses what the formula's 1 - x loses
+        arrays = make(logps), {"length": make(lengths), "ref_logp": make(references)}
+        ours = derivation.objective(**parameters)
+        loss, expected = (o.loss(o.rewards(arrays[0], **arrays[1])) for o in (ours, known))
+        np.testing.assert_allclose(np.asarray(loss), np.asarray(expected), rtol=tolerance)
+    assert np.ptp(np.asarray(expected)) > 1e-4
+
+
+@pytest.mark.parametrize("formula", [f for f in KNOWN if "(p + q)" not in f and "order" not in f])
+def test_the_known_objectives_come_out_symbolically(formula):
+    _, known = KNOWN[formula]
+    derivation = derive(formula)
+    logp, ref, length = [sp.symbols(f"{name}:2", real=True) for name in ("x", "y", "n")]
+    parameters = {name: sp.Rational(1, 2) for name in derivation.parameters}
+    arrays = SymArray(list(logp)), {"length": SymArray(list(length)), "ref_logp": SymArray(list(ref))}
+    losses = [o.loss(o.rewards(arrays[0], **arrays[1])).item() for o in (derivation.objective(**parameters), known)]
+    assert is_zero(losses[0] - losses[1])
+
+
+@pytest.mark.parametrize(
+    ("formula", "parameters", "known"),
+    [
+        ("beta*p*log(p/q) + alpha*p*log(p)", {"alpha": 0.3, "beta": 0.2}, parse_regularizer("entropy=0.3+kl=0.2")),
+        (
+            "beta*((1 - order)*p - p**(1 - order)*q**order + order*q)/(order*(1 - order))",
+            {"beta": 0.5, "order": 0.25},
+            AlphaDivergence(0.5, 0.25),
+        ),
+    ],
+)
+def test_a_derived_regularizer_has_the_phi_and_implicit_reward_of_the_built_in_one(formula, parameters, known):
+    regularizer = derive(formula).regularizer(**parameters)
+    assert isinstance(regularizer, Regularizer)
+    rng = np.random.default_rng(1)
+    logp, options = np.log(rng.uniform(0.01, 0.99, 20)), {"ref_logp": np.log(rng.uniform(0.01, 0.99, 20))}
+    np.testing.assert_allclose(regularizer.phi(logp, **options), known.phi(logp, **options), atol=1e-12)
+    reward = regularizer.implicit_reward(logp, **options)
+    difference = reward - known.implicit_reward(logp, **options)
+    np.testing.assert_allclose(difference, difference[0], atol=1e-12)  # the same constant for every response
+
+
+def test_a_derived_score_is_finite_where_probabilities_underflow():
+    logp = torch.tensor([-1e4, -2e3, -5.0], requires_grad=True)
+    options = {"ref_logp": torch.tensor([-1e4 + 2, -2e3 - 3, -6.0])}
+    for formula in ("beta*(p*log(p/q) - (p + q)*log((p + q)/(2*q)))", "-beta*q*log(p/q)"):
+        score = derive(formula).regularizer(beta=1.0).score(logp, **options)
+        score.sum().backward()
+        assert torch.isfinite(score).all()
+        assert torch.isfinite(logp.grad).all()
+        assert (score != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("formula", "failing", "words"),
+    [
+        ("-alpha*p*log(p)", "strictly convex", "phi'' = -"),
+        ("p", "strictly convex", "0 everywhere"),
+        ("beta*q*(p/q - 1)**2/2", "slope of phi at 0", "the slope at 0 is -beta"),
+        ("beta*p**3", "slope of phi at 0", "the slope at 0 is 0"),
+        ("p*log(p - q)", "real and smooth", "not defined at"),
+    ],
+)
+def test_a_condition_that_fails_is_named_with_what_follows(formula, failing, words):
+    derivation = derive(formula)
+    assert not derivation.ok
+    condition = next(c for c in derivation.conditions if failing in c.statement)
+    assert condition.holds is False
+    assert words in condition.how
+    assert condition.consequence
+
+
+def test_what_no_procedure_decides_is_not_called_met():
+    derivation = derive("p*log(p) + (p - 1/2)**4 - (p - 1/2)**2/4")  # convex, but not visibly
+    assert not derivation.ok
+    assert derivation.conditions[1].holds is None
+    assert "no proof" in derivation.conditions[1].how
+
+
+def test_roots_are_decided_by_substituting_powers():
+    assert derive("-sqrt(p)").ok
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [
+        ("__import__('os').system('true')", "not part of a formula"),
+        ("beta*(p*log(p/q)", "never closed"),
+        ("beta*x*p", "unknown symbol 'x'"),
+        ("lgo(p)", "did you mean 'log'"),
+        ("p**1000", "exponent"),
+        ("((2**64)**64)**64*p", "digits"),
+        ("p*" + "(" * 300 + "1" + ")" * 300, "cannot read"),
+        ("p/0", "divides by zero"),
+        ("beta", "does not contain p"),
+        ("p + True", "not part of a formula"),
+        ("p\x00", "cannot read"),
+        ("p" * 2000, "at most 1000"),
+    ],
+)
+def test_malicious_or_malformed_formulas_are_refused_in_one_line(formula, words):
+    with pytest.raises(InputError, match=words) as refused:
+        derive(formula)
+    assert "\n" not in str(refused.value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="pqabeltordgh()+-*/.0123456789 ,_'[]{}=:\\", max_size=30))
+def test_any_text_is_read_or_refused_and_nothing_else(text):
+    try:
+        assert isinstance(parse_formula(text), sp.Expr)
+    except InputError as refused:
+        assert "\n" not in str(refused)
+
+
+def test_the_command_exits_0_1_and_2_and_its_json_is_complete():
+    def run(*arguments):
+        command = [sys.executable, "-m", "derivations", "derive", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    good = run("beta/length*(p*log(p) - p)", "--format", "json", "--preference", "rao-kupper")
+    assert good.returncode == 0
+    answer = json.loads(good.stdout)
+    assert answer["ok"]
+    assert answer["score"] == "beta*log(p)/length"
+    assert r"\gamma" in answer["loss_latex"]
+    bad = run("beta*q*(p/q - 1)**2/2")
+    assert bad.returncode == 1
+    assert "FAILS        the slope of phi at 0 is -oo (the slope at 0 is -beta)" in bad.stdout
+    assert "so no barrier at 0" in bad.stdout
+    wrong = run("__import__('os')")
+    assert wrong.returncode == 2
+    assert wrong.stderr.count("\n") == 1
