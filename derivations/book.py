@@ -23,6 +23,13 @@ VERDICTS = {
     "refuted": "refuted as written",
     "failed": "FAILED",
 }
+HOW_TO_READ = """\
+A proof is a list of steps. A *decided* step was settled by a procedure (equality in a field of rational functions
+over independent exponentials and logarithms, positive coefficients, an exact counterexample, a limit by Gruntz's
+algorithm, exhaustive enumeration) and confirmed by a second procedure that shares no code with the first. An
+*argued* step is ordinary mathematics in words. A *mutant* is a wrong version of a step, made systematically from
+its formula; the check must refute every one that is not provably the same. Traced code was not copied into the
+proof: it was run on symbols."""
 # what the paper says, what is true, the claims that show it
 STORY = (
     (
@@ -62,7 +69,8 @@ STORY = (
     ),
     (
         "SimPO works offline without a reference",
-        "explained for a tabular policy: with equal lengths offline training does not move the logits of unseen responses",
+        "explained for a tabular policy: with equal lengths offline training does not move the logits of unseen "
+        "responses",
         ("dpo-leaves-unseen", "simpo-leaves-unseen", "offline-limit"),
     ),
     (
@@ -104,13 +112,7 @@ def _index(results: list[Result]) -> str:
         "",
         "## How to read a claim",
         "",
-        "A proof is a list of steps. A *decided* step was settled by a procedure (equality in a field of rational "
-        "functions over independent exponentials and logarithms, positive coefficients, an exact counterexample, a limit "
-        "by Gruntz's algorithm, exhaustive enumeration) and confirmed by a second procedure that shares no code with the "
-        "first: rigorous interval arithmetic at random exact points. An *argued* step is ordinary mathematics in words. "
-        "A *mutant* is a wrong version of a step, made systematically from its formula; the check must refute every one "
-        "that is not provably the same. Formulas marked as traced were not copied from the code: the code was run on "
-        "symbols.",
+        HOW_TO_READ,
         "",
         f"This run: {report.summary(results, seconds)}.",
         "",

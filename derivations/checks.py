@@ -11,7 +11,7 @@ import random
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import sympy as sp
 from flint import arb
@@ -22,10 +22,17 @@ from derivations.fields import Undecided, is_positive, is_zero
 
 ARRIVED = arb(10) ** -100  # a gap this small is arrival: closer than that the bits run out
 CONFIRMATIONS = 12  # random exact points at which a proof is held against balls
-# What becomes of a mutant: `refuted` (shown wrong), `equivalent` (proved the same), `survived`.
 Fate = Literal["refuted", "equivalent", "survived"]
-# How to say what the mutant states (printing formulas is slow, and most are never shown), and its fate.
-Mutant = tuple[Callable[[], str], Fate]
+
+
+class Mutant(NamedTuple):
+    """A wrong statement, in parts that are printed only when it is shown (most never are), and what became of it.
+
+    fate: `refuted` (shown wrong), `equivalent` (proved the same as the right one), or `survived`.
+    """
+
+    says: tuple[object, ...]
+    fate: Fate
 
 
 class InternalError(Exception):
@@ -115,13 +122,13 @@ class Equal(Step):
 
     def mutants(self) -> Iterator[Mutant]:
         for wrong in variants(self.lhs):
-            yield (lambda wrong=wrong: f"{wrong} = {self.rhs}"), self.fate(replace(self, lhs=wrong))
+            yield Mutant((wrong, "=", self.rhs), self.fate(replace(self, lhs=wrong)))
         for wrong in variants(self.rhs):
-            yield (lambda wrong=wrong: f"{self.lhs} = {wrong}"), self.fate(replace(self, rhs=wrong))
+            yield Mutant((self.lhs, "=", wrong), self.fate(replace(self, rhs=wrong)))
         for symbol, value in self.given.items():
             for wrong in variants(value, limit=3):
-                say = f"given {symbol} = {wrong}"
-                yield (lambda say=say: say), self.fate(replace(self, given={**self.given, symbol: wrong}))
+                given = {**self.given, symbol: wrong}
+                yield Mutant(("given", symbol, "=", wrong), self.fate(replace(self, given=given)))
 
     def fate(self, wrong: "Equal") -> Fate:
         """Refuted by a point inside the hypotheses where the two sides differ or one of them is not defined."""
@@ -164,9 +171,9 @@ class Positive(Step):
         """Only the negation: another wrong version may well be positive too."""
         try:
             replace(self, expr=-self.expr).check()
-            yield (lambda: f"{-self.expr} > 0"), "survived"
+            yield Mutant((-self.expr, "> 0"), "survived")
         except StepFailed as error:
-            yield (lambda: f"{-self.expr} > 0"), "refuted" if "not positive" in str(error) else "survived"
+            yield Mutant((-self.expr, "> 0"), "refuted" if "not positive" in str(error) else "survived")
 
 
 @dataclass(frozen=True)
@@ -234,9 +241,9 @@ class TendsTo(Step):
                 continue
             try:
                 replace(self, limit=wrong).check()
-                yield (lambda wrong=wrong: f"limit {wrong}"), "survived"
+                yield Mutant(("limit", wrong), "survived")
             except StepFailed:
-                yield (lambda wrong=wrong: f"limit {wrong}"), "refuted"
+                yield Mutant(("limit", wrong), "refuted")
 
 
 @dataclass(frozen=True)
@@ -247,10 +254,10 @@ class Enumerated(Step):
     wrong: named wrong versions of `holds`, each of which must fail for some case.
     """
 
-    cases: Callable[[], Iterator[object]]
-    holds: Callable[[object], bool]
-    confirm: Callable[[object], bool]
-    wrong: Mapping[str, Callable[[object], bool]]
+    cases: Callable[[], Iterator[Any]]
+    holds: Callable[[Any], bool]
+    confirm: Callable[[Any], bool]
+    wrong: Mapping[str, Callable[[Any], bool]]
 
     def check(self) -> None:
         for case in self.cases():
@@ -261,7 +268,7 @@ class Enumerated(Step):
 
     def mutants(self) -> Iterator[Mutant]:
         for name, holds in self.wrong.items():
-            yield (lambda name=name: name), "survived" if all(map(holds, self.cases())) else "refuted"
+            yield Mutant((name,), "survived" if all(map(holds, self.cases())) else "refuted")
 
 
 def show(point: balls.Point | None) -> str:

@@ -56,17 +56,19 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole: temporary file in the same folder, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a file whole: temporary file in the same folder, then rename. InputError where that cannot be done."""
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder; give the name of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         # a lone surrogate becomes \udXXX, which in JSON is its proper escape
         temporary.write_bytes(text.encode("utf-8", errors="backslashreplace"))
         temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # never written
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        with contextlib.suppress(OSError, ValueError):  # never written
             temporary.unlink()
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -121,11 +123,19 @@ def start_run(out: Path, config: Any) -> Path:
     An earlier run in the same place is moved aside to `out.1`, `out.2`, ..., so nothing is lost. A
     folder that holds anything else is refused (InputError).
     """
+    try:
+        _move_earlier_run(out.resolve())
+    except (OSError, ValueError) as error:  # a name too long, no permission, a NUL in it
+        raise InputError(f"cannot use --out {out}: {getattr(error, 'strerror', None) or error}") from error
+    write_json(out / "config.json", {"config": config, "versions": versions()})
+    return out
+
+
+def _move_earlier_run(out: Path) -> None:
+    """Rename a run folder that is in the way; refuse any other folder or file."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "config.json").exists())):
         raise InputError(f"--out {out} exists and is not a run folder of this project; choose another one")
     if (out / "config.json").exists():
         number = next(n for n in range(1, 10**6) if not out.with_name(f"{out.name}.{n}").exists())
         out.rename(out.with_name(f"{out.name}.{number}"))
         print(f"note: the earlier run in {out} is now {out}.{number}", file=sys.stderr)
-    write_json(out / "config.json", {"config": config, "versions": versions()})
-    return out

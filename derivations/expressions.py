@@ -5,6 +5,7 @@ exponent, an inverted exp, a swapped pair of symbols (chosen for rejected).
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import sympy as sp
 
@@ -49,14 +50,14 @@ def _sites(expr: sp.Expr, path: tuple[int, ...] = ()) -> Iterator[Site]:
 def _at_root(expr: sp.Expr) -> Iterator[Callable[[], sp.Expr]]:
     if expr.is_Add:
         for term in expr.args:
-            yield lambda term=term: expr - 2 * term  # sign
-            yield lambda term=term: expr - term  # dropped
-            yield lambda term=term: expr + term  # doubled
+            yield partial(sp.Add, expr, -2 * term)  # sign
+            yield partial(sp.Add, expr, -term)  # dropped
+            yield partial(sp.Add, expr, term)  # doubled
     elif expr.is_Mul:
         yield lambda: -expr
         for factor in expr.args:
             if factor != -1:
-                yield lambda factor=factor: expr / factor
+                yield partial(sp.Mul, expr, 1 / factor)
     elif isinstance(expr, sp.exp):
         yield lambda: sp.exp(-expr.args[0])
     elif isinstance(expr, sp.log):

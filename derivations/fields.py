@@ -1,9 +1,10 @@
 """Deciding that an expression is identically zero, in a domain where that is decidable.
 
 An expression built from symbols with +, *, integer powers, exp and log is rewritten as a rational
-function over Q of its symbols and of *kernels*: exp(monomial / d), log(polynomial), log(prime), where d is
-the common denominator of all exponents. The rewriting only uses identities that hold wherever the expression is defined and its symbols obey their
-assumptions (log of a product is split only over factors that are positive there). So:
+function over Q of its symbols and of *kernels*: exp(monomial / d) with d the common denominator of all
+exponents, log(polynomial), log(prime). The rewriting only uses identities that hold wherever the
+expression is defined and its symbols obey their assumptions (log of a product is split only over
+factors that are positive there). So:
 
     zero in the field  =>  zero everywhere: proved;
     not zero there     =>  nothing is proved; `derivations.balls` must find a point where it is not 0.

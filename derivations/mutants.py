@@ -24,10 +24,10 @@ def try_mutants(steps: list[Step]) -> Tally:
     """Put every mutant of every step on trial and count what the checks say."""
     tally = Tally()
     for step in steps:
-        for say, fate in step.mutants():
+        for mutant in step.mutants():
             tally.made += 1
-            if fate == "refuted":
+            if mutant.fate == "refuted":
                 tally.refuted += 1
             else:
-                getattr(tally, fate).append(f"{step.statement}: {say()}")
+                getattr(tally, mutant.fate).append(f"{step.statement}: {' '.join(map(str, mutant.says))}")
     return tally

@@ -125,6 +125,8 @@ class Objective:
                 f"objective {self.name}: margin, label smoothing and ipo have no likelihood on rankings; "
                 "leave them out or train on pairs"
             )
+        if self.least_squares and not isinstance(self.regularizer, KL):
+            raise ValueError(f"objective {self.name}: ipo needs KL as its regularizer, got {self.regularizer.name}")
         if self.top is not None and not (self.listwise and self.top >= 1):
             raise ValueError(f"objective {self.name}: top is {self.top}; it counts places of a ranking, 1 or more")
 
@@ -139,7 +141,7 @@ class Objective:
         if rewards.shape[-1] != 2:
             raise ValueError(f"objective {self.name} takes pairs; got {rewards.shape[-1]} responses per prompt")
         chosen, rejected = rewards[..., 0], rewards[..., 1]
-        if self.least_squares:
+        if self.least_squares and isinstance(self.regularizer, KL):
             return ipo_loss(chosen, rejected, beta=self.regularizer.coefficient)
         return pair_loss(chosen, rejected, gamma=self.gamma, label_smoothing=self.label_smoothing)
 

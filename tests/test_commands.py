@@ -75,3 +75,13 @@ def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="not a run folder"):
         start_run(tmp_path, {})
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", [".", "/", "x" * 300, "a\0b"])
+def test_a_place_that_cannot_be_written_is_one_clear_line(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for write in (write_json, start_run):
+        with pytest.raises(InputError, match="cannot|not a run folder"):
+            write(Path(name), {})
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]

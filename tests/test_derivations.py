@@ -1,9 +1,7 @@
 """The checker on trial: it proves what is true, refutes what is false, and notices mistakes in the traced code."""
 
-import ast
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +12,8 @@ import sympy as sp
 from derivations import claims, report
 from derivations.balls import evaluate, excludes_zero
 from derivations.checks import Argued, Differs, Equal, Positive, StepFailed, TendsTo
-from derivations.fields import Undecided, is_positive, is_zero
 from derivations.expressions import variants
+from derivations.fields import Undecided, is_positive, is_zero
 
 ROOT = Path(__file__).parents[1]
 x, y = sp.symbols("x y", positive=True)

@@ -1,5 +1,7 @@
 """The named losses are preference model times implicit reward (THEORY 1 and 2.7 to 2.9), and the names mean what they say."""
 
+from typing import Any
+
 import sympy as sp
 
 from derivations.checks import Equal, Step
@@ -84,7 +86,7 @@ def objectives_by_name() -> list[Step]:
             ("kl", "forward-kl", "jensen-shannon", "alpha-divergence") if "divergence" in recipe.options else (None,)
         )
         for kind in kinds:
-            options = {option: value for option, value in GIVEN.items() if option in recipe.options}
+            options: dict[str, Any] = {option: value for option, value in GIVEN.items() if option in recipe.options}
             if kind is not None:
                 options |= {"divergence": kind}
                 if kind != "alpha-divergence":
@@ -96,7 +98,7 @@ def objectives_by_name() -> list[Step]:
     return steps
 
 
-def _named(name: str, kind: str, takes: tuple[str, ...], options: dict[str, object]) -> list[Step]:
+def _named(name: str, kind: str, takes: tuple[str, ...], options: dict[str, Any]) -> list[Step]:
     recipe = OBJECTIVES[name]
     objective = make_objective(name, **{recipe.strength: 2.0}, **options)
     m = 3 if recipe.listwise else 2
