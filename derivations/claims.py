@@ -80,7 +80,7 @@ def claim(
     latex: str,
     source: str,
     scope: str,
-    hypotheses: str = "none beyond those of THEORY's notation",
+    hypotheses: str = "only those of the notation (docs/theory.md)",
     depends_on: tuple[str, ...] = (),
     expected: Expected = "proved",
     condition: str = "",

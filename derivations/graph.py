@@ -39,9 +39,8 @@ def draw_graph(results: list[Result]) -> str:
     labels.append(f'<text x="{GUTTER}" y="{y}" fill="currentColor">{legend}</text>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + ROW}" '
-        f'style="width:100%;max-width:{WIDTH + 60}px" font-family="sans-serif" font-size="{FONT}" role="img" aria-label="dependency graph of the claims">'
-        + "".join(arcs + labels)
-        + "</svg>"
+        f'style="width:100%;max-width:{WIDTH + 60}px" font-family="sans-serif" font-size="{FONT}" '
+        'role="img" aria-label="dependency graph of the claims">' + "".join(arcs + labels) + "</svg>"
     )
 
 

@@ -39,7 +39,7 @@ def _claim_json(result: Result) -> dict[str, Any]:
         "latex": claim.latex,
         "verdict": result.verdict,
         "expected": claim.expected,
-        "condition": claim.condition,
+        "condition": condition(claim) if claim.condition else "",
         "hypotheses": claim.hypotheses,
         "source": claim.source,
         "scope": claim.scope,

@@ -61,7 +61,7 @@ def claims() -> dict[str, Any]:
 def claims_table() -> HTML:
     rows = []
     for claim in claims()["claims"]:
-        said = claim["verdict"] + (f"; holds {claim['condition']}" if claim["condition"] else "")
+        said = claim["verdict"] + (f"; {claim['condition']}" if claim["condition"] else "")
         trial = f"{claim['mutants']['refuted']}/{claim['mutants']['made']}"
         rows.append([HTML(f"{html.escape(claim['title'])}<br><code>{claim['id']}</code>"), said, claim["scope"], trial])
     return table(["claim", "verdict", "for which responses", "mutants refuted"], rows, numbers={3})

@@ -82,6 +82,6 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(name, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "thesis.tex").write_text("years of work")
     for write in (write_json, start_run):
-        with pytest.raises(InputError, match="cannot|not a run folder"):
+        with pytest.raises(InputError, match=r"cannot|not a run folder"):
             write(Path(name), {})
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
