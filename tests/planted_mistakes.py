@@ -53,10 +53,10 @@ PLANTED = (
 
 
 def sign_flips(file: str) -> Iterator[Mistake]:
-    """Each binary + or - and each unary minus of a file in turn, in code that computes (not in constants or types)."""
+    """Each binary + or - and each unary minus of a file in turn, in code that computes (not in checks and messages)."""
     source = (ROOT / "derivations" / f"{file}.py").read_text()
     lines = source.splitlines(keepends=True)
-    for node in ast.walk(ast.parse(source)):
+    for node in _computing(ast.parse(source)):
         place = _sign(node, lines)
         if place is None:
             continue
@@ -65,6 +65,15 @@ def sign_flips(file: str) -> Iterator[Mistake]:
         wrong = "+" if sign == "-" else "-"
         changed = [*lines[:row], lines[row][:column] + wrong + lines[row][column + 1 :], *lines[row + 1 :]]
         yield Mistake(f"line {row + 1}: {lines[row].strip()}  ({sign} -> {wrong})", file, source, "".join(changed))
+
+
+def _computing(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes below, without the conditions of `if` and without what joins strings."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        joins = isinstance(child, ast.BinOp) and any(isinstance(part, ast.JoinedStr) for part in ast.walk(child))
+        if not joins and not (isinstance(node, ast.If) and child is node.test):
+            yield from _computing(child)
 
 
 def _sign(node: ast.AST, lines: list[str]) -> tuple[int, int] | None:
