@@ -51,12 +51,28 @@ def _walk(expr: sp.Expr, point: Point, memo: dict[sp.Expr, arb]) -> arb:
         elif isinstance(expr, sp.log):
             ball = values[0].log()
         elif expr.is_Pow:
-            integer = expr.args[1].is_Integer
-            ball = values[0] ** int(expr.args[1]) if integer else (values[1] * values[0].log()).exp()
+            ball = _integer_power(values[0], values[1]) if _is_integer(values[1]) else (values[1] * values[0].log()).exp()
         else:
             raise TypeError(f"balls cannot evaluate {type(expr).__name__}")
     memo[expr] = ball
     return ball
+
+
+def _is_integer(ball: arb) -> bool:
+    """True for an exact whole number of moderate size."""
+    return bool(ball.is_exact()) and bool(ball.is_integer()) and bool(abs(ball) < 10**6)
+
+
+def _integer_power(base: arb, exponent: arb) -> arb:
+    """By squaring: defined for negative bases and for balls around 0, where a logarithm is not."""
+    count = int(exponent.unique_fmpz())
+    power, square = arb(1), base
+    left = abs(count)
+    while left:
+        if left % 2:
+            power = power * square
+        square, left = square * square, left // 2
+    return power if count >= 0 else 1 / power
 
 
 def random_point(symbols: set[sp.Symbol], rng: random.Random, *, unit: frozenset[sp.Symbol] = frozenset()) -> Point:
@@ -65,10 +81,10 @@ def random_point(symbols: set[sp.Symbol], rng: random.Random, *, unit: frozenset
     for symbol in sorted(symbols, key=str):
         if symbol in unit:
             value = sp.Rational(rng.randint(1, 30), 31)
-        elif symbol.is_integer and symbol.is_positive:
-            value = sp.Integer(rng.randint(1, 9))
-        elif symbol.is_positive or symbol.is_negative:
-            value = sp.Rational(rng.randint(1, 60), rng.randint(7, 13)) * (1 if symbol.is_positive else -1)
+        elif symbol.is_integer:
+            value = sp.Integer(rng.randint(1 if symbol.is_positive else 0 if symbol.is_nonnegative else -9, 9))
+        elif symbol.is_nonnegative or symbol.is_nonpositive:  # positive and negative ones are among them
+            value = sp.Rational(rng.randint(1, 60), rng.randint(7, 13)) * (1 if symbol.is_nonnegative else -1)
         else:
             value = sp.Rational(rng.randint(-40, 40), rng.randint(7, 13))
         point[symbol] = value

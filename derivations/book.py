@@ -11,7 +11,7 @@ from pathlib import Path
 from derivations import report
 from derivations.checks import Differs, Step
 from derivations.claims import Result
-from derivations.commands import write_text
+from derivations.commands import InputError, write_text
 from derivations.graph import draw_graph
 from derivations.proofs import CHAPTERS
 from derivations.traces import Traced
@@ -30,6 +30,7 @@ algorithm, exhaustive enumeration) and confirmed by a second procedure that shar
 *argued* step is ordinary mathematics in words. A *mutant* is a wrong version of a step, made systematically from
 its formula; the check must refute every one that is not provably the same. Traced code was not copied into the
 proof: it was run on symbols."""
+TITLE = "# The book of claims"
 # what the paper says, what is true, the claims that show it
 STORY = (
     (
@@ -83,7 +84,10 @@ STORY = (
 
 def write_book(results: list[Result], folder: Path) -> None:
     """Write the pages into `folder`, which is made if need be. Raises InputError where it cannot."""
-    write_text(folder / "index.md", _index(results))
+    index = folder / "index.md"
+    if index.exists() and not index.read_text(encoding="utf-8", errors="replace").startswith(TITLE):
+        raise InputError(f"{index} exists and is not a book of claims; choose another folder")
+    write_text(index, _index(results))
     for chapter, title in CHAPTERS.items():
         claims = [result for result in results if result.claim.chapter == chapter]
         write_text(
@@ -97,7 +101,7 @@ def _index(results: list[Result]) -> str:
     by_id = {result.claim.id: result for result in results}
     seconds = sum(result.seconds for result in results)
     lines = [
-        "# The book of claims",
+        TITLE,
         "",
         "What the paper *Failure Modes of Maximum Entropy RLHF* (arXiv:2509.20265) says, and what is true. "
         "Every verdict below was computed by the run of the checks that wrote this page.",

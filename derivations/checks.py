@@ -159,8 +159,10 @@ class Positive(Step):
         for point in self.points(self.expr, CONFIRMATIONS):
             if not balls.evaluate(self.expr, point) > 0:
                 raise StepFailed(f"not positive at {show(point)}")
-        if not self.expr.free_symbols:
-            return  # a number: the ball around it, which is all positive, is the proof
+        if not self.expr.free_symbols:  # a number: the ball around it, which is all positive, is the proof
+            if not sp.N(self.expr, 50) > 0:  # mpmath, which shares no code with the balls
+                raise InternalError(f"balls say positive, mpmath does not: {self.statement}")
+            return
         try:
             if not is_positive(self.expr):
                 raise StepFailed("undecided: positive at every point tried, but no proof")
@@ -186,6 +188,9 @@ class Differs(Step):
 
     def check(self) -> None:
         point = {symbol: sp.Rational(value) for symbol, value in self.point.items()}
+        outside = [symbol for symbol, value in point.items() if symbol.is_positive and not value > 0]
+        if outside:
+            raise StepFailed(f"the counterexample is outside of the hypotheses: {outside}")
         if not balls.excludes_zero(balls.evaluate(self.lhs - self.rhs, point)):
             raise StepFailed(f"the two sides do not differ at {show(point)}")
         exact = (self.lhs - self.rhs).subs(point)
@@ -215,19 +220,24 @@ class TendsTo(Step):
         if found != self.limit:
             raise StepFailed(f"the limit is {found}, not {self.limit}")
         for rest in self.points(self.expr, 3):
-            if not self._approached(rest):
-                raise InternalError(f"limit {self.limit} by Gruntz, but balls do not approach it: {self.statement}")
+            self._confirm(rest)
 
-    def _approached(self, rest: balls.Point) -> bool:
-        """From 10^-2 (or 2^2) by 10^-20 to 10^-200 (or 2^200) the gap shrinks, or the value grows, tenfold in all."""
+    def _confirm(self, rest: balls.Point) -> None:
+        """Balls from 10^-2 (or 2^2) by 10^-20 to 10^-200 (or 2^200): moving away contradicts, creeping decides nothing."""
         ways = [balls.evaluate(self.expr, {**rest, self.symbol: self._near(k)}, bits=2000) for k in (2, 20, 200)]
         if self.limit.is_finite:
             target = balls.evaluate(self.limit, rest, bits=2000)
             far, mid, near = (abs(value - target) for value in ways)
-            arrived = bool(near < ARRIVED and mid < far)
-            return arrived or bool(near < mid and mid < far and 10 * near < far)
-        far, mid, near = (value if self.limit is sp.oo else -value for value in ways)
-        return bool(far < mid and mid < near and near > 0 and 10 * far < near)
+            coming, arrived = near < mid and mid < far, 10 * near < far
+            if near < ARRIVED and mid < far:
+                return
+        else:
+            far, mid, near = (value if self.limit is sp.oo else -value for value in ways)
+            coming, arrived = far < mid and mid < near, near > 0 and 10 * far < near
+        if not coming:
+            raise InternalError(f"limit {self.limit} by Gruntz, but balls do not approach it: {self.statement}")
+        if not arrived:
+            raise StepFailed(f"undecided: limit {self.limit} by Gruntz, but balls approach it too slowly to confirm it")
 
     def _near(self, k: int) -> sp.Rational:
         """A point close to the place: 10^-k beside a finite one, 2^k towards infinity."""
@@ -260,11 +270,14 @@ class Enumerated(Step):
     wrong: Mapping[str, Callable[[Any], bool]]
 
     def check(self) -> None:
-        for case in self.cases():
+        count = 0
+        for count, case in enumerate(self.cases(), start=1):
             if not self.holds(case):
                 raise StepFailed(f"does not hold for {case}")
             if not self.confirm(case):
                 raise InternalError(f"two algorithms disagree on {case}: {self.statement}")
+        if not count:
+            raise StepFailed("there is no case to look at")
 
     def mutants(self) -> Iterator[Mutant]:
         for name, holds in self.wrong.items():

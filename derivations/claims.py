@@ -1,10 +1,10 @@
 """Claims: what is stated, under which hypotheses, from where, and what a run of the proof says about it.
 
-A proof file registers claims with the `claim` decorator on a function that returns the steps. Verdicts
-are computed by `check_claims`, never written by hand, and a claim is never greener than what it depends
-on. `expected` is what we say in public; a run that finds anything else fails. There are three: `proved`;
-`refuted` as written in the source, with a counterexample and the condition under which it does hold;
-`iff`: the claim is that something holds if and only if a condition does, proved both ways.
+A proof file registers claims with the `claim` decorator on a function that returns the steps. Its author
+says what kind of verdict they amount to (`expected`): `proved`; `refuted` as written in the source, with
+a counterexample and the condition under which it does hold; `iff`: something holds if and only if a
+condition does, proved both ways. A run computes whether that stands: a claim fails if one of its steps
+does, if a step that its kind needs is missing, or if a claim it rests on fails.
 """
 
 import fnmatch
@@ -121,7 +121,7 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
             problems = [problem for step in steps for problem in _problems(step)] + _missing(claim, steps)
             if mutants and not problems:
                 tally = try_mutants(steps)
-        except Exception as error:  # reported under the claim's name; the claim fails
+        except (Exception, SystemExit) as error:  # reported under the claim's name; the claim fails
             problems = [f"the proof broke off: {type(error).__name__}: {error}"]
     verdict = "failed" if problems else claim.expected
     return Result(claim, verdict, problems, steps, time.perf_counter() - start, tally, sorted(traced))

@@ -33,8 +33,9 @@ class FractionalExponent(Exception):
 
 def is_zero(expr: sp.Expr) -> bool:
     """True if the expression is proved to be identically zero; False proves nothing by itself."""
-    numerator, _ = _fraction(reduce(expr))
-    return numerator == 0
+    kernels, reduced = reduce(expr)
+    numerator, _ = _fraction(reduced)
+    return numerator == 0 or kernels.vanishes(numerator.as_expr())
 
 
 def is_positive(expr: sp.Expr) -> bool:
@@ -42,17 +43,18 @@ def is_positive(expr: sp.Expr) -> bool:
 
     Sufficient, not necessary; False proves nothing.
     """
-    numerator, denominator = _fraction(reduce(expr))
+    numerator, denominator = _fraction(reduce(expr)[1])
     signs = {_sign(numerator), _sign(denominator)}
     return numerator != 0 and len(signs) == 1 and None not in signs
 
 
-def reduce(expr: sp.Expr) -> sp.Expr:
-    """The expression as a rational expression in its symbols and kernels."""
+def reduce(expr: sp.Expr) -> tuple["Kernels", sp.Expr]:
+    """The kernels, and the expression as a rational expression in them and its symbols."""
     scale = 1
     while True:
+        kernels = Kernels(scale)
         try:
-            return Kernels(scale).reduce(expr)
+            return kernels, kernels.reduce(expr)
         except FractionalExponent as found:
             scale = math.lcm(scale, found.denominator)
 
@@ -84,6 +86,7 @@ class Kernels:
         self.by_key: dict[tuple[str, sp.Expr], sp.Symbol] = {}
         self.exp_argument: dict[sp.Symbol, sp.Expr] = {}
         self.log_argument: dict[sp.Symbol, sp.Expr] = {}
+        self.roots: dict[sp.Symbol, sp.Expr] = {}  # generator -> what its `scale`-th power is
         self.memo: dict[sp.Expr, sp.Expr] = {}
 
     def reduce(self, expr: sp.Expr) -> sp.Expr:
@@ -109,14 +112,19 @@ class Kernels:
             base, exponent = expr.args
             if exponent.is_Integer:
                 return self.reduce(base) ** exponent
-            return self._exp(self.reduce(exponent) * self._log(self.reduce(base)))
+            inner = self.reduce(base)
+            top, bottom = _fraction(inner)
+            # (10 - n)^m is defined, and negative, where log(10 - n) is neither
+            if None in (signs := (_sign(top), _sign(bottom))) or signs[0] != signs[1]:
+                raise Undecided(f"power of {base}, which is not known to be positive")
+            return self._exp(self.reduce(exponent) * self._log(inner))
         raise Undecided(f"no rule for {type(expr).__name__} in {expr}")
 
     def _generator(self, kind: str, argument: sp.Expr) -> sp.Symbol:
         key = (kind, argument)
         if key not in self.by_key:
-            name = f"_{kind}{len(self.by_key)}"
-            self.by_key[key] = sp.Symbol(name, positive=True) if kind == "exp" else sp.Symbol(name, real=True)
+            name = f"{kind}{len(self.by_key)}"  # a dummy, so that no symbol of the user's is taken for it
+            self.by_key[key] = sp.Dummy(name, positive=True) if kind == "exp" else sp.Dummy(name, real=True)
             if kind == "exp":
                 self.exp_argument[self.by_key[key]] = argument / self.scale
             else:
@@ -139,10 +147,30 @@ class Kernels:
                 if not power.is_Integer:
                     raise FractionalExponent(power.q)
                 base = self._generator("exp", content)
-            elif not power.is_Integer:  # a root is algebraic over the field, and these kernels must not be
-                raise Undecided(f"power {power} of {base}")
+            elif not power.is_Integer:
+                product = product * self._root(content, base, power)
+                continue
             product = product * base**power
         return product
+
+    def _root(self, log: sp.Symbol, base: sp.Expr, power: sp.Rational) -> sp.Expr:
+        """base^power by a generator for the root, which `vanishes` knows to be algebraic."""
+        if not (power * self.scale).is_Integer:
+            raise FractionalExponent(power.q)
+        whole = sp.floor(power)
+        generator = self._generator("exp", log)
+        self.roots[generator] = base
+        return base**whole * generator ** ((power - whole) * self.scale)
+
+    def vanishes(self, polynomial: sp.Expr) -> bool:
+        """True if the polynomial is 0 once every root's power is replaced by what it is a root of."""
+        if not self.roots:
+            return False
+        for generator, base in self.roots.items():
+            top, bottom = _fraction(base)
+            relation = bottom.as_expr() * generator**self.scale - top.as_expr()
+            polynomial = sp.numer(sp.together(sp.rem(polynomial, relation, generator)))
+        return sp.expand(polynomial) == 0
 
     def _log(self, argument: sp.Expr) -> sp.Expr:
         """log of a product, split over the factors that are positive; the rest stays together."""

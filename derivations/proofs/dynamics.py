@@ -2,12 +2,13 @@
 
 import sympy as sp
 
-from derivations.checks import Argued, Equal, Positive, Step, TendsTo
+from derivations.checks import Argued, Differs, Equal, Positive, Step, TendsTo
 from derivations.claims import claim
 from derivations.objectives import shaped_reward
 from derivations.proofs.tools import (
     alpha,
     beta,
+    by_logit,
     covariance,
     length,
     mean,
@@ -72,11 +73,20 @@ def maxent_is_kl_with_bonus() -> list[Step]:
 )
 def natural_gradient_flow() -> list[Step]:
     (w,) = positives("w", 1)
+    three, rewards = positives("v", 3), reals("r", 3)
+    policy = normalized(three)
+    logps = [sp.log(pi) for pi in policy]
+    entropy = Entropy(SymArray(alpha))
+    objective = mean(policy, rewards) - sum(traced_array(entropy.phi, logps).values)
+    shaped = traced_array(shaped_reward, rewards, logps, regularizer=entropy).values
+    fisher = sp.diag(*policy) - sp.Matrix(policy) * sp.Matrix(policy).T
+    times_fisher = fisher * sp.Matrix(list(shaped))
     own, other = reals("A", 2)  # shaped reward of one response, and the mean shaped reward of the others
     pi = w / (w + rest)
     average = pi * own + (1 - pi) * other
     row = pi * own - pi * average
     return [
+        Equal("three responses, entropy: F (r - s) is the policy gradient", times_fisher[0], by_logit(objective, three[0])),
         Equal("a row of F A is pi (A - E A), the policy gradient", row, pi * (own - average)),
         Equal("also as pi (1 - pi) times the gap to the others", row, pi * (1 - pi) * (own - other)),
         Argued("so the logits move by A (constants lie in the kernel of F), and log pi by A - E_pi[A]"),
@@ -117,13 +127,14 @@ def retention_law() -> list[Step]:
 )
 def retention_limits() -> list[Step]:
     kappa = 1 - alpha * tau
-    ones = {alpha: 1, beta: 2}
+    x = sp.Symbol("x", positive=True)
     return [
         Equal("KL alone", kappa, sp.S.One, {alpha: sp.S.Zero}),
         Equal("entropy alone", kappa, sp.exp(-alpha * time), {beta: sp.S.Zero}),
         Equal("both", kappa, beta / c + alpha / c * decay),
-        TendsTo("as t grows (alpha = 1, beta = 2): 2/3", kappa.subs(ones), time, sp.oo, sp.Rational(2, 3)),
-        TendsTo("no regularizer (c -> 0): tau = t, here t = 3", ((1 - sp.exp(-3 * alpha)) / alpha), alpha, sp.S.Zero, sp.Integer(3)),
+        TendsTo("e^(-ct) -> 0 (for c = 1; any c > 0 is a change of clock), so beta / c is what is kept", sp.exp(-time), time, sp.oo, sp.S.Zero),
+        Equal("tau = t (1 - e^(-x)) / x with x = c t", (1 - sp.exp(-x)) / (x / time), tau.subs(c, x / time)),
+        TendsTo("and (1 - e^(-x)) / x -> 1, so without regularizer (c -> 0) tau = t", (1 - sp.exp(-x)) / x, x, sp.S.Zero, sp.S.One),
         Positive("forgetting never stops: -d kappa / dt = alpha e^(-ct) > 0", -sp.diff(kappa, time)),
     ]  # fmt: skip
 
@@ -156,6 +167,31 @@ def retention_discrete() -> list[Step]:
             {pressure: (1 - power) / c},
         ),
         Equal("k = 0: tau = 0, kappa = 1", retention, sp.S.One, {pressure: sp.S.Zero}),
+    ]
+
+
+@claim(
+    "retention-needs-natural-gradient",
+    "The softmax policy gradient does not obey the retention law: equal rewards move apart without any regularizer.",
+    latex=r"\dot\theta_y = \pi_y (r_y - E_\pi[r]),\qquad r_1 = r_2,\ q_1 \ne q_2 \ \Rightarrow\ \dot\theta_1 \ne \dot\theta_2",
+    source="THEORY 4.2, last sentence",
+    scope="exact counterexample with three responses, t = 0, no regularizer; Adam is not treated",
+    depends_on=("retention-law",),
+)
+def retention_needs_natural_gradient() -> list[Step]:
+    weights, rewards = positives("w", 3), reals("r", 3)
+    policy = normalized(weights)
+    rates = [by_logit(mean(policy, rewards), weight) for weight in weights]
+    average = mean(policy, rewards)
+    return [
+        Equal("the rate of a logit is pi (r - E[r])", rates[0], policy[0] * (rewards[0] - average)),
+        Argued("the law with alpha = beta = 0 moves every log pi by tau r + const, so equal rewards move alike"),
+        Differs(
+            "q = (1/4, 1/2, 1/4), r = (1, 1, 0): the rates of the first two logits",
+            rates[0],
+            rates[1],
+            dict(zip((*weights, *rewards), map(sp.Integer, (1, 2, 1, 1, 1, 0)), strict=True)),
+        ),
     ]
 
 
@@ -212,13 +248,14 @@ def turning_point() -> list[Step]:
 
 @claim(
     "first-step-signs",
-    "Under entropy and natural gradient, gold falls at once exactly if alpha Cov_q(g, log q) > Cov_q(g, r).",
+    "Under entropy and natural gradient, gold's rate at t = 0 is negative exactly if alpha Cov_q(g, log q) > Cov_q(g, r).",
     latex=r"\dot E[g]\big|_{t=0} = \mathrm{Cov}_q(g, r) - \alpha\,\mathrm{Cov}_q(g, \log q)",
     source="THEORY 4.8",
     scope="any finite Y: the formula is linear in each response's share; three responses written out",
     depends_on=("natural-gradient-flow",),
     expected="iff",
-    condition="gold: if and only if alpha Cov(g, log q) > Cov(g, r); proxy rises: if and only if alpha Cov(r, log q) < Var(r)",
+    condition="gold's initial rate < 0: if and only if alpha Cov(g, log q) > Cov(g, r); the proxy's > 0: if and only if "
+    "alpha Cov(r, log q) < Var(r)",
 )
 def first_step_signs() -> list[Step]:
     weights, proxy, gold = positives("w", 3), reals("r", 3), reals("g", 3)

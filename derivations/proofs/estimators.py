@@ -20,11 +20,11 @@ logp, ref_logp = sp.symbols("logp ref_logp", real=True)
     "The leave-one-out advantage is the reward minus the mean of the others, and its policy gradient is unbiased.",
     latex=r"E\Big[\tfrac1k\sum_i A_i \nabla\log\pi(y_i)\Big] = \nabla E_\pi[r]",
     source="THEORY 3.2; arXiv:2402.14740",
-    scope="the formula for k = 2, 3, 4 and any k; unbiasedness for any Y by independence, two responses with k = 2, 3 enumerated",
+    scope="the formula traced for k = 2, 3, 4, 8, and for any k; unbiasedness for any Y by independence, two responses with k = 2, 3 enumerated",
 )
 def rloo_unbiased() -> list[Step]:
     steps: list[Step] = []
-    for k in (2, 3, 4):
+    for k in (2, 3, 4, 8):
         rewards = reals("r", k)
         advantage = traced_array(rloo_advantage, rewards).values
         others = sum(rewards[1:]) / (k - 1)
@@ -127,6 +127,7 @@ def entropy_bonus_without_gradient() -> list[Step]:
     "kl-estimator-values",
     "k1 and k3 are unbiased for KL(pi || pi_ref), k3 is never negative, and k2 is biased.",
     latex=r"E_\pi[k_1] = E_\pi[k_3] = \mathrm{KL}(\pi\|q),\quad k_3 \ge 0",
+    hypotheses="pi > 0 wherever q > 0, as for a softmax (otherwise the mean of k3 misses the mass of q that pi never visits)",
     source="THEORY 3.4; Schulman, Approximating KL divergence (2020)",
     scope="any countable Y: one response's share, then summed; exact counterexample for k2",
     depends_on=("kl-nonnegative",),

@@ -107,44 +107,57 @@ def regressional_goodhart() -> list[Step]:
 
 @claim(
     "goodhart-slope-is-gaussian",
-    "Gold follows the proxy with that constant slope whatever the distribution of gold.",
-    latex=r"g = \pm 1:\quad E[g \mid r] = \tanh(r / \mathrm{Var}(\epsilon))",
-    hypotheses="g = 1 or -1 with probability 1/2 each, Gaussian noise",
+    "Gold follows the proxy along a line whatever the distribution of gold.",
+    latex=r"E[g \mid r] = r + \mathrm{Var}(\epsilon)\,\frac{f'(r)}{f(r)},\qquad g = \pm 1:\ E[g \mid r] = \tanh(r / \mathrm{Var}(\epsilon))",
+    hypotheses="r = g + noise, noise centred Gaussian with variance v, independent; f the density of r",
     source="THEORY 4.6, remark",
-    scope="exact counterexample with Var(noise) = 1",
+    scope="any distribution of gold (Tweedie's formula, argued); exact counterexample g = +-1 for every v",
     depends_on=("regressional-goodhart",),
     expected="refuted",
-    condition="if and only if E[g | r] is linear, as for Gaussian gold; for g = +-1 it is linear at no noise level",
+    condition="if and only if gold is Gaussian",
 )
 def goodhart_slope_is_gaussian() -> list[Step]:
     r, var = sp.Symbol("r", real=True), sp.Symbol("v", positive=True)
+    var_g, slope = sp.symbols("v_g c", positive=True)
     up, down = sp.exp(-((r - 1) ** 2) / (2 * var)), sp.exp(-((r + 1) ** 2) / (2 * var))
     given_r = (up - down) / (up + down)
     tanh = (sp.exp(2 * r / var) - 1) / (sp.exp(2 * r / var) + 1)
     odds = sp.Symbol("odds", positive=True)  # e^{2 r / v}: E[g | r] = (odds - 1) / (odds + 1)
-    squared = given_r.subs(r, 2 * r)
-    double = 2 * given_r
+    line = sp.exp((slope - 1) * r**2 / (2 * var))
     return [
-        Equal("E[g | r] is tanh(r / v)", given_r, tanh),
+        Argued("Tweedie: E[g | r] = r + v f'/f, as the normal density of the noise obeys v d/dr = -(r - g)"),
+        Equal("g = +-1: the formula gives the conditional mean", r + var * sp.diff(up + down, r) / (up + down), given_r),
+        Equal("which is tanh(r / v)", given_r, tanh),
         Equal("in odds e^(2r/v)", given_r, ((odds - 1) / (odds + 1)).subs(odds, sp.exp(2 * r / var))),
-        Differs("r against 2 r with e^(2r/v) = 2: 2 E[g | r] against E[g | 2r], which a line would make equal",
-                2 * (odds - 1) / (odds + 1), (odds**2 - 1) / (odds**2 + 1), {odds: sp.Integer(2)}),
-        Equal("Gaussian gold: doubling r doubles the mean", 2 * (p / (p + q)) * r, (p / (p + q)) * (2 * r), direction="if"),
-        Equal("g = +-1: 2 E[g|r] - E[g|2r] in odds", double - squared,
-              (2 * (odds - 1) / (odds + 1) - (odds**2 - 1) / (odds**2 + 1)).subs(odds, sp.exp(2 * r / var))),
-        Equal("which is (odds - 1)^3 / ((odds + 1)(odds^2 + 1))", 2 * (odds - 1) / (odds + 1) - (odds**2 - 1) / (odds**2 + 1),
-              (odds - 1) ** 3 / ((odds + 1) * (odds**2 + 1))),
-        Positive("and not 0 for r > 0 (odds = 1 + p): no line", (odds - 1).subs(odds, 1 + p) ** 3, direction="only if"),
-    ]  # fmt: skip
+        Differs(
+            "twice E[g | r] against E[g | 2r], which a line makes equal, where e^(2r/v) = 2",
+            2 * (odds - 1) / (odds + 1),
+            (odds**2 - 1) / (odds**2 + 1),
+            {odds: sp.Integer(2)},
+        ),
+        Equal(
+            "Gaussian gold: f is Gaussian with variance v_g + v, and the mean is the line of regressional-goodhart",
+            r + var * sp.diff(-(r**2) / (2 * (var_g + var)), r),
+            var_g / (var_g + var) * r,
+            direction="if",
+        ),
+        Equal(
+            "a line c r means f'/f = (c - 1) r / v, which exp((c - 1) r^2 / (2 v)) solves",
+            sp.diff(line, r) / line,
+            (slope * r - r) / var,
+            direction="only if",
+        ),
+        Argued("and nothing else but its multiples: so r is Gaussian, and by Cramer's theorem so is g"),
+    ]
 
 
 @claim(
     "heavy-tails",
     "With a heavy-tailed proxy error, a small KL budget buys unbounded proxy and no gold.",
     latex=r"\pi = (1-d)\,q + d\,q(\cdot \mid X > t):\quad \mathrm{KL}(\pi\|q) \le d\log\frac{1}{P(X>t)}",
-    hypotheses="X the error, independent of gold g under q, proxy r = g + X; P(X > t) = t^-k (Pareto)",
+    hypotheses="X the error, independent of gold g under q, proxy r = g + X; P(X > t) = t^-k for t >= 1 with k > 1 (Pareto, finite mean)",
     source="THEORY 4.7; arXiv:2407.14503",
-    scope="any countable Y with such an X; Pareto tails, heavier ones a fortiori",
+    scope="any Y that carries such an X (not a finite one); other heavy tails likewise, not written out",
     depends_on=("kl-nonnegative", "turning-point"),
 )
 def heavy_tails() -> list[Step]:
@@ -152,22 +165,17 @@ def heavy_tails() -> list[Step]:
     t, exponent, budget = sp.symbols("t k eps", positive=True)
     weight = budget / (exponent * sp.log(t))  # d = eps / log(1 / P)
     gold = sp.Symbol("E_g", real=True)
+    two = {budget: 1, exponent: 2}
     return [
         Equal("KL of q(. | X > t): a response in the tail", kl_share(q / tail, q), q / tail * sp.log(1 / tail)),
         Argued("summed over the tail, which has mass `tail` under q: KL(q(. | X > t) || q) = log(1/P(X > t))"),
         Positive("p log(p/q) is convex in p", sp.diff(kl_share(p, q), p, 2)),
         Argued("so KL of the mixture is at most (1 - d) 0 + d log(1/P), and d = eps / log(1/P) keeps it below eps"),
         Equal("Pareto: log(1/P) = k log t", budget / sp.log(1 / t ** (-exponent)), weight),
-        TendsTo(
-            "the proxy gains at least d (t - E[X]), and d t grows without bound (eps = k = 1)",
-            (weight * t).subs({budget: 1, exponent: 1}),
-            t,
-            sp.oo,
-            sp.oo,
-        ),
-        TendsTo("while d itself tends to 0", weight.subs({budget: 1, exponent: 1}), t, sp.oo, sp.S.Zero),
+        TendsTo("the proxy gains at least d (t - E[X]), E[X] finite, and d t grows without bound (eps = 1, k = 2)",
+                (weight * t).subs(two), t, sp.oo, sp.oo),
+        TendsTo("while d itself tends to 0", weight.subs(two), t, sp.oo, sp.S.Zero),
+        Argued("eps and k only scale d t and d, so both limits hold for all of them"),
         Equal("X independent of g: E[g] of the mixture is that of q", (1 - d) * gold + d * gold, gold),
-        Argued(
-            "on a finite Y with Cov_q(g, r) > 0 there is no contradiction: at large beta KL still gains (turning-point)"
-        ),
-    ]
+        Argued("on a finite Y with Cov_q(g, r) > 0 there is no contradiction: at large beta KL still gains (turning-point)"),
+    ]  # fmt: skip

@@ -106,8 +106,17 @@ def agrees(edges: Edges) -> bool:
     return runs_away(edges) == edge_on_no_cycle(edges)
 
 
+def some_set_only_wins(edges: Edges) -> bool:
+    """`runs_away` otherwise: a set that no response outside beats, with a win over one outside (its indicator is v)."""
+    nodes = 1 + max((max(edge) for edge in edges), default=0)
+    for inside in itertools.product((False, True), repeat=nodes):
+        if all(inside[w] or not inside[l] for w, l in edges) and any(inside[w] and not inside[l] for w, l in edges):
+            return True
+    return False
+
+
 def agrees_by_powers(edges: Edges) -> bool:
-    return runs_away(edges) == edge_on_no_cycle_by_powers(edges)
+    return some_set_only_wins(edges) == edge_on_no_cycle_by_powers(edges)
 
 
 def has_no_cycle_at_all(edges: Edges) -> bool:
@@ -136,8 +145,9 @@ def loss_has_minimum() -> list[Step]:
     d = sp.Symbol("d", real=True)
     return [
         Argued(
-            "a convex loss has no minimum exactly if along some direction it never rises and somewhere falls: "
-            "v_w >= v_l for every pair, and > for one (the loss of a pair is strictly decreasing in s_w - s_l)"
+            "a sum of convex, strictly decreasing functions of s_w - s_l, bounded below, has no minimum exactly if some "
+            "direction has v_w >= v_l for every pair, and > for one: along it the sum falls for ever; without one its "
+            "level sets are bounded, up to shifts that change no difference"
         ),
         Enumerated(
             "such a direction exists exactly if an edge lies on no cycle: all 4160 graphs",

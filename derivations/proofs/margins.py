@@ -39,6 +39,7 @@ def decisive_win() -> sp.Expr:
 )
 def margin_rao_kupper() -> list[Step]:
     tie = trace(rao_kupper_tie, sp.log(u), sp.log(v), gamma=gamma)
+    one = {gamma: sp.S.One, u: sp.E, v: sp.S.One}
     return [
         Equal("P(w > l) = u / (u + theta v)", sp.exp(win()), u / (u + theta * v)),
         Equal("P(l > w) = v / (v + theta u)", sp.exp(loss()), v / (v + theta * u)),
@@ -55,6 +56,8 @@ def margin_rao_kupper() -> list[Step]:
             "gamma = 0 is Bradley-Terry", trace(bradley_terry, r_w, r_l), trace(rao_kupper, r_w, r_l, gamma=sp.S.Zero)
         ),
         Equal("Bradley-Terry is sigma(r_w - r_l)", sp.exp(trace(bradley_terry, r_w, r_l)), sigmoid(r_w - r_l)),
+        Positive("gamma = d = 1: P(tie) > 0.375", sp.exp(tie).subs(one) - sp.Rational(375, 1000)),
+        Positive("and < 0.385", sp.Rational(385, 1000) - sp.exp(tie).subs(one)),
     ]
 
 
@@ -72,6 +75,7 @@ def margin_rao_kupper() -> list[Step]:
 def margin_discarded_ties() -> list[Step]:
     decisive = sp.exp(win()) / (sp.exp(win()) + sp.exp(loss()))
     margin = sp.exp(-trace(pair_loss, sp.log(u), sp.log(v), gamma=gamma))
+    one = {gamma: sp.S.One, u: sp.E, v: sp.S.One}
     gap = (theta**2 - 1) * u**2 * v / ((theta * u**2 + 2 * u * v + theta * v**2) * (u + theta * v))
     return [
         Equal("P(w > l | decisive) in closed form", decisive, decisive_win()),
@@ -81,6 +85,8 @@ def margin_discarded_ties() -> list[Step]:
             margin.subs(theta, 2),
             {u: sp.Integer(2), v: sp.S.One},
         ),
+        Positive("gamma = d = 1: P(w > l | decisive) > 0.8065, where sigma(0) = 1/2", decisive_win().subs(one) - sp.Rational(8065, 10000)),
+        Positive("and < 0.8075", sp.Rational(8075, 10000) - decisive_win().subs(one)),
         Equal("the exact difference to sigma(d - gamma)", decisive - margin, gap),
         Equal("gamma = 0: the two agree", decisive, margin, {gamma: sp.S.Zero}, direction="if"),
         Positive(

@@ -13,6 +13,7 @@ from derivations.proofs.tools import (
     epsilon_odds,
     gamma,
     length,
+    order,
     p,
     positives,
     q,
@@ -53,7 +54,8 @@ def every_regularizer() -> dict[str, Regularizer]:
     latex=r"\arg\max_\pi E_\pi[r] - \sum_y \phi_y(\pi(y)) \iff r(y) = s(y) + \lambda(x)",
     hypotheses="Y finite with at least two responses; phi_y strictly convex, C^1 on (0, 1), phi_y'(0+) = -oo",
     source="THEORY 1, master theorem",
-    scope="finite Y, any size: every response has its own reference and length; sums argued",
+    scope="finite Y, any size; stationarity decided, every response with its own reference and length; existence, "
+    "uniqueness and interiority argued",
     depends_on=REGULARIZER_CLAIMS,
 )
 def master_theorem() -> list[Step]:
@@ -90,39 +92,43 @@ def master_theorem() -> list[Step]:
     source="THEORY 1, end: what follows if a condition fails",
     scope="exact counterexample with two responses; the inequality for any finite Y",
     expected="refuted",
-    condition="if and only if the optimum is interior; off its support only r <= s(0) + lambda",
+    condition="if and only if r = s(0) + lambda off the support of the optimum; in general only r <= s(0) + lambda there",
 )
 def interior_needs_barrier() -> list[Step]:
     s = beta * (p / q - 1)
     reward = sp.Symbol("r_1", positive=True)
     # two responses with q = 1/2 and beta = 1, reward r_1 against 0, policy (p, 1 - p)
     value = reward * p - sp.Rational(1, 4) * ((2 * p - 1) ** 2 + (1 - 2 * p) ** 2)
-    odds = sp.Symbol("odds", positive=True)
+    odds, excess, u = sp.symbols("odds excess u", positive=True)
     slope = sp.diff(value, p)
-    off_support = s.subs({p: 0, q: sp.Rational(1, 2), beta: 1})
-    on_support = s.subs({p: 1, q: sp.Rational(1, 2), beta: 1})
+    half = {q: sp.Rational(1, 2), beta: 1}
+    # at the corner p = 1: r_1 - s_1 and 0 - s_2
+    first, second = reward - s.subs({p: 1, **half}), -s.subs({p: 0, **half})
     return [
         Equal("s is the derivative of chi-square's phi", s, sp.diff(beta * q * (p / q - 1) ** 2 / 2, p)),
         TendsTo("the slope at 0 is finite: no barrier", s.subs({q: 1, beta: 1}), p, sp.S.Zero, sp.S.NegativeOne),
+        Equal("chi-square is the divergence of order -1", ((1 - u ** (-order)) / order).subs(order, -1), u - 1),
+        TendsTo("nor is there one for Tsallis index 2, phi = p^2 - p", sp.diff(p**2 - p, p), p, sp.S.Zero, -sp.S.One),
         Equal("J' at reward r_1: r_1 - 2 (2p - 1)", slope, reward - 2 * (2 * p - 1)),
         Positive(
-            "r_1 = 3: J rises on all of (0, 1), p = odds / (1 + odds), so the optimum is the corner p = 1",
-            slope.subs({reward: 3, p: odds / (1 + odds)}),
+            "r_1 = 2 + excess: J rises on all of (0, 1), p = odds / (1 + odds), so the optimum is the corner p = 1",
+            slope.subs({reward: 2 + excess, p: odds / (1 + odds)}),
         ),
         Differs(
-            "at that corner r - s is 2 for the first response and 1 for the second: no single multiplier",
-            reward - on_support,
-            sp.S.Zero - off_support,
+            "r_1 = 3: at that corner r - s is 2 for the first response and 1 for the second, no single multiplier",
+            first,
+            second,
             {reward: sp.Integer(3)},
         ),
+        Equal("r_1 = 2: still the corner, and r - s is the same for both", first, second, {reward: sp.Integer(2)}, direction="if"),
         Equal(
-            "r_1 = 1 has an interior optimum, p = 3/4, and there r - s is the same for both",
-            (reward - s.subs({q: sp.Rational(1, 2), beta: 1})),
-            -s.subs({p: 1 - p, q: sp.Rational(1, 2), beta: 1}),
+            "r_1 = 1: an interior optimum, p = 3/4, and r - s is the same for both",
+            reward - s.subs(half),
+            -s.subs({p: 1 - p, **half}),
             {reward: sp.S.One, p: sp.Rational(3, 4)},
             direction="if",
         ),
-        Positive("p_2 = 0 leaves a gap: 2 - 1 > 0", (3 - on_support) - (0 - off_support), direction="only if"),
+        Positive("r_1 > 2: the gap is r_1 - 2", (first - second).subs(reward, 2 + excess), direction="only if"),
         Argued("on the support stationarity holds; off it moving mass in must not help: r_y - s_y(0) <= lambda"),
     ]
 
@@ -144,6 +150,7 @@ def entropy_infinite_responses() -> list[Step]:
         Equal("and no multiplier exists: s = -lambda would make all p_y equal to e^(-lambda/alpha - 1)",
               trace(Entropy(SymArray(alpha)).implicit_reward, -shift / alpha - 1), -shift),
         Argued("infinitely many equal probabilities cannot sum to 1"),
+        Argued("in general a countable Y needs a lambda with sum_y (phi_y')^-1(r_y - lambda) = 1 and a finite J there"),
     ]  # fmt: skip
 
 

@@ -26,14 +26,14 @@ def probability(weights: tuple[sp.Expr, ...], top: int | None = None) -> sp.Expr
     "Plackett-Luce probabilities of all rankings sum to 1.",
     latex=r"\sum_\rho \prod_k \frac{e^{s_{\rho_k}}}{\sum_{j\ge k} e^{s_{\rho_j}}} = 1",
     source="THEORY 2.8; Plackett 1975",
-    scope="any number of responses by the recursion (traced for 3, 4, 5); 2, 3, 4 responses enumerated",
+    scope="any number of responses by the recursion (traced for 3 to 6); 2, 3, 4 responses enumerated",
 )
 def plackett_luce_normalized() -> list[Step]:
     steps: list[Step] = []
     for m in (2, 3, 4):
         orders = list(itertools.permutations(positives("w", m)))
         steps.append(Equal(f"m = {m}: all {len(orders)} rankings", sum(map(probability, orders)), sp.S.One))
-    for m in (3, 4, 5):
+    for m in (3, 4, 5, 6):
         weights = positives("w", m)
         first_place = weights[0] / sum(weights)
         steps.append(

@@ -69,8 +69,9 @@ def forms() -> dict[str, Form]:
 
 
 def symbolic_sum() -> Regularizer:
-    """Entropy + KL + length-normalized entropy, each with its own strength."""
-    return Sum((Entropy(SymArray(alpha)), KL(SymArray(beta)), LengthNormalized(SymArray(gamma))))
+    """Entropy + KL + length-normalized entropy + KL once more: four terms, each with its own strength."""
+    again = sp.Symbol("beta_2", positive=True)
+    return Sum((Entropy(SymArray(alpha)), KL(SymArray(beta)), LengthNormalized(SymArray(gamma)), KL(SymArray(again))))
 
 
 def phi_and_reward(regularizer: Regularizer) -> tuple[sp.Expr, sp.Expr]:
@@ -158,12 +159,13 @@ for _name, (_words, _latex) in TEXTS.items():
     "A sum of regularizers is a regularizer, and its implicit reward is the sum of theirs.",
     latex=r"\phi = \sum_i \phi_i \ \Rightarrow\ s = \sum_i s_i",
     source="THEORY 1, table",
-    scope="any response set; entropy + KL + length-normalized written out, any number of terms by induction",
+    scope="any response set; entropy + KL + length-normalized + KL written out, any number of terms by induction",
     depends_on=tuple(f"implicit-reward-{name}" for name in ("entropy", "kl", "length-normalized")),
 )
 def implicit_reward_sum() -> list[Step]:
     parts = (forms()["entropy"], forms()["kl"], forms()["length-normalized"])
     by_hand = parts[0].by_hand + parts[1].by_hand + parts[2].by_hand.subs(beta, gamma)
+    by_hand += parts[1].by_hand.subs(beta, sp.Symbol("beta_2", positive=True))
     return [
         *derivative_steps(symbolic_sum(), by_hand),
         Argued(
