@@ -51,7 +51,9 @@ def _walk(expr: sp.Expr, point: Point, memo: dict[sp.Expr, arb]) -> arb:
         elif isinstance(expr, sp.log):
             ball = values[0].log()
         elif expr.is_Pow:
-            ball = _integer_power(values[0], values[1]) if _is_integer(values[1]) else (values[1] * values[0].log()).exp()
+            ball = (
+                _integer_power(values[0], values[1]) if _is_integer(values[1]) else (values[1] * values[0].log()).exp()
+            )
         else:
             raise TypeError(f"balls cannot evaluate {type(expr).__name__}")
     memo[expr] = ball

@@ -223,7 +223,7 @@ class TendsTo(Step):
             self._confirm(rest)
 
     def _confirm(self, rest: balls.Point) -> None:
-        """Balls from 10^-2 (or 2^2) by 10^-20 to 10^-200 (or 2^200): moving away contradicts, creeping decides nothing."""
+        """Balls from 10^-2 (or 2^2) to 10^-200 (or 2^200): moving away contradicts, creeping decides nothing."""
         ways = [balls.evaluate(self.expr, {**rest, self.symbol: self._near(k)}, bits=2000) for k in (2, 20, 200)]
         if self.limit.is_finite:
             target = balls.evaluate(self.limit, rest, bits=2000)
@@ -270,13 +270,14 @@ class Enumerated(Step):
     wrong: Mapping[str, Callable[[Any], bool]]
 
     def check(self) -> None:
-        count = 0
-        for count, case in enumerate(self.cases(), start=1):
+        looked = False
+        for case in self.cases():
+            looked = True
             if not self.holds(case):
                 raise StepFailed(f"does not hold for {case}")
             if not self.confirm(case):
                 raise InternalError(f"two algorithms disagree on {case}: {self.statement}")
-        if not count:
+        if not looked:
             raise StepFailed("there is no case to look at")
 
     def mutants(self) -> Iterator[Mutant]:

@@ -7,7 +7,6 @@ follows: s = phi'(p), the offline loss under a preference model, the online shap
 then follows instead; one that no procedure decides counts as not met.
 """
 
-import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,17 +15,17 @@ from typing import Any, Literal
 import sympy as sp
 
 from derivations import balls
-from derivations.arrays import Array, is_exact, log_sigmoid, namespace
+from derivations.arrays import Array, namespace
 from derivations.checks import InternalError, StepFailed, TendsTo, show
 from derivations.commands import InputError
 from derivations.expression_parser import SYMBOLS, parse_formula
 from derivations.fields import Undecided, is_positive, is_zero
+from derivations.log_space import LOGP, REF_LOGP, evaluate_in_logs, in_logs, is_finite_in_logs
 from derivations.objectives import Objective
 from derivations.proofs.tools import length, order, p, q
 from derivations.regularizers import Regularizer
 
 Preference = Literal["bradley-terry", "rao-kupper", "plackett-luce"]
-LOGP, REF_LOGP = sp.symbols("logp ref_logp", real=True)
 UNIT = frozenset({p, q, order})  # these lie in (0, 1)
 PLACES = 200  # random exact places at which a counterexample to convexity is looked for
 
@@ -110,14 +109,14 @@ class DerivedRegularizer(Regularizer):
 
     @property
     def constant(self) -> Any:
-        rest = sp.expand(sp.diff(self.formula, p) - self.score_formula).subs(dict(self.parameters))
-        return float(rest) if rest.is_number else rest
+        """s - score, which is the same everywhere: taken at one exact place."""
+        place = {p: sp.Rational(1, 2), q: sp.Rational(1, 3), length: sp.S.One}
+        difference = sp.diff(self.formula, p) - self.score_formula
+        return float(sp.N(difference.subs(place).subs(dict(self.parameters)), 17))
 
     def _value(self, formula: sp.Expr, logp: Array, lengths: Array, ref_logp: Array) -> Array:
-        # in log-probs: e^-1000 cannot be stored, and exp(logp - ref_logp) stays one exp
-        in_logs = sp.powsimp(sp.expand_log(formula).subs({p: sp.exp(LOGP), q: sp.exp(REF_LOGP)}), combine="exp")
-        xp = namespace(logp)
-        return _evaluate(in_logs, {LOGP: logp, REF_LOGP: ref_logp, length: lengths, **self.parameters}, xp) + 0 * logp
+        values = {LOGP: logp, REF_LOGP: ref_logp, length: lengths, **self.parameters}
+        return evaluate_in_logs(in_logs(formula), values, namespace(logp)) + 0 * logp
 
 
 def derive(phi: str | sp.Expr, preference: Preference = "bradley-terry") -> Derivation:
@@ -133,19 +132,27 @@ def derive(phi: str | sp.Expr, preference: Preference = "bradley-terry") -> Deri
     if not expr.has(p):
         raise InputError(f"the formula {expr} does not contain p, the probability it is meant to regularize")
     s = sp.diff(expr, p)
-    conditions = (_defined(expr, s), _strictly_convex(sp.diff(s, p)), _barrier(s))
-    return Derivation(expr, s, _without_constant(s), preference, conditions)
+    score = _without_constant(s)
+    conditions = (_defined(expr, s), _strictly_convex(sp.diff(s, p)), _barrier(s, score))
+    return Derivation(expr, s, score, preference, conditions)
 
 
 def _without_constant(s: sp.Expr) -> sp.Expr:
-    """s without the terms that are the same for all responses, in a short form."""
+    """s without the terms that are the same for all responses, in the shortest form that floats can hold.
+
+    `simplify` and `factor` find forms; whether one is the same is decided, not believed.
+    """
     varying = sp.Add(*[term for term in sp.Add.make_args(sp.expand(s)) if term.has(p, q, length)])
-    shorter = sp.simplify(varying)  # finds a form; whether it is the same is decided, not believed
+    forms = [varying, *(form for form in (sp.simplify(varying), sp.factor(varying)) if _same(form, varying))]
+    forms.sort(key=sp.count_ops)
+    return next(filter(is_finite_in_logs, forms), varying)
+
+
+def _same(form: sp.Expr, other: sp.Expr) -> bool:
     try:
-        same = is_zero(shorter - varying)
+        return is_zero(form - other)
     except Undecided:
-        same = False
-    return shorter if same and sp.count_ops(shorter) < sp.count_ops(varying) else varying
+        return False
 
 
 def _places(expr: sp.Expr, count: int) -> list[balls.Point]:
@@ -154,12 +161,31 @@ def _places(expr: sp.Expr, count: int) -> list[balls.Point]:
 
 
 def _defined(phi: sp.Expr, s: sp.Expr) -> Condition:
-    """phi and phi' are real numbers on (0, 1); elementary functions are smooth wherever they are defined."""
+    """phi and phi' are real numbers on (0, 1); elementary functions are smooth wherever they are defined.
+
+    Decided from the tree: every logarithm's argument and every base of a power that is not whole must be
+    visibly positive, and every divisor visibly not 0.
+    """
     statement = "phi is real and smooth on 0 < p < 1"
     for place in _places(phi, PLACES):
         if not (balls.evaluate(phi, place).is_finite() and balls.evaluate(s, place).is_finite()):
             return Condition(statement, False, f"not defined at {show(place)}", "nothing follows: J is not defined")
-    return Condition(statement, True, f"seen at {PLACES} random exact places, not proved")
+    for node in sp.preorder_traversal(sp.Tuple(phi, s)):
+        whole = node.is_Pow and node.exp.is_Integer
+        inner = node.args[0] if isinstance(node, sp.log) or (node.is_Pow and not (whole and node.exp > 0)) else None
+        if inner is not None and not (_positive(inner) or (whole and _positive(-inner))):
+            how = f"real at {PLACES} random exact places, but no proof: the sign of {readable(inner)} is not evident"
+            return Condition(statement, None, how, "J may be undefined for some policies")
+    return Condition(statement, True, "logarithms, roots and quotients of visibly positive quantities only")
+
+
+def _positive(expr: sp.Expr) -> bool:
+    """Positive coefficients in positive quantities, taken as they are or in the odds of what lies in (0, 1)."""
+    odds = {symbol: 1 / (1 + sp.Symbol(f"odds_{symbol}", positive=True)) for symbol in UNIT}
+    try:
+        return is_positive(expr) or is_positive(expr.subs(odds))
+    except Undecided:
+        return False
 
 
 def _strictly_convex(curvature: sp.Expr) -> Condition:
@@ -175,29 +201,17 @@ def _strictly_convex(curvature: sp.Expr) -> Condition:
         if balls.evaluate(curvature, place) < 0:
             value = float(balls.evaluate(curvature, place))
             return Condition(statement, False, f"phi'' = {value:.4g} at {show(place)}", consequence)
-    odds = {symbol: 1 / (1 + sp.Symbol(f"odds_{symbol}", positive=True)) for symbol in UNIT}
-    roots = {symbol: sp.Symbol(f"root_{symbol}", positive=True) ** _root(curvature) for symbol in (p, q)}
-    if any(_visibly_positive(curvature.subs(change)) for change in ({}, odds, roots)):
+    if _positive(curvature):
         return Condition(statement, True, "phi'' has positive coefficients in positive quantities")
     how = f"positive at {PLACES} random exact places, but no proof"
     return Condition(statement, None, how, "uniqueness of the optimum is not established")
 
 
-def _root(expr: sp.Expr) -> int:
-    """d such that p = x^d and q = y^d turn fractional powers into whole ones."""
-    powers = [power.exp for power in expr.atoms(sp.Pow) if power.exp.is_Rational]
-    return math.lcm(1, *(power.q for power in powers))
+def _barrier(s: sp.Expr, score: sp.Expr) -> Condition:
+    """phi'(0+) = -oo, symbolically where Gruntz's algorithm can, else at exact parameter values.
 
-
-def _visibly_positive(expr: sp.Expr) -> bool:
-    try:
-        return is_positive(expr)
-    except Undecided:
-        return False
-
-
-def _barrier(s: sp.Expr) -> Condition:
-    """phi'(0+) = -oo, symbolically where Gruntz's algorithm can, else at exact parameter values."""
+    Looked at on the score: a constant changes neither answer, and hides how fast the slope falls.
+    """
     statement = "the slope of phi at 0 is -oo"
     consequence = (
         "no barrier at 0: the optimum may give a response probability exactly 0; there only r <= s(0) + lambda holds, "
@@ -205,15 +219,16 @@ def _barrier(s: sp.Expr) -> Condition:
     )
     found = _limit(s)
     if found is not None and not found.has(sp.oo, -sp.oo, sp.zoo, sp.nan, sp.Limit, sp.AccumBounds):
-        return Condition(statement, False, f"the slope at 0 is {found}", consequence)
+        return Condition(statement, False, f"the slope at 0 is {readable(found)}", consequence)
     if found == sp.oo:
         return Condition(statement, False, "the slope at 0 is +oo", consequence)
-    for place in _places(s, 5):
+    for place in _places(score, 5):
+        parameters = {symbol: value for symbol, value in place.items() if symbol != p}
         try:
-            TendsTo(statement, s.subs({k: v for k, v in place.items() if k != p}), p, sp.S.Zero, -sp.oo).check()
+            TendsTo(statement, score.subs(parameters), p, sp.S.Zero, -sp.oo).check()
         except (StepFailed, InternalError, NotImplementedError, ValueError) as error:
-            where = show({k: v for k, v in place.items() if k != p})
-            return Condition(statement, None, f"{error} at {where}", "an interior optimum is not established")
+            how = f"{error} at {show(parameters)}"
+            return Condition(statement, None, how, "an interior optimum is not established")
     how = "for all parameters" if found == -sp.oo else "at 5 random exact values of the parameters"
     return Condition(statement, True, f"limit decided {how}")
 
@@ -224,42 +239,6 @@ def _limit(s: sp.Expr) -> sp.Expr | None:
         return sp.limit(s, p, 0, "+")
     except (NotImplementedError, ValueError, TypeError):
         return None
-
-
-def _evaluate(expr: sp.Expr, values: Mapping[sp.Symbol, Any], xp: Any) -> Any:
-    """The formula on arrays; the log of a sum of exponentials so that none of them under- or overflows."""
-    if expr.is_Symbol:
-        return values[expr]
-    if expr.is_number:
-        return expr if is_exact(xp) else float(expr)
-    if isinstance(expr, sp.log):
-        exponents = _exponents(expr.args[0])
-        if exponents:
-            total, *others = [_evaluate(exponent, values, xp) for exponent in exponents]
-            for other in others:  # log(e^a + e^b) = a - log sigmoid(a - b)
-                total = total - log_sigmoid(total - other)
-            return total
-        return xp.log(_evaluate(expr.args[0], values, xp))
-    if isinstance(expr, sp.exp):
-        return xp.exp(_evaluate(expr.args[0], values, xp))
-    parts = [_evaluate(arg, values, xp) for arg in expr.args]
-    if expr.is_Pow:
-        return parts[0] ** parts[1]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part if expr.is_Add else total * part
-    return total
-
-
-def _exponents(expr: sp.Expr) -> list[sp.Expr]:
-    """[z_1, ...] if the expression is e^z_1 + e^z_2 + ..., one that varies first; empty if it is anything else."""
-    exponents = []
-    for term in sp.Add.make_args(expr):
-        coefficient, factor = term.as_coeff_Mul()
-        if coefficient <= 0 or not (factor == 1 or isinstance(factor, sp.exp)):
-            return []
-        exponents.append(sp.log(coefficient) + (factor.args[0] if isinstance(factor, sp.exp) else 0))
-    return sorted(exponents, key=lambda exponent: exponent.is_number)
 
 
 def readable(expr: sp.Expr) -> str:

@@ -1,10 +1,11 @@
 """Reading a user's formula without evaluating it: Python's `ast` and a whitelist.
 
 SymPy's own parser calls `eval`; this one walks the syntax tree and knows numbers, the arithmetic
-operators, six functions and the symbols below, nothing else.
+operators, three functions and the symbols below, nothing else.
 """
 
 import ast
+import math
 
 import sympy as sp
 
@@ -16,7 +17,7 @@ SYMBOLS: dict[str, sp.Symbol] = {
     "p": p, "q": q, "length": length, "alpha": alpha, "beta": beta, "gamma": gamma, "order": order,
 }  # fmt: skip
 FUNCTIONS = {"log": sp.log, "exp": sp.exp, "sqrt": sp.sqrt}
-MAX_LENGTH, MAX_EXPONENT, MAX_DIGITS = 1000, 64, 30
+MAX_LENGTH, MAX_EXPONENT, MAX_DIGITS, MAX_TERMS = 1000, 64, 30, 300
 
 
 def parse_formula(text: str) -> sp.Expr:
@@ -37,7 +38,23 @@ def parse_formula(text: str) -> sp.Expr:
         raise InputError(f"cannot read {text[:40]!r}...: {error}") from None
     if expr.has(sp.zoo, sp.nan, sp.oo, sp.I):
         raise InputError(f"{text!r} divides by zero or leaves the real numbers")
+    if expr.has(sp.Abs):
+        raise InputError(f"{text!r} contains the root of a square, an absolute value, which has a kink")
+    if _terms(expr) > MAX_TERMS:
+        raise InputError(f"{text!r} expands into more than {MAX_TERMS} terms; write it in a shorter form")
     return expr
+
+
+def _terms(expr: sp.Expr) -> int:
+    """At most how many terms the expression has once its products and whole powers are multiplied out."""
+    if expr.is_Add:
+        return sum(map(_terms, expr.args))
+    if expr.is_Mul:
+        return math.prod(map(_terms, expr.args))
+    if expr.is_Pow and expr.exp.is_Integer:
+        terms, times = _terms(expr.base), abs(int(expr.exp))
+        return math.comb(times + terms - 1, times)
+    return max(map(_terms, expr.args), default=1)
 
 
 def _read(node: ast.expr) -> sp.Expr:
@@ -67,7 +84,10 @@ def _read(node: ast.expr) -> sp.Expr:
             return _power(node, _read(left), _read(right))
         case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]):
             if name in FUNCTIONS:
-                return FUNCTIONS[name](_read(argument))
+                value = _read(argument)
+                if name == "exp" and value.is_number and not (value.is_Rational and abs(value) <= MAX_EXPONENT):
+                    raise _refused(node, f"exp of {value} (numbers up to {MAX_EXPONENT})")
+                return FUNCTIONS[name](value)
             raise _refused(node, f"unknown function {name!r}{suggest(name, [*FUNCTIONS])}")
     raise _refused(node, f"{type(node).__name__} is not part of a formula (numbers, + - * / **, log, exp, sqrt)")
 

@@ -9,6 +9,7 @@ import pytest
 
 from derivations import claims, report
 from derivations.book import STORY, write_book
+from derivations.commands import InputError
 from derivations.proofs import CHAPTERS
 
 
@@ -84,3 +85,10 @@ def test_every_numbered_line_of_the_theory_has_a_claim_and_every_citation_is_a_l
     assert cited == lines
     named = set(re.findall(r"\{ref\}`([^`]+)`", page))
     assert named <= {result.claim.id for result in results}
+
+
+def test_a_folder_with_an_index_of_its_own_is_not_overwritten(results, tmp_path):
+    (tmp_path / "index.md").write_text("# My thesis\n")
+    with pytest.raises(InputError, match="not a book of claims"):
+        write_book(results, tmp_path)
+    assert (tmp_path / "index.md").read_text() == "# My thesis\n"

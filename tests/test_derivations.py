@@ -11,7 +11,7 @@ import sympy as sp
 
 from derivations import claims, report
 from derivations.balls import evaluate, excludes_zero
-from derivations.checks import Argued, Differs, Equal, Positive, StepFailed, TendsTo
+from derivations.checks import Argued, Differs, Enumerated, Equal, InternalError, Positive, StepFailed, TendsTo
 from derivations.expressions import variants
 from derivations.fields import Undecided, is_positive, is_zero
 
@@ -52,11 +52,72 @@ def test_a_log_is_not_split_over_factors_of_unknown_sign():
     assert not is_zero(sp.log(a * b) - sp.log(a) - sp.log(b))  # false for a = b = -1
 
 
+def test_powers_of_a_base_of_unknown_sign_are_not_called_positive():
+    n, m = sp.symbols("n m", positive=True, integer=True)
+    for expr in ((10 - n) ** m, t**n):
+        with pytest.raises(StepFailed, match=r"undecided|not positive"):
+            Positive("planted", expr).check()
+
+
+def test_roots_are_algebraic_and_known_to_be():
+    Equal("of one base", sp.sqrt(x + y) * sp.sqrt((x + y) ** 3), (x + y) ** 2).check()
+    Equal("of a number", sp.sqrt(2) * (sp.sqrt(2) + x) - sp.sqrt(2) * x, sp.Integer(2)).check()
+    assert not is_zero(sp.sqrt(x) - x)
+
+
+def test_a_symbol_of_the_user_s_is_never_taken_for_a_kernel():
+    for name in ("log0", "_log0", "exp0", "_exp0"):
+        assert not is_zero(sp.Symbol(name, real=True) - sp.log(x))
+
+
+def test_whole_powers_of_balls_are_defined_around_zero_and_below():
+    n = sp.Symbol("n", positive=True, integer=True)
+    at = {x: sp.Rational(8, 31), y: sp.Rational(8, 31), n: sp.Integer(3)}
+    assert float(evaluate((x - y) ** 2, at)) == 0
+    assert float(evaluate((x - y - 2) ** n, at)) == -8
+    assert float(evaluate((x - y - 2) ** -n, at)) == -0.125
+    Equal("a square", (x - y) ** 2, x**2 - 2 * x * y + y**2, unit=frozenset({x, y})).check()
+
+
+def test_a_limit_that_balls_creep_towards_is_undecided_and_one_they_leave_is_an_internal_error(monkeypatch):
+    with pytest.raises(StepFailed, match="too slowly"):
+        TendsTo("true, but slow", sp.log(x) + 1000, x, sp.S.Zero, -sp.oo).check()
+    monkeypatch.setattr(sp, "limit", lambda *_: sp.Integer(3))
+    with pytest.raises(InternalError, match="do not approach"):
+        TendsTo("planted", x, x, sp.S.Zero, sp.Integer(3)).check()
+
+
+def test_a_counterexample_outside_of_the_hypotheses_or_an_empty_enumeration_counts_for_nothing():
+    with pytest.raises(StepFailed, match="outside"):
+        Differs("planted", x, y, {x: sp.S.One, y: -sp.S.One}).check()
+    with pytest.raises(StepFailed, match="no case"):
+        Enumerated("planted", lambda: iter(()), bool, bool, {}).check()
+
+
+def test_a_proof_that_breaks_off_is_reported_under_its_claim(monkeypatch):
+    monkeypatch.setattr(claims, "CLAIMS", {})
+
+    def proof(error):
+        raise error
+
+    for error in (TypeError("planted"), ZeroDivisionError(), SystemExit(0)):
+        claims.claim(repr(error), "", latex="", source="", scope="")(lambda error=error: proof(error))
+    results = claims.check_claims(list(claims.CLAIMS.values()))
+    assert [r.verdict for r in results] == ["failed"] * 3
+    assert "the proof broke off: TypeError: planted" in results[0].problems[0]
+
+
+def test_an_iff_needs_both_directions(monkeypatch):
+    monkeypatch.setattr(claims, "CLAIMS", {})
+    step = Equal("x = x", x, x, direction="if")
+    claims.claim("half", "", latex="", source="", scope="", expected="iff", condition="only one way")(lambda: [step])
+    (result,) = claims.check_claims(list(claims.CLAIMS.values()))
+    assert result.problems == ["no step decides the direction 'only if' of the condition"]
+
+
 def test_what_no_procedure_decides_is_a_failure_not_a_pass():
     with pytest.raises(Undecided):
         is_zero(sp.sin(x) ** 2 + sp.cos(x) ** 2 - 1)
-    with pytest.raises(StepFailed, match="undecided"):
-        Equal("true, but of roots", sp.sqrt(x + y) * sp.sqrt(2 * x + y), sp.sqrt(2 * x**2 + 3 * x * y + y**2)).check()
     with pytest.raises(StepFailed, match="undecided"):
         Positive("true, but not visibly", x**2 - x + 1).check()
 

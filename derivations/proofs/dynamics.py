@@ -86,7 +86,9 @@ def natural_gradient_flow() -> list[Step]:
     average = pi * own + (1 - pi) * other
     row = pi * own - pi * average
     return [
-        Equal("three responses, entropy: F (r - s) is the policy gradient", times_fisher[0], by_logit(objective, three[0])),
+        Equal(
+            "three responses, entropy: F (r - s) is the policy gradient", times_fisher[0], by_logit(objective, three[0])
+        ),
         Equal("a row of F A is pi (A - E A), the policy gradient", row, pi * (own - average)),
         Equal("also as pi (1 - pi) times the gap to the others", row, pi * (1 - pi) * (own - other)),
         Argued("so the logits move by A (constants lie in the kernel of F), and log pi by A - E_pi[A]"),

@@ -126,7 +126,9 @@ def goodhart_slope_is_gaussian() -> list[Step]:
     line = sp.exp((slope - 1) * r**2 / (2 * var))
     return [
         Argued("Tweedie: E[g | r] = r + v f'/f, as the normal density of the noise obeys v d/dr = -(r - g)"),
-        Equal("g = +-1: the formula gives the conditional mean", r + var * sp.diff(up + down, r) / (up + down), given_r),
+        Equal(
+            "g = +-1: the formula gives the conditional mean", r + var * sp.diff(up + down, r) / (up + down), given_r
+        ),
         Equal("which is tanh(r / v)", given_r, tanh),
         Equal("in odds e^(2r/v)", given_r, ((odds - 1) / (odds + 1)).subs(odds, sp.exp(2 * r / var))),
         Differs(

@@ -21,9 +21,11 @@ from derivations.proofs.tools import (
 )
 from derivations.traces import trace, traced_array
 
-STRENGTH, MARGIN, SMOOTHING, ORDER = sp.Integer(2), sp.Rational(1, 2), sp.Rational(1, 8), sp.Rational(1, 2)
-# options that an objective may take, as the command line would give them
-GIVEN = {"gamma": 0.5, "label_smoothing": 0.125, "order": 0.5, "top": 1}
+# two settings of what an objective may take, as the command line would give them
+SETTINGS = (
+    {"strength": 2.0, "gamma": 0.5, "label_smoothing": 0.125, "order": 0.5, "top": 1},
+    {"strength": 3.0, "gamma": 3.0, "label_smoothing": 0.0625, "order": 0.25, "top": 2},
+)
 
 
 @claim(
@@ -46,28 +48,29 @@ def dpo_objective() -> list[Step]:
     ]
 
 
-def implicit(name: str, logp: sp.Expr, length: sp.Expr, ref: sp.Expr) -> sp.Expr:
-    """s by hand at strength 2 and order 1/2, up to a constant, under the regularizer that the objective's name means."""
+def implicit(name: str, strength: sp.Rational, order: sp.Rational, response: tuple[sp.Expr, ...]) -> sp.Expr:
+    """s by hand, up to a constant, under the regularizer that the objective's name means."""
+    logp, length, ref = response
     log_u = logp - ref
     by_hand = {
-        "maxent": STRENGTH * logp,
-        "dpo": STRENGTH * log_u,
-        "cdpo": STRENGTH * log_u,
-        "ipo": STRENGTH * log_u,
-        "kl": STRENGTH * log_u,
-        "simpo": STRENGTH / length * logp,
-        "simpo-shannon": STRENGTH / length * logp + STRENGTH / length,
-        "forward-kl": -STRENGTH * sp.exp(-log_u),
-        "jensen-shannon": STRENGTH * (log_u - sp.log(1 + sp.exp(log_u))),
-        "alpha-divergence": -STRENGTH * sp.exp(-ORDER * log_u) / ORDER,
+        "maxent": strength * logp,
+        "dpo": strength * log_u,
+        "cdpo": strength * log_u,
+        "ipo": strength * log_u,
+        "kl": strength * log_u,
+        "simpo": strength / length * logp,
+        "simpo-shannon": strength / length * logp + strength / length,
+        "forward-kl": -strength * sp.exp(-log_u),
+        "jensen-shannon": strength * (log_u - sp.log(1 + sp.exp(log_u))),
+        "alpha-divergence": -strength * sp.exp(-order * log_u) / order,
     }
     return by_hand[name]
 
 
-def pair_by_hand(difference: sp.Expr, options: tuple[str, ...]) -> sp.Expr:
-    """-(1 - eps) log sigma(m) - eps log sigma(-m), with margin and smoothing where the objective takes them."""
-    m = difference - (MARGIN if "gamma" in options else 0)
-    eps = SMOOTHING if "label_smoothing" in options else sp.S.Zero
+def pair_by_hand(difference: sp.Expr, options: dict[str, Any]) -> sp.Expr:
+    """-(1 - eps) log sigma(m) - eps log sigma(-m), with margin and smoothing where they are given."""
+    m = difference - sp.Rational(options.get("gamma", 0))
+    eps = sp.Rational(options.get("label_smoothing", 0))
     return (1 - eps) * sp.log(1 + sp.exp(-m)) + eps * sp.log(1 + sp.exp(m))
 
 
@@ -76,44 +79,45 @@ def pair_by_hand(difference: sp.Expr, options: tuple[str, ...]) -> sp.Expr:
     "The objective a trainer holds under a name computes the published loss of that name, with all of its options.",
     latex=r"\ell_{\text{name}} = -\log P(\text{observed} \mid r = s)",
     source="THEORY 1, offline reading; the table of named objectives; f-DPO: arXiv:2309.16240; IPO: arXiv:2310.12036",
-    scope="strength 2, margin 1/2, smoothing 1/8, order 1/2; pairs, and rankings of 3 responses, whole and top 1",
+    scope="two settings of strength, margin, smoothing, order and top; pairs, and rankings of 3 responses",
     depends_on=("multiplier-cancels", "plackett-luce-top-k"),
 )
 def objectives_by_name() -> list[Step]:
     steps: list[Step] = []
-    for name, recipe in OBJECTIVES.items():
-        kinds = (
-            ("kl", "forward-kl", "jensen-shannon", "alpha-divergence") if "divergence" in recipe.options else (None,)
-        )
-        for kind in kinds:
-            options: dict[str, Any] = {option: value for option, value in GIVEN.items() if option in recipe.options}
-            if kind is not None:
-                options |= {"divergence": kind}
-                if kind != "alpha-divergence":
-                    del options["order"]
-            steps += _named(name, kind or name.removesuffix("-pl"), recipe.options, options)
-            if "top" in options:
-                del options["top"]
-                steps += _named(name, kind or name.removesuffix("-pl"), recipe.options, options)
+    for setting in SETTINGS:
+        for name, recipe in OBJECTIVES.items():
+            given = {option: value for option, value in setting.items() if option in recipe.options}
+            divergences = (
+                ("kl", "forward-kl", "jensen-shannon", "alpha-divergence") if "divergence" in recipe.options else ("",)
+            )
+            for divergence in divergences:
+                options: dict[str, Any] = {
+                    k: v for k, v in given.items() if k != "order" or divergence == "alpha-divergence"
+                }
+                if divergence:
+                    options["divergence"] = divergence
+                steps.append(_named(name, setting["strength"], options))
     return steps
 
 
-def _named(name: str, kind: str, takes: tuple[str, ...], options: dict[str, Any]) -> list[Step]:
+def _named(name: str, strength: float, options: dict[str, Any]) -> Step:
     recipe = OBJECTIVES[name]
-    objective = make_objective(name, **{recipe.strength: 2.0}, **options)
+    objective = make_objective(name, **{recipe.strength: strength}, **options)
     m = 3 if recipe.listwise else 2
     arrays = reals("logp", m), positives("len", m), reals("ref", m)
     rewards = traced_array(objective.rewards, arrays[0], length=arrays[1], ref_logp=arrays[2])
-    s = [implicit(kind, *response) for response in zip(*arrays, strict=True)]
+    exact, order = sp.Rational(strength), sp.Rational(options.get("order", 1))
+    kind = options.get("divergence") or name.removesuffix("-pl")
+    s = [implicit(kind, exact, order, response) for response in zip(*arrays, strict=True)]
     if name == "ipo":
-        by_hand = ((s[0] - s[1]) / STRENGTH - 1 / (2 * STRENGTH)) ** 2
+        by_hand = ((s[0] - s[1]) / exact - 1 / (2 * exact)) ** 2
     elif recipe.listwise:
-        places = range(1 if "top" in options else m - 1)
+        places = range(options.get("top", m - 1))
         by_hand = sum(sp.log(1 + sum(sp.exp(s[j] - s[k]) for j in range(k + 1, m))) for k in places)
     else:
-        by_hand = pair_by_hand(s[0] - s[1], takes)
+        by_hand = pair_by_hand(s[0] - s[1], options)
     told = ", ".join(f"{option} {value}" for option, value in options.items())
-    return [Equal(f"{name} {told}".strip(), trace(objective.loss, rewards), by_hand)]
+    return Equal(f"{name}, strength {strength} {told}".strip(), trace(objective.loss, rewards), by_hand)
 
 
 @claim(
@@ -125,11 +129,11 @@ def _named(name: str, kind: str, takes: tuple[str, ...], options: dict[str, Any]
     depends_on=("plackett-luce-bradley-terry", "multiplier-cancels"),
 )
 def listwise_objectives() -> list[Step]:
-    logps, lengths, refs = reals("logp", 2), positives("len", 2), reals("ref", 2)
+    logps, lengths, refs, two = reals("logp", 2), positives("len", 2), reals("ref", 2), sp.Integer(2)
     pairwise = {
-        "maxent-pl": trace(maxent, *logps, alpha=STRENGTH),
-        "dpo-pl": trace(dpo, *logps, ref_chosen_logp=refs[0], ref_rejected_logp=refs[1], beta=STRENGTH),
-        "simpo-pl": trace(simpo, *logps, chosen_length=lengths[0], rejected_length=lengths[1], beta=STRENGTH),
+        "maxent-pl": trace(maxent, *logps, alpha=two),
+        "dpo-pl": trace(dpo, *logps, ref_chosen_logp=refs[0], ref_rejected_logp=refs[1], beta=two),
+        "simpo-pl": trace(simpo, *logps, chosen_length=lengths[0], rejected_length=lengths[1], beta=two),
     }
     steps: list[Step] = []
     for name, loss in pairwise.items():

@@ -85,7 +85,10 @@ def margin_discarded_ties() -> list[Step]:
             margin.subs(theta, 2),
             {u: sp.Integer(2), v: sp.S.One},
         ),
-        Positive("gamma = d = 1: P(w > l | decisive) > 0.8065, where sigma(0) = 1/2", decisive_win().subs(one) - sp.Rational(8065, 10000)),
+        Positive(
+            "gamma = d = 1: P(w > l | decisive) > 0.8065, where sigma(0) = 1/2",
+            decisive_win().subs(one) - sp.Rational(8065, 10000),
+        ),
         Positive("and < 0.8075", sp.Rational(8075, 10000) - decisive_win().subs(one)),
         Equal("the exact difference to sigma(d - gamma)", decisive - margin, gap),
         Equal("gamma = 0: the two agree", decisive, margin, {gamma: sp.S.Zero}, direction="if"),

@@ -120,7 +120,13 @@ def interior_needs_barrier() -> list[Step]:
             second,
             {reward: sp.Integer(3)},
         ),
-        Equal("r_1 = 2: still the corner, and r - s is the same for both", first, second, {reward: sp.Integer(2)}, direction="if"),
+        Equal(
+            "r_1 = 2: still the corner, and r - s is the same for both",
+            first,
+            second,
+            {reward: sp.Integer(2)},
+            direction="if",
+        ),
         Equal(
             "r_1 = 1: an interior optimum, p = 3/4, and r - s is the same for both",
             reward - s.subs(half),
