@@ -60,8 +60,8 @@ class Step:
         """Raise StepFailed unless the statement is decided to be true."""
         raise TypeError(f"{type(self).__name__} has no deciding procedure")
 
-    def mutants(self) -> Iterator[Mutant]:
-        """Wrong versions of the statement, each with what the check says of it."""
+    def mutants(self, per_side: int) -> Iterator[Mutant]:
+        """Wrong versions of the statement, `per_side` of each side of an identity, and what the check says of each."""
         yield from ()
 
     def points(self, expr: sp.Expr, count: int) -> list[balls.Point]:
@@ -120,13 +120,13 @@ class Equal(Step):
                 raise StepFailed(f"undecided: ball {value} at {show(point)} is neither 0 nor away from 0")
         return None
 
-    def mutants(self) -> Iterator[Mutant]:
-        for wrong in variants(self.lhs):
+    def mutants(self, per_side: int) -> Iterator[Mutant]:
+        for wrong in variants(self.lhs, limit=per_side):
             yield Mutant((wrong, "=", self.rhs), self.fate(replace(self, lhs=wrong)))
-        for wrong in variants(self.rhs):
+        for wrong in variants(self.rhs, limit=per_side):
             yield Mutant((self.lhs, "=", wrong), self.fate(replace(self, rhs=wrong)))
         for symbol, value in self.given.items():
-            for wrong in variants(value, limit=3):
+            for wrong in variants(value, limit=min(3, per_side)):
                 given = {**self.given, symbol: wrong}
                 yield Mutant(("given", symbol, "=", wrong), self.fate(replace(self, given=given)))
 
@@ -169,7 +169,7 @@ class Positive(Step):
         except Undecided as error:
             raise StepFailed(f"undecided: {error}") from error
 
-    def mutants(self) -> Iterator[Mutant]:
+    def mutants(self, per_side: int) -> Iterator[Mutant]:
         """Only the negation: another wrong version may well be positive too."""
         try:
             replace(self, expr=-self.expr).check()
@@ -245,7 +245,7 @@ class TendsTo(Step):
             return self.place + sp.Rational(1, 10**k)
         return sp.Integer(2**k if self.place is sp.oo else -(2**k))
 
-    def mutants(self) -> Iterator[Mutant]:
+    def mutants(self, per_side: int) -> Iterator[Mutant]:
         for wrong in (-self.limit, self.limit + 1 if self.limit.is_finite else sp.S.Zero):
             if wrong == self.limit:
                 continue
@@ -280,7 +280,7 @@ class Enumerated(Step):
         if not looked:
             raise StepFailed("there is no case to look at")
 
-    def mutants(self) -> Iterator[Mutant]:
+    def mutants(self, per_side: int) -> Iterator[Mutant]:
         for name, holds in self.wrong.items():
             yield Mutant((name,), "survived" if all(map(holds, self.cases())) else "refuted")
 

@@ -9,12 +9,11 @@ from functools import partial
 
 import sympy as sp
 
-PER_SIDE = 6
 # Where in the tree (which argument of which argument ...), and how to make what goes there.
 Site = tuple[tuple[int, ...], Callable[[], sp.Expr]]
 
 
-def variants(expr: sp.Expr, *, limit: int = PER_SIDE) -> list[sp.Expr]:
+def variants(expr: sp.Expr, *, limit: int) -> list[sp.Expr]:
     """At most `limit` different wrong versions of an expression, spread evenly over its tree."""
     sites = list(_sites(expr))
     spread = [i * len(sites) // limit for i in range(limit)] if len(sites) > limit else []

@@ -24,7 +24,7 @@ from derivations.traces import trace, traced_array
 # two settings of what an objective may take, as the command line would give them
 SETTINGS = (
     {"strength": 2.0, "gamma": 0.5, "label_smoothing": 0.125, "order": 0.5, "top": 1},
-    {"strength": 3.0, "gamma": 3.0, "label_smoothing": 0.0625, "order": 0.25, "top": 2},
+    {"strength": 1.0, "gamma": 3.0, "label_smoothing": 0.0625, "order": 0.25, "top": 2},
 )
 
 
