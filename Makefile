@@ -43,7 +43,7 @@ mutation: setup  ## plant mistakes in the formulas, one at a time: the check mus
 	@$(PY) tests/planted_mistakes.py
 
 bench-derivations: setup  ## the deciding procedure against sympy.simplify, identity by identity (minutes)
-	@$(PY) benchmarks/derivations.py
+	@$(PY) benchmarks/deciding.py
 
 clean:           ## remove what the targets made, but not .venv and not the cached model
 	rm -rf out runs docs/book .pytest_cache .mypy_cache .ruff_cache

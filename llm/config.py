@@ -83,7 +83,8 @@ class TrainConfig:
     def make_objective(self) -> Objective:
         """The objective with its options, defaults filled in. Raises InputError, with the mend."""
         if self.objective in OBJECTIVES and self.objective not in DEFAULT_STRENGTHS:
-            raise InputError(f"train has no {self.objective}; it takes: {', '.join(DEFAULT_STRENGTHS)}")
+            why = "takes rankings" if OBJECTIVES[self.objective].listwise else "is not offered here"
+            raise InputError(f"objective {self.objective} {why}; train takes: {', '.join(DEFAULT_STRENGTHS)}")
         given = {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
         options = DEFAULT_STRENGTHS.get(self.objective, {}) | {k: v for k, v in given.items() if v is not None}
         with input_errors():
