@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from toybandit.experiment import Settings, run
+from toybandit.experiment import run
 from toybandit.plots import PANELS, STYLES, Curves, read_run, trajectory_figure
+from toybandit.settings import Settings
 
 QUICK = ("--seeds", "3", "--steps", "20")
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from derivations.regularizers import KL, NONE, REGULARIZERS, Entropy, LengthNormalized, parse_regularizer
 from toybandit.bandit import log_softmax, seed_streams, tabular_world
 from toybandit.data import draw_pairs
-from toybandit.experiment import Settings, run
+from toybandit.experiment import run
 from toybandit.online import Diverged, gradient, logged_steps, policy_gradient
 from toybandit.proxy import fitted_proxy
+from toybandit.settings import Settings
 
 EVERY_REGULARIZER = [*(f"{name}=0.7" for name in REGULARIZERS), "entropy=0.5+kl=0.1", "none"]
 

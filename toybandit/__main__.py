@@ -13,9 +13,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from derivations.commands import InputError, input_errors, run_command, start_run, to_json, write_json, write_text
-from toybandit.experiment import Result, Settings, run
+from toybandit.experiment import Result, run
 from toybandit.online import Diverged
 from toybandit.plots import read_run, save_figure, trajectory_figure
+from toybandit.settings import Settings
 
 UNITS = {
     "proxy_gain": "reward units",
