@@ -6,7 +6,7 @@ run beside it. The third world, a tree of tokens, is in `toybandit.tree`. Source
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator, SeedSequence, default_rng
@@ -44,6 +44,8 @@ class World:
                 f"gold {self.gold.shape}, ref_logp {self.ref_logp.shape}, length {self.length.shape}: "
                 "expected one shape [seeds, prompts, arms]"
             )
+        if self.policy not in ("table", "log-linear", "tree"):
+            raise ValueError(f"policy {self.policy!r}: expected table, log-linear or tree")
         if self.gold.shape[-1] < 2:
             raise ValueError("a world of 1 arm: nothing can be preferred to it; give it 2 or more arms")
         if not np.all(np.isfinite(self.gold)):
@@ -52,6 +54,10 @@ class World:
             raise ValueError("ref_logp is not finite: the reference must give every arm a probability above 0")
         if not np.all(self.length > 0):
             raise ValueError("length has entries <= 0 or NaN; every response needs a positive length")
+
+    def with_equal_lengths(self) -> "World":
+        """The same world with every response of length 1: length normalization then does nothing."""
+        return replace(self, length=np.ones_like(self.length))
 
     def part(self, seeds: slice) -> "World":
         """The world of some of the seeds."""

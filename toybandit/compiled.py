@@ -17,7 +17,9 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError as error:
-        raise ValueError("--engine compiled needs torch: pip install 'maxent-rlhf[llm]'; or use --engine numpy") from error
+        raise ValueError(
+            "--engine compiled needs torch: pip install 'maxent-rlhf[llm]'; or use --engine numpy"
+        ) from error
     return torch
 
 

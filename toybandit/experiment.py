@@ -1,5 +1,7 @@
 """One experiment: settings in, measured trajectory and summary out. Writes nothing; `__main__` saves it."""
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +12,11 @@ from derivations.regularizers import Regularizer, parse_regularizer
 from toybandit.bandit import ARMS, PROMPTS, SHARED_PROMPTS, Streams, World, seed_streams, shared_world, tabular_world
 from toybandit.data import Rankings, draw_pairs
 from toybandit.interventions import RARE, arm_set, replace_by_gold
-from toybandit.metrics import Interval, interval, overoptimization
+from toybandit.metrics import Interval, interval, measure, overoptimization, wins_against_reference
 from toybandit.online import Trajectory, policy_gradient
+from toybandit.optimum import optimum
 from toybandit.proxy import make_proxy, pairwise_accuracy
-from toybandit.settings import Settings
+from toybandit.settings import OPTIMUM, Settings
 from toybandit.tree import tree_world
 
 
@@ -74,8 +77,41 @@ def draw(settings: Settings) -> Bandit:
         pessimism=settings.pessimism,
     )
     if settings.gold_on != "none":
-        proxy = replace_by_gold(proxy, world.gold, arm_set(settings.gold_on, comparisons))
+        arms = arm_set(settings.gold_on, comparisons)
+        proxy = replace_by_gold(proxy, world.gold, arms, keep_level=settings.gold_level == "kept")
     return Bandit(world, streams, pairs, proxy, comparisons)
+
+
+# What decides how a bandit is optimized and not which one is drawn.
+OPTIMIZATION = (
+    "regularizer",
+    "coefficient",
+    "lr",
+    "steps",
+    "method",
+    "optimizer",
+    "samples",
+    "regularize_on",
+    "dtype",
+    "engine",
+    "device",
+)
+
+
+def drawing(settings: Settings) -> Settings:
+    """The settings with everything that does not change the drawn bandit at its default."""
+    standard = Settings(regularizer="none")
+    return dataclasses.replace(settings, **{name: getattr(standard, name) for name in OPTIMIZATION})
+
+
+def drawn(settings: Settings) -> Bandit:
+    """`draw`, kept for the next runs that differ only in how they optimize."""
+    return _drawn(drawing(settings))
+
+
+@functools.lru_cache(maxsize=4)
+def _drawn(settings: Settings) -> Bandit:
+    return draw(settings)
 
 
 def make_world(settings: Settings, streams: Sequence[Streams]) -> World:
@@ -85,9 +121,7 @@ def make_world(settings: Settings, streams: Sequence[Streams]) -> World:
         return tree_world(streams, prompts=settings.prompts or PROMPTS, knowledge=settings.knowledge)
     if settings.world == "shared":
         prompts = settings.prompts or SHARED_PROMPTS
-        return shared_world(
-            streams, prompts=prompts, arms=arms, knowledge=settings.knowledge, quad=settings.quad
-        )
+        return shared_world(streams, prompts=prompts, arms=arms, knowledge=settings.knowledge, quad=settings.quad)
     return tabular_world(streams, prompts=settings.prompts or PROMPTS, arms=arms, knowledge=settings.knowledge)
 
 
@@ -99,13 +133,16 @@ def optimize(
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> Trajectory:
     """Optimize online as the settings say. regularizer: in place of theirs, for arrays of coefficients."""
+    regularizer = regularizer or parse_regularizer(settings.regularizer, settings.coefficient)
+    if settings.method == OPTIMUM:
+        return _jump(bandit, regularizer)
     mask = None
     if settings.regularize_on != "all":
         mask = arm_set(settings.regularize_on, bandit.comparisons)
     return policy_gradient(
         bandit.world,
         bandit.proxy,
-        regularizer=regularizer or parse_regularizer(settings.regularizer, settings.coefficient),
+        regularizer=regularizer,
         lr=settings.lr,
         steps=settings.steps,
         method=settings.method,
@@ -120,6 +157,17 @@ def optimize(
     )
 
 
+def _jump(bandit: Bandit, regularizer: Regularizer) -> Trajectory:
+    """The reference and the exact optimum, as a trajectory of one step."""
+    world = bandit.world
+    logp = optimum(bandit.proxy, regularizer=regularizer, length=world.length, ref_logp=world.ref_logp)
+    wins = wins_against_reference(world)
+    start = np.broadcast_to(world.ref_logp, logp.shape)
+    rows = [measure(world, bandit.proxy, wins, policy) for policy in (start, logp)]
+    metrics = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return Trajectory(step=np.array([0, 1]), t=np.array([0.0, 1.0]), metrics=metrics, logp=logp)
+
+
 def run(settings: Settings, *, on_progress: Callable[[float], None] = lambda share: None) -> Result:
     """Draw the worlds, fit the proxy, optimize it online, measure. on_progress gets the share of steps done."""
     bandit = draw(settings)
@@ -127,7 +175,7 @@ def run(settings: Settings, *, on_progress: Callable[[float], None] = lambda sha
 
 
 def assess(settings: Settings, bandit: Bandit, trajectory: Trajectory) -> Result:
-    """The numbers of the final policies, one a seed."""
+    """The numbers of the final policies, one a seed (on the last axis; configurations before it)."""
     final = {name: values[-1] for name, values in trajectory.metrics.items()}
     counted, plain = overoptimization(trajectory.metrics["proxy"], trajectory.metrics["gold"])
     rare = np.sum(np.exp(trajectory.logp), axis=-1, where=bandit.comparisons <= RARE)

@@ -48,21 +48,26 @@ def read_protocol(path: Path) -> dict[str, dict[str, Any]]:
     standard = tomllib.loads(PROTOCOL.read_text(encoding="utf-8"))
     for table, numbers in standard.items():
         if missing := sorted(set(numbers) - set(protocol.get(table, {}))):
-            raise InputError(f"{path}: table [{table}] has no {missing[0]!r}; start from {PROTOCOL.name} of the package")
+            raise InputError(
+                f"{path}: table [{table}] has no {missing[0]!r}; start from {PROTOCOL.name} of the package"
+            )
     return protocol
 
 
-def run_experiments(
-    protocol: dict[str, dict[str, Any]], only: Sequence[str], *, on_start: Callable[[str], None], on_done: Callable[[Statement, float], None]
-) -> tuple[list[Statement], Laboratory]:
-    """Run the named statements (empty: all) in order. on_done gets each with its seconds."""
+def check_names(only: Sequence[str]) -> None:
+    """Raise InputError for a statement that does not exist."""
     for name in only:
         if name not in STATEMENTS:
             raise InputError(f"unknown statement {name!r}{suggest(name, list(STATEMENTS))}")
+
+
+def run_experiments(
+    protocol: dict[str, dict[str, Any]], only: Sequence[str], *, on_done: Callable[[Statement, float], None]
+) -> tuple[list[Statement], Laboratory]:
+    """Run the named statements (empty: all) in order. on_done gets each with its seconds."""
     lab, found = Laboratory(protocol), []
     for name, experiment in STATEMENTS.items():
         if not only or name in only:
-            on_start(name)
             start = time.monotonic()
             found.append(experiment(lab))
             on_done(found[-1], time.monotonic() - start)
@@ -97,12 +102,22 @@ def page(statements: Sequence[Statement]) -> str:
         "correlation of means). The protocol was fixed before the run: `toy-protocol.toml`. `depends` means that "
         "some checks hold and some do not; a dagger marks a check whose interval reaches across its bound.",
         "",
-        *markdown(Table("", ("statement", "verdict", "checks that hold"), [
-            [s.number, f"**{s.verdict}**", f"{sum(c.holds for c in s.checks)} of {len(s.checks)}"] for s in statements
-        ])),
-    ]  # fmt: skip
+        *markdown(
+            Table(
+                "",
+                ("statement", "verdict", "checks that hold"),
+                [
+                    [s.number, f"**{s.verdict}**", f"{sum(c.holds for c in s.checks)} of {len(s.checks)}"]
+                    for s in statements
+                ],
+            )
+        ),
+    ]
     for s in statements:
-        rows = [[c.what, show(c.measured), c.target, ("yes" if c.holds else "**no**") + ("" if c.firm else " †")] for c in s.checks]
+        rows = [
+            [c.what, show(c.measured), c.target, ("yes" if c.holds else "**no**") + ("" if c.firm else " †")]
+            for c in s.checks
+        ]
         lines += ["", f"## Statement {s.number}: {s.verdict}", "", s.sentence, ""]
         lines += markdown(Table("", ("check", "measured", "expected", "holds"), rows))
         for remark in s.remarks:

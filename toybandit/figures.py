@@ -36,7 +36,9 @@ def strength_figure(strengths: Sequence[float], curves: Mapping[str, np.ndarray]
         found = [interval(v) for v in values]
         mean = np.array([i.mean for i in found])
         half = np.array([i.high - i.mean for i in found])
-        axes.errorbar(strengths, mean, half, color=colour, linestyle=style, marker=marker, markersize=5, capsize=2, label=name)
+        axes.errorbar(
+            strengths, mean, half, color=colour, linestyle=style, marker=marker, markersize=5, capsize=2, label=name
+        )
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set_xlabel("strength of the regularizer (reward units per nat)")
     axes.set_ylabel(label)
@@ -52,8 +54,17 @@ def mass_figure(masses: Mapping[str, np.ndarray], edges: Sequence[int]) -> Figur
         found = [interval(v) for v in values.T]
         place = np.arange(len(edges)) + (i - (len(masses) - 1) / 2) * width
         half = [f.high - f.mean for f in found]
-        axes.bar(place, [f.mean for f in found], width, yerr=half, color=colour, label=name, hatch=HATCHES[i], edgecolor="white",
-                 error_kw={"elinewidth": 1})  # fmt: skip
+        axes.bar(
+            place,
+            [f.mean for f in found],
+            width,
+            yerr=half,
+            color=colour,
+            label=name,
+            hatch=HATCHES[i],
+            edgecolor="white",
+            error_kw={"elinewidth": 1},
+        )
     ends = [*(e - 1 for e in edges[1:]), None]
     names = [f"{a}+" if b is None else str(a) if a == b else f"{a}–{b}" for a, b in zip(edges, ends, strict=True)]
     axes.set_xticks(np.arange(len(edges)), names)
@@ -63,15 +74,24 @@ def mass_figure(masses: Mapping[str, np.ndarray], edges: Sequence[int]) -> Figur
     return figure
 
 
-def phase_figure(maps: Mapping[str, np.ndarray], *, x: Sequence[float], y: Sequence[float], x_label: str, y_label: str) -> Figure:
+def phase_figure(
+    maps: Mapping[str, np.ndarray], *, x: Sequence[float], y: Sequence[float], x_label: str, y_label: str
+) -> Figure:
     """Maps side by side, means over seeds [y, x], every cell with its number."""
     figure = Figure(figsize=(5.2 * len(maps), 4.0), layout="constrained")
     for axes, (title, values) in zip(np.atleast_1d(figure.subplots(1, len(maps))), maps.items(), strict=True):
         image = axes.pcolormesh(np.arange(len(x) + 1), np.arange(len(y) + 1), values, cmap="cividis")
         middle = (values.min() + values.max()) / 2
         for (i, j), value in np.ndenumerate(values):
-            axes.text(j + 0.5, i + 0.5, f"{value:.2f}", ha="center", va="center", fontsize=8,
-                      color="white" if value < middle else "black")  # fmt: skip
+            axes.text(
+                j + 0.5,
+                i + 0.5,
+                f"{value:.2f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if value < middle else "black",
+            )
         axes.set_xticks(np.arange(len(x)) + 0.5, [f"{v:g}" for v in x])
         axes.set_yticks(np.arange(len(y)) + 0.5, [f"{v:g}" for v in y])
         axes.set_xlabel(x_label)
@@ -89,9 +109,13 @@ def gao_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], fits: Mappin
         d = np.sqrt(np.maximum(kl, 0))
         line = np.linspace(0, d.max(), 200)
         axes.plot(d, gold, linestyle="", marker="o", markersize=4, color="0.55", label="simulated, mean over worlds")
-        for form, (colour, style), formula in zip(("quadratic", "logarithmic"), STYLES, ("d(a − b d)", "d(a − b log d)"), strict=False):
+        for form, (colour, style), formula in zip(
+            ("quadratic", "logarithmic"), STYLES, ("d(a − b d)", "d(a − b log d)"), strict=False
+        ):
             fit = fits[name][form]
-            axes.plot(line, fit(line), color=colour, linestyle=style, linewidth=1.8, label=f"{formula}, R² = {fit.r2:.3f}")
+            axes.plot(
+                line, fit(line), color=colour, linestyle=style, linewidth=1.8, label=f"{formula}, R² = {fit.r2:.3f}"
+            )
         axes.set_title(name, fontsize=11)
         axes.set_xlabel("d = √KL(policy || reference) (√nats)")
         axes.set_ylabel("gold gain (reward units)")
@@ -101,7 +125,7 @@ def gao_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], fits: Mappin
 
 
 def retention_figure(runs: Mapping[str, tuple[Trajectory | None, Trajectory]], *, laws: Mapping[str, float]) -> Figure:
-    """The (tau, kappa) plane: softmax gradient (hollow), natural gradient (filled), and the laws kappa = 1 - alpha tau."""
+    """The (tau, kappa) plane: softmax gradient (hollow), natural gradient (filled), the laws kappa = 1 - alpha tau."""
     figure, axes = _axes((6.4, 4.4))
     most = 2.2
     for (name, (softmax, natural)), (colour, style), marker in zip(runs.items(), STYLES, MARKERS, strict=False):
@@ -113,8 +137,16 @@ def retention_figure(runs: Mapping[str, tuple[Trajectory | None, Trajectory]], *
             way = "natural gradient" if face != "white" else "softmax gradient"
             x, y = (run.metrics[f"retention/{key}"].mean(-1) for key in ("tau", "kappa"))
             keep = x <= most
-            axes.plot(x[keep][::3], y[keep][::3], linestyle="", marker=marker, markersize=5, color=colour, markerfacecolor=face,
-                      label=f"{name}, {way}")  # fmt: skip
+            axes.plot(
+                x[keep][::3],
+                y[keep][::3],
+                linestyle="",
+                marker=marker,
+                markersize=5,
+                color=colour,
+                markerfacecolor=face,
+                label=f"{name}, {way}",
+            )
     axes.set_xlabel("reward pressure tau (1 / reward unit)")
     axes.set_ylabel("retention of the reference, kappa")
     axes.legend(frameon=False, fontsize=8, title="lines: kappa = 1 − alpha tau", title_fontsize=8)

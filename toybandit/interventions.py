@@ -1,4 +1,4 @@
-"""Interventions that make the mechanism testable: what if the proxy were right here, or the penalty acted only there?"""
+"""Interventions: what if the proxy were right on these arms, or the penalty acted only on those? TOY, statement 6."""
 
 from dataclasses import dataclass
 
@@ -20,14 +20,16 @@ def arm_set(name: str, comparisons: np.ndarray) -> np.ndarray:
     return {"none": np.zeros_like(rare), "rare": rare, "common": ~rare, "all": np.ones_like(rare)}[name]
 
 
-def replace_by_gold(proxy: np.ndarray, gold: np.ndarray, arms: np.ndarray) -> np.ndarray:
+def replace_by_gold(proxy: np.ndarray, gold: np.ndarray, arms: np.ndarray, *, keep_level: bool = False) -> np.ndarray:
     """The proxy with the gold reward on some arms; all arrays [seeds, prompts, arms].
 
-    A reward model is known up to a constant a prompt, so each side is first centred on its mean over the
-    arms of the prompt: what is replaced is which arm is better, not where the zero lies.
+    keep_level: shift the gold reward by one number a prompt so that the mean over the replaced arms stays
+    the proxy's. Then only the order within the set is corrected, not how the set compares with the others.
     """
-    centred = proxy - proxy.mean(axis=-1, keepdims=True)
-    return np.where(arms, gold - gold.mean(axis=-1, keepdims=True), centred)
+    if keep_level:
+        count = np.maximum(1, arms.sum(axis=-1, keepdims=True))
+        gold = gold + np.sum((proxy - gold) * arms, axis=-1, keepdims=True) / count
+    return np.where(arms, gold, proxy)
 
 
 @dataclass(frozen=True)

@@ -116,22 +116,29 @@ def descend(
                     weights = -loss_gradient(world, examples, objective, log_softmax(policy.logits(theta)))
                     increment = policy.pull_back(theta, weights)
                     theta += adam(increment) if adam else lr * increment
+                logp = log_softmax(policy.logits(theta))
+                row = _row(world, wins, examples, objective, logp, unseen)
+                accuracy = _data_metrics(world, validation, objective, logp)["rewards/accuracies"]
         except FloatingPointError as error:
             raise Diverged(f"the policy diverged by step {step} ({error}); lower the lr or the strength") from error
-        logp = log_softmax(policy.logits(theta))
-        row = measure(world, world.gold, wins, logp)
-        del row["proxy"]
-        row["loss"] = examples.per_seed(objective.loss(_at_examples(world, examples, objective, logp)[0]))
-        row |= _data_metrics(world, examples, objective, logp)
-        accuracy = _data_metrics(world, validation, objective, logp)["rewards/accuracies"]
         row["eval/rewards/accuracies"] = accuracy
-        row["mass/unseen"] = np.mean(np.sum(np.exp(logp) * unseen, axis=-1), axis=-1)
         better = accuracy > best
         best, stopped = np.where(better, accuracy, best), np.where(better, time, stopped)
         stopped_logp[better] = logp[better]
         rows.append(row)
     metrics = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     return OfflineTrajectory(logged, metrics, policy.logits(theta), logp, stopped, stopped_logp)
+
+
+def _row(
+    world: World, wins: np.ndarray, examples: Examples, objective: Objective, logp: np.ndarray, unseen: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Metrics of one policy but those of the held-out data, [seeds] each."""
+    row = measure(world, world.gold, wins, logp)
+    del row["proxy"]  # there is none offline: it would be the gold reward again
+    row["loss"] = examples.per_seed(objective.loss(_at_examples(world, examples, objective, logp)[0]))
+    row["mass/unseen"] = np.mean(np.sum(np.exp(logp) * unseen, axis=-1), axis=-1)
+    return row | _data_metrics(world, examples, objective, logp)
 
 
 def loss_gradient(world: World, examples: Examples, objective: Objective, logp: np.ndarray) -> np.ndarray:
@@ -153,9 +160,7 @@ def _at_examples(
     return rewards, score_slope(objective.regularizer, picked, length=length, ref_logp=ref_logp)
 
 
-def _data_metrics(
-    world: World, examples: Examples, objective: Objective, logp: np.ndarray
-) -> dict[str, np.ndarray]:
+def _data_metrics(world: World, examples: Examples, objective: Objective, logp: np.ndarray) -> dict[str, np.ndarray]:
     """TRL's metrics on some data, best against worst of each example, [seeds] each."""
     rewards, _ = _at_examples(world, examples, objective, logp)
     picked = logp.ravel()[examples.index]

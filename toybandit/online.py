@@ -86,7 +86,9 @@ def policy_gradient(
         block = world.part(part)
         mask = None if regularize_on is None else regularize_on[part]
         problem = Problem(
-            *(array.astype(dtype) for array in (proxy[part], block.length, block.ref_logp)),
+            reward=proxy[part].astype(dtype),
+            length=block.length.astype(dtype),
+            ref_logp=block.ref_logp.astype(dtype),
             regularizer=regularizer if mask is None else Masked(regularizer, mask),
         )
         advance: Advance
@@ -110,9 +112,7 @@ def policy_gradient(
     return Trajectory(step=step, t=lr * step, metrics=metrics, logp=np.concatenate(policies, axis=-3))
 
 
-def _check(
-    world: World, method: str, optimizer: str, compiled: bool, streams: Sequence[Streams] | None
-) -> None:
+def _check(world: World, method: str, optimizer: str, compiled: bool, streams: Sequence[Streams] | None) -> None:
     if method not in METHODS or optimizer not in OPTIMIZERS:
         raise ValueError(f"method {method!r}, optimizer {optimizer!r}: expected one of {METHODS} and {OPTIMIZERS}")
     if method == "natural" and (world.policy != "table" or optimizer != "sgd"):
@@ -155,9 +155,7 @@ class _Steps:
     ) -> None:
         self.policy = make_policy(world, problem.reward.dtype)
         self.theta = self.policy.start(leading)
-        self.update = make_update(
-            self.policy, problem, method=method, optimizer=optimizer, lr=lr, uniforms=uniforms
-        )
+        self.update = make_update(self.policy, problem, method=method, optimizer=optimizer, lr=lr, uniforms=uniforms)
 
     def __call__(self, steps: int) -> np.ndarray:
         table = isinstance(self.policy, Table)

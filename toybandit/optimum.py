@@ -36,7 +36,8 @@ def optimum(
     """
     if not np.all(np.isfinite(reward)):
         raise ValueError("the reward is NaN or infinite for some arm; the optimum needs finite rewards")
-    reward, zeros = np.asarray(reward, dtype=float), np.zeros(np.shape(reward))
+    whole = np.shape(regularizer.score(np.zeros(np.shape(reward)), length=length, ref_logp=ref_logp))
+    reward, zeros = np.broadcast_to(np.asarray(reward, dtype=float), whole), np.zeros(whole)
 
     def score(logp: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # forward KL at a vanishing probability is -inf, and rightly so
@@ -105,4 +106,6 @@ def _solve(reward: np.ndarray, score: Function, invert: Function) -> np.ndarray:
         heavy = mass > 0
         low, at_low = np.where(heavy, multiplier, low), np.where(heavy, mass, at_low)
         high, at_high = np.where(heavy, high, multiplier), np.where(heavy, at_high, mass)
-    raise RuntimeError(f"multiplier not found in {MOST_ITERATIONS} iterations; the bracket is {low.min()}, {high.max()}")
+    raise RuntimeError(
+        f"multiplier not found in {MOST_ITERATIONS} iterations; the bracket is {low.min()}, {high.max()}"
+    )

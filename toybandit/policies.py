@@ -93,4 +93,4 @@ def make_policy(world: World, dtype: Any) -> Policy:
         if world.features is None:
             raise ValueError("a log-linear policy needs a world with features")
         return LogLinear(ref_logp, world.features.astype(dtype))
-    return {"table": Table, "tree": Tree}[world.policy](ref_logp)
+    return Tree(ref_logp) if world.policy == "tree" else Table(ref_logp)

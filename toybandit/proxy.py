@@ -86,7 +86,7 @@ def map_rewards(wins: np.ndarray, means: np.ndarray, *, precision: float = 1.0) 
 
 
 def standard_errors(wins: np.ndarray, rewards: np.ndarray) -> np.ndarray:
-    """Posterior standard deviations of fitted rewards (Laplace: root of the diagonal of the inverse Hessian), [..., arms]."""
+    """Posterior standard deviations of fitted rewards, [..., arms]: Laplace's, from the inverse of the Hessian."""
     inverse = np.linalg.inv(_hessian(wins, rewards, 1.0))
     return np.sqrt(np.diagonal(inverse, axis1=-2, axis2=-1))
 
@@ -95,7 +95,9 @@ def linear_proxy(world: World, pairs: Rankings) -> np.ndarray:
     """Bradley-Terry reward features.theta, theta by ridge (precision 0.3) on the pairs of all prompts of a seed."""
     if world.features is None:
         raise ValueError("proxy linear needs features; use --world shared")
-    return np.stack([features @ _linear_fit(features, wins) for features, wins in zip(world.features, pairs.wins(), strict=True)])
+    return np.stack(
+        [features @ _linear_fit(features, wins) for features, wins in zip(world.features, pairs.wins(), strict=True)]
+    )
 
 
 def _linear_fit(features: np.ndarray, wins: np.ndarray) -> np.ndarray:
@@ -108,7 +110,9 @@ def _linear_fit(features: np.ndarray, wins: np.ndarray) -> np.ndarray:
         hessian = np.einsum("xad,xab,xbe->de", features, _hessian(wins, rewards, 0.0), features, optimize=True)
         return slope, RIDGE * np.eye(d) + hessian
 
-    return _newton(np.zeros(d), derivatives, lambda direction: np.max(np.ptp(features @ direction, axis=-1), keepdims=True))
+    return _newton(
+        np.zeros(d), derivatives, lambda direction: np.max(np.ptp(features @ direction, axis=-1), keepdims=True)
+    )
 
 
 def _pair_slope(wins: np.ndarray, rewards: np.ndarray) -> np.ndarray:

@@ -19,9 +19,11 @@ def best_of_n(ref_logp: np.ndarray, reward: np.ndarray, n: int) -> np.ndarray:
     sorted_reward = np.take_along_axis(reward, order, axis=-1)
     mass = np.take_along_axis(np.exp(ref_logp), order, axis=-1)
     above = np.flip(np.cumsum(np.flip(mass, axis=-1), axis=-1), axis=-1)  # P(r >= this arm), small ones exact
-    same = sorted_reward[..., :, None] == sorted_reward[..., None, :]
-    tie = np.sum(same * mass[..., None, :], axis=-1)
-    first = np.argmax(same, axis=-1)
+    # Runs of equal rewards: where each begins, and its mass (summed by itself, so small masses keep their digits).
+    begins = np.concatenate([np.ones_like(mass[..., :1], bool), np.diff(sorted_reward, axis=-1) > 0], axis=-1)
+    run = np.cumsum(begins.ravel()).reshape(begins.shape) - 1
+    tie = np.bincount(run.ravel(), mass.ravel())[run]
+    first = np.maximum.accumulate(np.where(begins, np.arange(mass.shape[-1]), 0), axis=-1)
     at_least = np.minimum(1.0, np.take_along_axis(above, first, axis=-1))
     strictly = np.maximum(0.0, at_least - tie)  # P(r > this arm)
     # F^n - F-^n = (1 - strictly)^n - (1 - at_least)^n, by logarithms so that high powers keep their digits
@@ -34,12 +36,12 @@ def best_of_n(ref_logp: np.ndarray, reward: np.ndarray, n: int) -> np.ndarray:
 
 
 def kl_bound(n: int) -> float:
-    """log n - (n - 1) / n, nats: at most this is KL(best-of-n || pi_ref), with equality only without atoms. THEORY 4.5."""
+    """log n - (n - 1) / n, nats: KL(best-of-n || pi_ref) is at most this, and equal only without atoms. THEORY 4.5."""
     return float(np.log(n) - (n - 1) / n)
 
 
 def best_of_n_curve(world: World, proxy: np.ndarray, ns: list[int]) -> dict[str, np.ndarray]:
-    """Metrics of `metrics.measure` of best-of-n by the proxy: name -> [n, seeds]. Retention is left out (-inf log-probs)."""
+    """Metrics of `metrics.measure` of best-of-n by the proxy: name -> [n, seeds]; no retention (-inf log-probs)."""
     wins = wins_against_reference(world)
     rows = []
     for n in ns:
@@ -83,7 +85,7 @@ def _second(form: str, d: Any) -> Any:
 
 
 def fit_gao(kl: np.ndarray, gold: np.ndarray, form: str) -> GaoFit:
-    """Fit one form to a curve: KL to the reference (nats) and gold gain, both [points], 3 or more; both are linear in a, b."""
+    """Fit one form, linear in a and b, to a curve: KL to the reference (nats) and gold gain, both [points >= 3]."""
     if len(kl) < 3 or form not in ("quadratic", "logarithmic"):
         raise ValueError(f"a fit of form {form!r} to {len(kl)} points: expected quadratic or logarithmic, and 3 points")
     d = np.sqrt(np.maximum(kl, 0.0))

@@ -12,6 +12,7 @@ from toybandit.updates import METHODS, OPTIMIZERS
 WORLDS = ("tabular", "shared", "tree")
 DTYPES = ("float32", "float64")
 ENGINES = ("numpy", "compiled")
+OPTIMUM = "optimum"
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Settings:
     """An online run in a world whose gold reward is known."""
 
     world: str = "tabular"
-    """World: tabular (4 prompts, 100 independent arms), shared (a log-linear policy over 6 prompts) or tree (tokens)."""
+    """World: tabular (4 prompts, 100 independent arms), shared (a log-linear policy, 6 prompts) or tree (tokens)."""
     proxy: str = "fitted"
     """Reward that is optimized: fitted (a reward model of preference pairs), exact (the gold reward: the control),
     iid or heavy-tailed (gold plus noise), linear (a reward model on features; shared world)."""
@@ -37,7 +38,8 @@ class Settings:
     steps: int = 2500
     """Gradient steps. 0 measures the reference policy."""
     method: str = "softmax"
-    """Gradient: softmax (exact, in the logits), natural (exact mirror ascent; tabular world) or rloo (sampled)."""
+    """Gradient: softmax (exact, in the logits), natural (exact mirror ascent; tabular world), rloo (sampled), or
+    optimum: jump to the exact optimum in one step (its regularizer needs a coefficient > 0)."""
     optimizer: str = "sgd"
     """Optimizer: sgd or adam."""
     samples: int = 4
@@ -61,6 +63,9 @@ class Settings:
     gold_on: str = "none"
     """Intervention: arms on which the proxy is replaced by the gold reward: none, rare (at most 5 comparisons),
     common (the others) or all."""
+    gold_level: str = "true"
+    """How gold_on places the replaced arms: true (the gold reward itself), or kept (shifted so that their mean stays
+    the proxy's: only the order among them is corrected)."""
     regularize_on: str = "all"
     """Intervention: arms the regularizer acts on: all, rare, common or none."""
     dtype: str = "float32"
@@ -93,8 +98,10 @@ class Settings:
             raise ValueError("--arms: the tree always has 31 responses; leave the option out")
         if self.method == "natural" and (self.world != "tabular" or self.optimizer != "sgd"):
             raise ValueError("--method natural is for --world tabular and --optimizer sgd; use softmax here")
+        if self.method == OPTIMUM and (self.world == "shared" or self.regularize_on != "all"):
+            raise ValueError("--method optimum needs a policy that can be any distribution and a penalty on all arms")
         if self.engine == "compiled":
-            if self.method == "rloo" or self.optimizer != "sgd" or self.world != "tabular":
+            if self.method in ("rloo", OPTIMUM) or self.optimizer != "sgd" or self.world != "tabular":
                 raise ValueError(
                     "--engine compiled runs softmax and natural gradient with sgd in the tabular world; use numpy here"
                 )
@@ -113,10 +120,11 @@ CHOICES = {
     "world": WORLDS,
     "proxy": PROXIES,
     "dtype": DTYPES,
-    "method": METHODS,
+    "method": (*METHODS, OPTIMUM),
     "optimizer": OPTIMIZERS,
     "engine": ENGINES,
     "gold-on": SETS,
+    "gold-level": ("true", "kept"),
     "regularize-on": SETS,
 }
 RANGES = {

@@ -1,4 +1,4 @@
-"""Derivatives of the ground floor's losses and implicit rewards, for gradient descent without automatic differentiation.
+"""Derivatives of the ground floor's losses and implicit rewards: descent without automatic differentiation.
 
 These are no second definitions: the tests hold each one to finite differences and to torch's autograd
 of the very functions in `derivations.objectives` and `derivations.regularizers`.

@@ -74,7 +74,7 @@ def entropy(theta: np.ndarray) -> np.ndarray:
 
 
 def soft_values(reward: np.ndarray, *, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Soft Bellman values of rewards [..., responses] paid at the end: Q [..., prefixes, vocabulary], V [..., prefixes].
+    """Soft Bellman Q [..., prefixes, vocabulary] and V [..., prefixes] of rewards [..., responses] paid at the end.
 
     Q(prefix, token) is the reward if the token ends the response and V of the longer prefix otherwise;
     V = alpha log sum exp(Q / alpha). Reward units; alpha > 0. The MaxEnt optimum has

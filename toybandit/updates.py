@@ -19,7 +19,7 @@ from derivations.regularizers import Regularizer
 from toybandit.bandit import log_softmax
 from toybandit.policies import Policy
 
-METHODS = ("softmax", "natural", "rloo")
+METHODS = ("softmax", "natural", "rloo")  # of steps; `optimum` needs none
 OPTIMIZERS = ("sgd", "adam")
 
 
@@ -84,9 +84,7 @@ def rloo_weights(logits: np.ndarray, problem: Problem, uniforms: np.ndarray) -> 
     weights = np.zeros_like(logits)
     for i in range(arms.shape[-1]):  # the same arm may be sampled twice
         one = arms[..., i : i + 1]
-        np.put_along_axis(
-            weights, one, np.take_along_axis(weights, one, axis=-1) + advantage[..., i : i + 1], axis=-1
-        )
+        np.put_along_axis(weights, one, np.take_along_axis(weights, one, axis=-1) + advantage[..., i : i + 1], axis=-1)
     return weights / arms.shape[-1]
 
 

@@ -1,7 +1,5 @@
 """What the experiments share: the protocol, drawn bandits kept for the next statement, runs over many strengths."""
 
-import dataclasses
-import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +8,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from derivations.regularizers import REGULARIZERS, Term
-from toybandit.experiment import Bandit, Result, assess, draw, optimize
+from toybandit.experiment import Result, assess, drawn, optimize
 from toybandit.metrics import overoptimization
 from toybandit.online import Trajectory
 from toybandit.settings import Settings
@@ -50,18 +48,6 @@ def term(name: str, values: list[float], dtype: str) -> Term:
     return REGULARIZERS[name](np.array(values, dtype=dtype).reshape(-1, 1, 1, 1))
 
 
-def drawn(settings: Settings) -> Bandit:
-    """`draw`, kept for the next run that differs only in how it optimizes."""
-    same = Settings(regularizer="none")
-    how = ("lr", "steps", "method", "optimizer", "samples", "regularizer", "coefficient", "regularize_on", "dtype")
-    return _drawn(dataclasses.replace(settings, **{name: getattr(same, name) for name in how}))
-
-
-@functools.lru_cache(maxsize=4)
-def _drawn(settings: Settings) -> Bandit:
-    return draw(settings)
-
-
 def counted(trajectory: Trajectory) -> np.ndarray:
     """Overoptimization as TOY defines it, [..., seeds]."""
     return overoptimization(trajectory.metrics["proxy"], trajectory.metrics["gold"])[0]
@@ -74,7 +60,7 @@ def final(trajectory: Trajectory, name: str) -> np.ndarray:
 
 def spearman(x: Any, y: Any) -> float:
     """Rank correlation; 0 where y is constant, which has no ranks."""
-    return 0.0 if np.ptp(y) == 0 else float(stats.spearmanr(x, y).statistic)
+    return 0.0 if np.ptp(y) == 0 else round(float(stats.spearmanr(x, y).statistic), 12)
 
 
 def sd_ratio(above: np.ndarray, below: np.ndarray, *, seed: int, draws: int = 2000) -> tuple[float, float, float]:

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from toybandit.experiment import Result
+from toybandit.experiment import Result, drawn
 from toybandit.figures import mass_figure, trajectories_figure
 from toybandit.metrics import interval, mass_by_comparisons
 from toybandit.online import policy_gradient
 from toybandit.proxy import pairwise_accuracy
-from toybandit.statements.common import Laboratory, drawn, term
+from toybandit.statements.common import Laboratory, term
 from toybandit.verdicts import Statement, Table, at_least, at_most, between, show
 
 
@@ -20,6 +20,7 @@ def statement_6(lab: Laboratory) -> Statement:
         "standard": lab.run("s6", **entropy),
         "proxy = gold on rare arms": lab.run("s6", gold_on="rare", **entropy),
         "proxy = gold on common arms": lab.run("s6", gold_on="common", **entropy),
+        "the same, level of the set kept": lab.run("s6", gold_on="common", gold_level="kept", **entropy),
         "entropy on rare arms only": lab.run("s6", regularize_on="rare", **entropy),
         "entropy on common arms only": lab.run("s6", regularize_on="common", **entropy),
     }
@@ -28,10 +29,19 @@ def statement_6(lab: Laboratory) -> Statement:
     over = {name: run.final["overoptimization"] for name, run in runs.items()}
     kl = lab.run("s6", regularizer="kl", coefficient=alpha)
     bandit = drawn(lab.settings("s6"))
-    masses = {"reference": bandit.world.ref_logp, "KL 0.5": kl.trajectory.logp, "entropy 0.5": runs["standard"].trajectory.logp}
-    lab.figures["mass"] = mass_figure({k: mass_by_comparisons(v, bandit.comparisons, edges) for k, v in masses.items()}, edges)
+    masses = {
+        "reference": bandit.world.ref_logp,
+        "KL 0.5": kl.trajectory.logp,
+        "entropy 0.5": runs["standard"].trajectory.logp,
+    }
+    lab.figures["mass"] = mass_figure(
+        {k: mass_by_comparisons(v, bandit.comparisons, edges) for k, v in masses.items()}, edges
+    )
     rows = [
-        [name, *(show(interval(run.final[key])) for key in ("overoptimization", "gold_gain", "proxy_gain", "mass/rare"))]
+        [
+            name,
+            *(show(interval(run.final[key])) for key in ("overoptimization", "gold_gain", "proxy_gain", "mass/rare")),
+        ]
         for name, run in runs.items()
     ]
     standard = over["standard"]
@@ -41,13 +51,19 @@ def statement_6(lab: Laboratory) -> Statement:
         "replace it on all other arms and it stays.",
         [
             at_most("overoptimization, proxy = gold on rare arms", over["proxy = gold on rare arms"], 0.05),
-            at_least(
-                "overoptimization, proxy = gold on common arms, minus 0.8 of the standard one",
-                over["proxy = gold on common arms"] - 0.8 * standard,
-                0,
+            *(
+                at_least(f"overoptimization, {name}, minus 0.8 of the standard one", over[key] - 0.8 * standard, 0)
+                for name, key in (
+                    ("proxy = gold on common arms", "proxy = gold on common arms"),
+                    ("the same with the set's mean level kept", "the same, level of the set kept"),
+                )
             ),
         ],
-        tables=[Table(f"Entropy {alpha:g}", ("intervention", "overoptimization", "gold", "proxy", "mass on rare arms"), rows)],
+        tables=[
+            Table(
+                f"Entropy {alpha:g}", ("intervention", "overoptimization", "gold", "proxy", "mass on rare arms"), rows
+            )
+        ],
         figures=["mass"],
     )
 
@@ -61,7 +77,8 @@ def statement_7(lab: Laboratory) -> Statement:
     shrunk = lab.run("s7", prior_scale=0.0, **entropy)
     ignorant = lab.run("s7", knowledge=0.0, **entropy)
     heavy, heavy_kl, heavy_none = (
-        lab.run("s7", proxy="heavy-tailed", noise=table["noise"], **how) for how in (entropy, kl, {"regularizer": "none"})
+        lab.run("s7", proxy="heavy-tailed", noise=table["noise"], **how)
+        for how in (entropy, kl, {"regularizer": "none"})
     )
     standard_kl = lab.run("s7", **kl)
     still = lab.run("s7", steps=0, **entropy)
@@ -71,10 +88,15 @@ def statement_7(lab: Laboratory) -> Statement:
     )
     worst = max(np.abs(still.final[name]).max() for name in ("proxy_gain", "gold_gain", "overoptimization", "kl"))
     runs = {
-        "exact proxy, entropy": exact, "exact proxy, KL": exact_kl, "s = 0, entropy": shrunk, "rho = 0, entropy": ignorant,
-        "heavy tails, entropy": heavy, "heavy tails, KL": heavy_kl, "heavy tails, none": heavy_none,
+        "exact proxy, entropy": exact,
+        "exact proxy, KL": exact_kl,
+        "s = 0, entropy": shrunk,
+        "rho = 0, entropy": ignorant,
+        "heavy tails, entropy": heavy,
+        "heavy tails, KL": heavy_kl,
+        "heavy tails, none": heavy_none,
         "fitted proxy, KL": standard_kl,
-    }  # fmt: skip
+    }
     rows = [
         [name, *(show(interval(run.final[key])) for key in ("overoptimization", "gold_gain", "proxy_gain"))]
         for name, run in runs.items()
@@ -84,7 +106,11 @@ def statement_7(lab: Laboratory) -> Statement:
         "Controls: the exact proxy gives exactly 0; s = 0 at most 0.08; rho = 0 does not end below pi_ref in the "
         "mean; heavy tails make KL fail too.",
         [
-            at_most("largest overoptimization of any seed, exact proxy, entropy 0.5", exact.final["overoptimization"].max(), 0),
+            at_most(
+                "largest overoptimization of any seed, exact proxy, entropy 0.5",
+                exact.final["overoptimization"].max(),
+                0,
+            ),
             at_most("the same, KL 0.5", exact_kl.final["overoptimization"].max(), 0),
             at_most("overoptimization, s = 0", shrunk.final["overoptimization"], 0.08),
             at_least("final gold gain, rho = 0", ignorant.final["gold_gain"], 0),
@@ -94,7 +120,9 @@ def statement_7(lab: Laboratory) -> Statement:
                 0.05,
             ),
             at_most("final gold gain under KL 0.5 with heavy tails", heavy_kl.final["gold_gain"], 0),
-            between("pairwise accuracy of the standard proxy", pairwise_accuracy(bandit.world, bandit.proxy), 0.64, 0.69),
+            between(
+                "pairwise accuracy of the standard proxy", pairwise_accuracy(bandit.world, bandit.proxy), 0.64, 0.69
+            ),
             at_most("largest effect of any seed with an optimizer of 0 steps", worst, 0),
         ],
         tables=[Table("Strength 0.5", ("control", "overoptimization", "final gold gain", "final proxy gain"), rows)],
@@ -114,9 +142,14 @@ def statement_8(lab: Laboratory) -> Statement:
         return np.sum(q * centred * b, axis=-1)
 
     step = policy_gradient(
-        world, proxy, regularizer=term("entropy", alphas, "float64"), method="natural", lr=table["step"], steps=1,
+        world,
+        proxy,
+        regularizer=term("entropy", alphas, "float64"),
+        method="natural",
+        lr=table["step"],
+        steps=1,
         dtype=np.float64,
-    )  # fmt: skip
+    )
     change = np.exp(step.logp) - q
     strength = np.array(alphas).reshape(-1, 1, 1)
     gold_falls = strength * covariance(world.gold, world.ref_logp) > covariance(world.gold, proxy)
@@ -132,7 +165,14 @@ def statement_8(lab: Laboratory) -> Statement:
         [
             at_least("share of prompts and alphas with the predicted sign of the gold change", np.mean(gold_agrees), 1),
             at_least("the same for the proxy", np.mean(proxy_agrees), 1),
-            between("share of prompts with Cov(g, log q) < 0, where the divided form has the wrong sign", negative, 0.02, 0.07),
-            between("share of cases in which gold falls at once (neither sign is trivial)", np.mean(gold_falls), 0.05, 0.95),
+            between(
+                "share of prompts with Cov(g, log q) < 0, where the divided form has the wrong sign",
+                negative,
+                0.02,
+                0.07,
+            ),
+            between(
+                "share of cases in which gold falls at once (neither sign is trivial)", np.mean(gold_falls), 0.05, 0.95
+            ),
         ],
     )

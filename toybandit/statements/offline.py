@@ -1,17 +1,16 @@
 """TOY's statement 9: what offline training does to arms that the data never saw, and SimPO against DPO."""
 
-from dataclasses import replace
-
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from derivations.objectives import make_objective
 from toybandit.bandit import World, log_softmax
 from toybandit.data import Rankings, draw_pairs
+from toybandit.experiment import drawn
 from toybandit.metrics import interval
 from toybandit.offline import OfflineTrajectory, default_lr, descend
 from toybandit.proxy import map_rewards
-from toybandit.statements.common import Laboratory, drawn
+from toybandit.statements.common import Laboratory
 from toybandit.verdicts import Check, Statement, Table, at_least, at_most, show
 
 LOOSE = 1e-9  # precision of the prior that makes the reward model's estimate the maximum-likelihood one
@@ -33,15 +32,13 @@ def _comparison(lab: Laboratory) -> tuple[list[Check], list[str], list[Table]]:
     bandit = drawn(lab.settings("s9"))
     held_out = draw_pairs(bandit.world, bandit.streams, count=300, held_out=True)
     large, small = table["large_beta"], table["small_betas"]
-    equal = replace(bandit.world, length=np.ones_like(bandit.world.length))
+    equal = bandit.world.with_equal_lengths()
     runs: dict[str, OfflineTrajectory] = {}
 
     def train(label: str, world: World, name: str, rate: float, **options: float) -> OfflineTrajectory:
         objective = make_objective(name, **options)
         lr = rate * default_lr(world, objective)
-        runs[label] = descend(
-            world, bandit.pairs, objective=objective, held_out=held_out, lr=lr, steps=table["steps"]
-        )
+        runs[label] = descend(world, bandit.pairs, objective=objective, held_out=held_out, lr=lr, steps=table["steps"])
         return runs[label]
 
     for beta in small:
@@ -51,8 +48,14 @@ def _comparison(lab: Laboratory) -> tuple[list[Check], list[str], list[Table]]:
     dpo = train(f"dpo {large:g}", bandit.world, "dpo", 1.0, beta=large)
     simpo = train(f"simpo {large:g}", bandit.world, "simpo", 1.0, beta=large)
     same = train(f"simpo {large:g}, equal lengths", equal, "simpo", 1.0, beta=large)
-    margin = train(f"simpo {large:g}, gamma {table['gamma']:g}", bandit.world, "simpo", 1.0, beta=large, gamma=table["gamma"])
-    for name, options in (("maxent", {"alpha": 0.5}), ("ipo", {"beta": 0.5}), ("cdpo", {"beta": large, "label_smoothing": 0.1})):
+    margin = train(
+        f"simpo {large:g}, gamma {table['gamma']:g}", bandit.world, "simpo", 1.0, beta=large, gamma=table["gamma"]
+    )
+    for name, options in (
+        ("maxent", {"alpha": 0.5}),
+        ("ipo", {"beta": 0.5}),
+        ("cdpo", {"beta": large, "label_smoothing": 0.1}),
+    ):
         train(f"{name} {next(iter(options.values())):g}", bandit.world, name, 1.0, **options)
 
     unseen = bandit.comparisons == 0
@@ -63,15 +66,18 @@ def _comparison(lab: Laboratory) -> tuple[list[Check], list[str], list[Table]]:
     gold_dpo, gold_simpo = dpo.metrics["gold"][-1], simpo.metrics["gold"][-1]
     lead = {
         label: run.at_stop("gold") - runs[label.replace("simpo", "dpo").replace(", equal lengths", "")].at_stop("gold")
-        for label, run in runs.items() if label.startswith("simpo") and label.endswith("fine steps")
-    }  # fmt: skip
+        for label, run in runs.items()
+        if label.startswith("simpo") and label.endswith("fine steps")
+    }
     best_dpo = max((run.at_stop("gold") for label, run in runs.items() if label.startswith("dpo")), key=np.mean)
     best_simpo = max((run.at_stop("gold") for label, run in runs.items() if label.startswith("simpo")), key=np.mean)
     checks = [
         at_most("largest move of an unseen arm's logit, DPO", moved(dpo), 0),
         at_most("the same, SimPO with equal lengths", moved(same), 0),
         at_least("the same, SimPO with unequal lengths: it moves", moved(simpo), 1e-3),
-        at_most("distance of SimPO's converged log-probs on the seen arms from the prediction", _prediction_error(lab), 1e-3),
+        at_most(
+            "distance of SimPO's converged log-probs on the seen arms from the prediction", _prediction_error(lab), 1e-3
+        ),
         *(at_least(f"early-stopped gold, {label}, minus DPO's", values, -0.05) for label, values in lead.items()),
         at_most(f"final gold at beta = {large:g}: SimPO minus DPO", gold_simpo - gold_dpo, 0),
         at_least("final gold, SimPO: gamma minus no gamma", margin.metrics["gold"][-1] - gold_simpo, 0),
@@ -82,7 +88,14 @@ def _comparison(lab: Laboratory) -> tuple[list[Check], list[str], list[Table]]:
         [label, show(interval(run.at_stop("gold"))), *(show(interval(run.metrics[key][-1])) for key in keys)]
         for label, run in runs.items()
     ]
-    heads = ("objective", "gold where stopped early", "final gold", "final KL", "held-out accuracy", "mass on unseen arms")
+    heads = (
+        "objective",
+        "gold where stopped early",
+        "final gold",
+        "final KL",
+        "held-out accuracy",
+        "mass on unseen arms",
+    )
     remark = (
         f"Unseen arms hold {show(interval(np.mean(np.sum(np.exp(bandit.world.ref_logp) * unseen, -1), -1)))} of the "
         "reference's mass; the logits of DPO leave them alone, their mass falls or rises with the others'."
@@ -100,17 +113,19 @@ def _prediction_error(lab: Laboratory) -> float:
     table = lab.table("s9")
     settings = lab.settings("s9", arms=table["converged_arms"])
     bandit = drawn(settings)
-    world = replace(bandit.world, length=np.ones_like(bandit.world.length))
+    world = bandit.world.with_equal_lengths()
     beta = table["large_beta"]
     inside = _strong_sets(bandit.pairs)
-    kept = bandit.pairs.kept & np.all(
-        np.take_along_axis(inside[..., None, :], bandit.pairs.ranked, axis=-1), axis=-1
-    )
+    kept = bandit.pairs.kept & np.all(np.take_along_axis(inside[..., None, :], bandit.pairs.ranked, axis=-1), axis=-1)
     data = Rankings(bandit.pairs.ranked, kept, bandit.pairs.arms)
     run = descend(
-        world, data, objective=make_objective("simpo", beta=beta), held_out=data, steps=table["converged_steps"],
+        world,
+        data,
+        objective=make_objective("simpo", beta=beta),
+        held_out=data,
+        steps=table["converged_steps"],
         lr=default_lr(world, make_objective("simpo", beta=beta)),
-    )  # fmt: skip
+    )
     error, wins = 0.0, data.wins()
     for s, x in np.ndindex(inside.shape[:2]):
         on = inside[s, x]
@@ -121,7 +136,7 @@ def _prediction_error(lab: Laboratory) -> float:
 
 
 def _strong_sets(data: Rankings) -> np.ndarray:
-    """Arms of the largest strongly connected set of each prompt's winner -> loser graph, bool [seeds, prompts, arms]."""
+    """The largest strongly connected set of each prompt's winner -> loser graph, bool [seeds, prompts, arms]."""
     wins = data.wins()
     inside = np.zeros(wins.shape[:-1], dtype=bool)
     for s, x in np.ndindex(wins.shape[:2]):

@@ -19,7 +19,9 @@ def statement_1(lab: Laboratory) -> Statement:
     lab.figures["entropy-and-kl"] = trajectories_figure(
         {"entropy 0.5": pick(entropy, chosen), "KL 0.5": pick(kl, chosen), "none": pick(entropy, 0)}
     )
-    lab.figures["strength"] = strength_figure(strengths, {"entropy": over, "KL": over_kl}, "overoptimization (reward units)")
+    lab.figures["strength"] = strength_figure(
+        strengths, {"entropy": over, "KL": over_kl}, "overoptimization (reward units)"
+    )
     highest = max(range(chosen, len(strengths)), key=lambda i: gold[i].mean())
     lowest = min(range(len(strengths)), key=lambda i: gold_kl[i].mean())
     checks = [
@@ -76,7 +78,7 @@ def statement_2(lab: Laboratory) -> Statement:
     return Statement(
         "2",
         "It is an inverted U: near alpha = 2 the proxy no longer rises (drift to uniform, not hacking), and "
-        "alpha <= 0.1 is harmless, so the paper's \"consistently\" is too strong here.",
+        'alpha <= 0.1 is harmless, so the paper\'s "consistently" is too strong here.',
         checks,
         tables=[Table("By alpha", heads, rows)],
         figures=["inverted-u"],
@@ -91,13 +93,22 @@ def statement_3(lab: Laboratory) -> Statement:
     rows = []
     for method, bound in (("softmax", 0.01), ("rloo", 0.08)):
         runs = [
-            lab.run("s3", method=method, lr=lr, steps=round(horizon / lr), samples=table["samples"],
-                    regularizer="entropy", coefficient=table["alpha"]).trajectory
+            lab.run(
+                "s3",
+                method=method,
+                lr=lr,
+                steps=round(horizon / lr),
+                samples=table["samples"],
+                regularizer="entropy",
+                coefficient=table["alpha"],
+            ).trajectory
             for lr in lrs
-        ]  # fmt: skip
+        ]
         checks.append(at_most(f"largest gap of mean gold at equal t, {method}", _gap(runs, table["from_time"]), bound))
-        rows += [[method, f"{lr:g}", str(run.step[-1]), show(interval(final(run, "gold")))]
-                 for lr, run in zip(lrs, runs, strict=True)]  # fmt: skip
+        rows += [
+            [method, f"{lr:g}", str(run.step[-1]), show(interval(final(run, "gold")))]
+            for lr, run in zip(lrs, runs, strict=True)
+        ]
     fixed = [
         lab.run("s3", lr=lr, regularizer="entropy", coefficient=table["alpha"]).trajectory for lr in (lrs[0], lrs[-1])
     ]
@@ -136,9 +147,13 @@ def statement_4(lab: Laboratory) -> Statement:
     checks = []
     for name in ("natural gradient", "exact gradient, Adam"):
         checks.append(at_least(f"overoptimization without regularizer, {name}", over[name][0], 0.1))
-        checks.append(at_most(f"Spearman of overoptimization with alpha, {name}", spearman(alphas, over[name].mean(-1)), -0.9))
+        checks.append(
+            at_most(f"Spearman of overoptimization with alpha, {name}", spearman(alphas, over[name].mean(-1)), -0.9)
+        )
     softmax = over["softmax gradient"]
-    checks.append(at_least("Spearman of overoptimization with alpha, softmax gradient", spearman(alphas, softmax.mean(-1)), 0.9))
+    checks.append(
+        at_least("Spearman of overoptimization with alpha, softmax gradient", spearman(alphas, softmax.mean(-1)), 0.9)
+    )
     rows = [[name, *(show(interval(v)) for v in values)] for name, values in over.items()]
     gold = [[name, *(show(interval(v)) for v in final(run, "gold"))] for name, run in runs.items()]
     heads = ("optimizer", *(f"alpha = {a:g}" for a in alphas))
@@ -147,11 +162,13 @@ def statement_4(lab: Laboratory) -> Statement:
         "Under natural gradient and exact-gradient Adam the unregularized run overoptimizes too, and more entropy "
         "means less of it: the sign of the paper's correlation depends on the optimizer.",
         checks,
-        remarks=["Softmax gradient moves arm y at rate pi(y): a hidden prior to stay on the reference's support, "
-                 "which the entropy bonus removes."],
+        remarks=[
+            "Softmax gradient moves arm y at rate pi(y): a hidden prior to stay on the reference's support, "
+            "which the entropy bonus removes."
+        ],
         tables=[Table("Overoptimization", heads, rows), Table("Final gold gain", heads, gold)],
         figures=["optimizers"],
-    )  # fmt: skip
+    )
 
 
 def statement_5(lab: Laboratory) -> Statement:
@@ -160,16 +177,22 @@ def statement_5(lab: Laboratory) -> Statement:
     checks, rows = [], []
     for method in ("softmax", "rloo"):
         entropy, kl = (
-            lab.run("s5", method=method, samples=table["samples"], regularizer=name, coefficient=table["strength"]).trajectory
+            lab.run(
+                "s5", method=method, samples=table["samples"], regularizer=name, coefficient=table["strength"]
+            ).trajectory
             for name in ("entropy", "kl")
         )
         start = int(np.argmax(kl.t >= table["drift_from"]))
-        drift = {name: run.metrics["kl"][-1] - run.metrics["kl"][start] for name, run in (("KL", kl), ("entropy", entropy))}
+        drift = {
+            name: run.metrics["kl"][-1] - run.metrics["kl"][start] for name, run in (("KL", kl), ("entropy", entropy))
+        }
         gold_drift = kl.metrics["gold"][-1] - kl.metrics["gold"][start]
         rows.append([method, *(show(interval(v)) for v in (drift["KL"], drift["entropy"], gold_drift))])
         for name in ("gold", "proxy"):
             ratio, low, high = sd_ratio(final(kl, name), final(entropy, name), seed=table["seed"])
-            checks.append(between(f"spread over seeds of {name}, KL / entropy, {method}", Interval(ratio, low, high), 2, 4))
+            checks.append(
+                between(f"spread over seeds of {name}, KL / entropy, {method}", Interval(ratio, low, high), 2, 4)
+            )
         if method == "softmax":
             checks.append(at_least("KL to the reference still grows in the last decade of t, nats", drift["KL"], 0.05))
             checks.append(at_most("back-and-forth of gold under KL, reward units", _back_and_forth(kl), 0.05))
@@ -190,5 +213,3 @@ def _back_and_forth(run: Trajectory) -> np.ndarray:
     gold = run.metrics["gold"]
     peak = gold.max(axis=0)
     return np.sum(np.abs(np.diff(gold, axis=0)), axis=0) - (peak - gold[0]) - (peak - gold[-1])
-
-
