@@ -59,9 +59,10 @@ def policy_gradient(
     compiled: bool = False,
     device: str = "cpu",
     block_bytes: int | None = None,
+    logged: int = LOGGED,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> Trajectory:
-    """Ascend J for `steps` steps of size `lr`, measured at about 60 log-spaced steps.
+    """Ascend J for `steps` steps of size `lr`, measured at about `logged` log-spaced steps.
 
     proxy: [seeds, prompts, arms], reward units. A coefficient of `regularizer` may be an array of
     `dtype` and shape [configurations, 1, 1, 1]; all results then have that leading axis. method:
@@ -74,7 +75,7 @@ def policy_gradient(
     and ValueError for a combination that does not exist.
     """
     _check(world, method, optimizer, compiled, streams)
-    step, seeds = logged_steps(steps), len(world.gold)
+    step, seeds = logged_steps(steps, count=logged), len(world.gold)
     leading = _leading_axes(world, regularizer)
     if block_bytes is None:
         block_bytes = 2**30 if device != "cpu" else BLOCK_BYTES
@@ -101,7 +102,7 @@ def policy_gradient(
             if method == "rloo" and streams is not None:
                 generators = [default_rng(stream.samples) for stream in streams[part]]
                 uniforms = Uniforms(generators, (world.gold.shape[1], samples), dtype)
-            advance = _Steps(block, problem, leading, method, optimizer, lr, uniforms)
+            advance = NumpyAscent(block, problem, leading, method, optimizer, lr, uniforms)
 
         def report(share: float, first: int = start, last: int = part.stop) -> None:
             on_progress((first + share * (last - first)) / seeds)
@@ -140,7 +141,7 @@ def _leading_axes(world: World, regularizer: Regularizer) -> tuple[int, ...]:
 Advance = Callable[[int], np.ndarray]
 
 
-class _Steps:
+class NumpyAscent:
     """The learner of one block in NumPy."""
 
     def __init__(
