@@ -4,7 +4,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 PYTHON ?= python3
 
-.PHONY: help setup report test lint format clean
+.PHONY: help setup report test lint format reproduce-toy bench clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 18
 
@@ -33,6 +33,13 @@ lint: setup      ## ruff, formatting and types
 format: setup    ## put the code into its canonical form
 	@$(VENV)/bin/ruff check --fix-only .
 	@$(VENV)/bin/ruff format .
+
+reproduce-toy: setup  ## every statement about the bandit, measured: out/toy.md (about 6 minutes)
+	@OMP_NUM_THREADS=1 $(PY) -m toybandit experiments --out out
+
+bench: setup     ## speed of the bandit against a Python loop and JAX (installs JAX for it alone)
+	@$(PY) -m pip install --quiet --disable-pip-version-check "jax>=0.5"
+	@$(PY) benchmarks/toybandit.py
 
 clean:           ## remove what the targets made, but not .venv and not the cached model
 	rm -rf out runs .pytest_cache .mypy_cache .ruff_cache

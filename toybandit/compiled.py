@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def _compiled() -> Any:
 def tensors(value: Any, device: str) -> Any:
     """Arrays of a problem or regularizer as tensors on the device; numbers stay numbers."""
     if isinstance(value, np.ndarray):
-        return _torch().as_tensor(np.ascontiguousarray(value), device=device)
+        return _torch().tensor(value, device=device)
     if isinstance(value, Sum):
         return Sum(tuple(tensors(part, device) for part in value.parts))
     if isinstance(value, Problem | Masked | Regularizer):
@@ -71,7 +72,9 @@ class CompiledAscent:
 
     def __call__(self, steps: int) -> np.ndarray:
         several = _compiled()
-        with self.torch.no_grad():
+        with self.torch.no_grad(), warnings.catch_warnings():
+            # The array namespace is looked up through a cache; what the compiler traces instead is the same look-up.
+            warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
             self.logits -= self.logits.amax(dim=-1, keepdim=True)
             for _ in range(steps // UNROLLED):
                 self.logits = several(self.logits, self.problem, *self.options)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from derivations.regularizers import Regularizer, parse_regularizer
 from toybandit.bandit import ARMS, PROMPTS, SHARED_PROMPTS, Streams, World, seed_streams, shared_world, tabular_world
@@ -67,15 +68,16 @@ def draw(settings: Settings) -> Bandit:
     world = make_world(settings, streams)
     pairs = draw_pairs(world, streams, count=settings.pairs)
     comparisons = pairs.comparisons()
-    proxy = make_proxy(
-        settings.proxy,
-        world,
-        pairs,
-        streams,
-        prior_scale=settings.prior_scale,
-        noise=settings.noise,
-        pessimism=settings.pessimism,
-    )
+    with threadpool_limits(limits=1, user_api="blas"):  # systems of 100 equations: threads cost more than they give
+        proxy = make_proxy(
+            settings.proxy,
+            world,
+            pairs,
+            streams,
+            prior_scale=settings.prior_scale,
+            noise=settings.noise,
+            pessimism=settings.pessimism,
+        )
     if settings.gold_on != "none":
         arms = arm_set(settings.gold_on, comparisons)
         proxy = replace_by_gold(proxy, world.gold, arms, keep_level=settings.gold_level == "kept")

@@ -63,7 +63,7 @@ def is_affine(regularizer: Regularizer) -> bool:
     """
     logp, ones = np.array([0.0, -3.0, -9.0]), np.ones(3)
     s = regularizer.score(logp, length=ones, ref_logp=-ones)
-    return bool(np.isclose((s[0] - s[1]) / 3, (s[1] - s[2]) / 6, rtol=1e-12, atol=0).all())
+    return bool(np.isclose((s[..., 0] - s[..., 1]) / 3, (s[..., 1] - s[..., 2]) / 6, rtol=1e-12, atol=0).all())
 
 
 def _bisection(score: Function) -> Function:
