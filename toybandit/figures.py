@@ -32,12 +32,21 @@ def trajectories_figure(runs: Mapping[str, Trajectory]) -> Figure:
 def strength_figure(strengths: Sequence[float], curves: Mapping[str, np.ndarray], label: str) -> Figure:
     """Numbers against the strength of the regularizer, [strengths, seeds] each, with 95 % bars."""
     figure, axes = _axes((6.4, 4.2))
-    for (name, values), (colour, style), marker in zip(curves.items(), STYLES, MARKERS, strict=False):
+    for i, ((name, values), (colour, style)) in enumerate(zip(curves.items(), STYLES, strict=False)):
         found = [interval(v) for v in values]
-        mean = np.array([i.mean for i in found])
-        half = np.array([i.high - i.mean for i in found])
+        mean, half = [f.mean for f in found], [f.high - f.mean for f in found]
+        # Later markers are larger and hollow, so curves that coincide are both seen.
         axes.errorbar(
-            strengths, mean, half, color=colour, linestyle=style, marker=marker, markersize=5, capsize=2, label=name
+            strengths,
+            mean,
+            half,
+            color=colour,
+            linestyle=style,
+            marker=MARKERS[i],
+            markersize=5 + 2 * i,
+            markerfacecolor="none" if i else colour,
+            capsize=2,
+            label=name,
         )
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set_xlabel("strength of the regularizer (reward units per nat)")
@@ -161,5 +170,6 @@ def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
 
 
 def _plain(axes: Axes) -> None:
+    axes.set_axisbelow(True)
     axes.grid(color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
