@@ -4,7 +4,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 PYTHON ?= python3
 
-.PHONY: help setup report test lint format clean book mutation bench-derivations
+.PHONY: help setup report test lint format clean book mutation reproduce-toy bench bench-derivations bench-toybandit
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 18
 
@@ -42,8 +42,17 @@ book: setup      ## the book of claims and the how-to pages as HTML: out/docs/in
 mutation: setup  ## plant mistakes in the formulas, one at a time: the check must catch each (minutes)
 	@$(PY) tests/planted_mistakes.py
 
+bench: bench-derivations bench-toybandit  ## every benchmark
+
 bench-derivations: setup  ## the deciding procedure against sympy.simplify, identity by identity (minutes)
 	@$(PY) benchmarks/deciding.py
+
+reproduce-toy: setup  ## every statement about the bandit, measured: out/toy.md (about 6 minutes)
+	@OMP_NUM_THREADS=1 $(PY) -m toybandit experiments --out out
+
+bench-toybandit: setup  ## speed of the bandit against a Python loop and JAX (installs JAX for it alone)
+	@$(PY) -m pip install --quiet --disable-pip-version-check "jax>=0.5"
+	@$(PY) benchmarks/toybandit.py
 
 clean:           ## remove what the targets made, but not .venv and not the cached model
 	rm -rf out runs docs/book .pytest_cache .mypy_cache .ruff_cache

@@ -3,21 +3,56 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from toybandit.experiment import Settings, run
+from derivations.commands import run_command
+from toybandit.__main__ import main
+from toybandit.experiment import run
 from toybandit.plots import PANELS, STYLES, Curves, read_run, trajectory_figure
+from toybandit.settings import Settings
 
 QUICK = ("--seeds", "3", "--steps", "20")
 
 
-def toybandit(*arguments, cwd):
-    return subprocess.run([sys.executable, "-m", "toybandit", *arguments], capture_output=True, text=True, cwd=cwd)
+@pytest.fixture
+def toybandit(tmp_path, monkeypatch, capsys):
+    """The command line in this process, from an empty folder: status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["toybandit", *arguments])
+        with pytest.raises(SystemExit) as left:
+            run_command(main)
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=left.value.code, stdout=out, stderr=err)
+
+    return call
 
 
-def test_a_run_leaves_its_config_metrics_summary_and_picture(tmp_path):
-    done = toybandit("run", "--coefficient", "0.5", "--out", "a", "--format", "json", *QUICK, cwd=tmp_path)
+def test_the_module_is_a_command(tmp_path):
+    arguments = [
+        "run",
+        "--regularizer",
+        "none",
+        "--steps",
+        "0",
+        "--seeds",
+        "2",
+        "--out",
+        str(tmp_path / "a"),
+        "--quiet",
+    ]
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-m", "toybandit", *arguments], capture_output=True, text=True, cwd=root)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "a/summary.json").exists()
+
+
+def test_a_run_leaves_its_config_metrics_summary_and_picture(tmp_path, toybandit):
+    done = toybandit("run", "--coefficient", "0.5", "--out", "a", "--format", "json", *QUICK)
     assert done.returncode == 0, done.stderr
     expected = run(Settings(coefficient=0.5, seeds=3, steps=20))
     summary = json.loads((tmp_path / "a/summary.json").read_text())
@@ -38,10 +73,10 @@ def test_a_run_leaves_its_config_metrics_summary_and_picture(tmp_path):
     ]  # fmt: skip
 
 
-def test_quiet_is_silent_and_text_is_a_table_with_intervals(tmp_path):
-    quiet = toybandit("run", "--regularizer", "none", "--out", "a", "--quiet", *QUICK, cwd=tmp_path)
+def test_quiet_is_silent_and_text_is_a_table_with_intervals(tmp_path, toybandit):
+    quiet = toybandit("run", "--regularizer", "none", "--out", "a", "--quiet", *QUICK)
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
-    text = toybandit("run", "--regularizer", "kl=0.2+entropy=0.1", "--out", "b", *QUICK, cwd=tmp_path)
+    text = toybandit("run", "--regularizer", "kl=0.2+entropy=0.1", "--out", "b", *QUICK)
     assert text.stderr == ""  # no progress bar into a file
     assert "overoptimization" in text.stdout
     assert "95 % interval" in text.stdout
@@ -59,13 +94,41 @@ def test_quiet_is_silent_and_text_is_a_table_with_intervals(tmp_path):
         (["run", "--regularizer", "none", "--lr", "0"], "--lr is 0.0"),
         (["run", "--regularizer", "none", "--prior-scale", "nan"], "--prior-scale is nan"),
         (["run", "--regularizer", "none", "--out", "taken/a"], "cannot write taken/a/config.json"),
+        (["run", "--regularizer", "entropy", "--coefficient", "1e39", "--seeds", "2"], "the policy diverged by step 1"),
+        (["run", "--regularizer", "none", "--arms", "1"], "--arms is 1, expected a finite number >= 2"),
+        (["run", "--regularizer", "none", "--knowledge", "1.5"], ">= -1 and <= 1"),
+        (["run", "--regularizer", "none", "--proxy", "linear"], "use --world shared"),
+        (["run", "--regularizer", "none", "--method", "natural", "--optimizer", "adam"], "--method natural is for"),
+        (["run", "--regularizer", "none", "--method", "optimum", "--seeds", "2"], "no barrier at probability 0"),
+        (
+            ["run", "--regularizer", "kl", "--coefficient", "0", "--method", "optimum", "--seeds", "2"],
+            "give it a coefficient > 0",
+        ),
+        (["run", "--regularizer", "none", "--device", "cuda"], "--device cuda is for --engine compiled"),
+        (["run", "--regularizer", "none", "--pairs", "1", "--prompts", "1", "--seeds", "20"], "has no preference pair"),
+        (["run", "--regularizer", "none", "--out", "/proc/none/a"], "cannot write /proc/none/a/config.json"),
+        (["offline"], "objective dpo: beta is None"),
+        (["offline", "--objective", "dpoo"], "did you mean 'dpo'?"),
+        (["offline", "--objective", "dpo", "--beta", "0"], "beta is 0.0, expected a number > 0"),
+        (["offline", "--objective", "dpo-pl", "--beta", "1", "--gamma", "1"], "takes no gamma"),
+        (["offline", "--beta", "1", "--lr", "0"], "--lr is 0.0"),
+        (["offline", "--beta", "1", "--lr", "1e300", "--seeds", "2"], "the policy diverged"),
+        (["offline", "--objective", "dpo-pl", "--beta", "1", "--responses", "101"], "rankings of 101 responses"),
+        (["sweep"], "the grid is empty"),
+        (["sweep", "--grid", "coefficient="], "the grid is empty"),
+        (["sweep", "--grid", "coefficient=1,x"], "every value of coefficient must be a float"),
+        (["sweep", "--grid", "coefficient=1,-1"], "coefficient is -1.0"),
+        (["sweep", "--grid", "coefficient=1", "--backend", "rey"], "did you mean 'ray'?"),
+        (["sweep", "--file", "taken"], "taken is not TOML"),
+        (["experiments", "--only", "11"], "unknown statement '11'"),
+        (["experiments", "--protocol", "none.toml"], "none.toml: No such file"),
         (["plot"], "no run folder given"),
         (["plot", "nowhere"], "nowhere/metrics.jsonl: No such file"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, arguments, message):
+def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, toybandit, arguments, message):
     (tmp_path / "taken").write_text("a file, not a folder")
-    done = toybandit(*arguments, cwd=tmp_path)
+    done = toybandit(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
@@ -73,10 +136,10 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, arguments, message):
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_plot_overlays_runs_and_names_the_line_of_a_damaged_file(tmp_path):
+def test_plot_overlays_runs_and_names_the_line_of_a_damaged_file(tmp_path, toybandit):
     for name, regularizer in (("a", "entropy"), ("b", "kl")):
         options = ("--regularizer", regularizer, "--coefficient", "0.5", "--out", name, "--quiet", *QUICK)
-        assert toybandit("run", *options, cwd=tmp_path).returncode == 0
+        assert toybandit("run", *options).returncode == 0
     runs = [read_run(tmp_path / "a"), read_run(tmp_path / "b")]
     figure = trajectory_figure(runs)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["entropy 0.5", "kl 0.5"]
@@ -84,13 +147,13 @@ def test_plot_overlays_runs_and_names_the_line_of_a_damaged_file(tmp_path):
         assert axes.get_ylabel() == label
         for curve, line in zip(runs, axes.get_lines()[1:], strict=True):
             assert list(line.get_ydata()) == curve.columns[name][1:]
-    done = toybandit("plot", "a", "b", "--out", "both.svg", cwd=tmp_path)
+    done = toybandit("plot", "a", "b", "--out", "both.svg")
     assert (done.returncode, done.stdout) == (0, "written: both.svg\n")
 
-    assert "not supported" in toybandit("plot", "a", "--out", "both.foo", cwd=tmp_path).stderr
+    assert "not supported" in toybandit("plot", "a", "--out", "both.foo").stderr
     lines = (tmp_path / "a/metrics.jsonl").read_text().splitlines()
     (tmp_path / "a/metrics.jsonl").write_text("\n".join([*lines[:6], lines[6][:20]]))
-    damaged = toybandit("plot", "a", cwd=tmp_path)
+    damaged = toybandit("plot", "a")
     assert damaged.returncode == 2
     assert "metrics.jsonl, line 7: not JSON" in damaged.stderr
 
@@ -102,3 +165,62 @@ def test_more_runs_than_line_styles_are_refused():
 
 def test_every_line_style_differs_from_every_other():
     assert len({colour for colour, _ in STYLES}) == len({str(style) for _, style in STYLES}) == len(STYLES)
+
+
+def test_a_run_that_fails_leaves_the_earlier_one_in_its_place(tmp_path, toybandit):
+    assert toybandit("run", "--coefficient", "0.5", "--out", "a", "--quiet", *QUICK).returncode == 0
+    before = (tmp_path / "a/summary.json").read_bytes()
+    assert toybandit("run", "--coefficient", "1e39", "--out", "a", "--quiet", *QUICK).returncode == 2
+    assert (tmp_path / "a/summary.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_offline_leaves_metrics_of_every_logged_step_and_the_policy_where_it_stopped(tmp_path, toybandit):
+    options = (
+        "--objective",
+        "simpo",
+        "--beta",
+        "0.5",
+        "--gamma",
+        "0.2",
+        "--seeds",
+        "3",
+        "--steps",
+        "30",
+        "--pairs",
+        "60",
+    )
+    done = toybandit("offline", *options, "--out", "a", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "a/summary.json").read_text())
+    assert json.loads(done.stdout)["summary"] == summary
+    rows = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
+    assert (rows[0]["step"], rows[-1]["step"]) == (0, 30)
+    for name in ("gold", "loss", "rewards/margins", "eval/rewards/accuracies"):
+        assert {name, f"{name}_low", f"{name}_high"} <= rows[0].keys()
+        assert summary[name]["mean"] == rows[-1][name]
+    assert summary["stopped/eval/rewards/accuracies"]["mean"] >= summary["eval/rewards/accuracies"]["mean"]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert toybandit("offline", "--objective", "maxent-pl", "--alpha", "1", "--responses", "3", "--seeds", "3",
+                     "--steps", "5", "--out", "b", "--quiet").returncode == 0  # fmt: skip
+
+
+def test_a_sweep_reads_its_grid_from_a_file_and_the_command_line(tmp_path, toybandit):
+    (tmp_path / "grid.toml").write_text('[settings]\nseeds = 2\nsteps = 5\n[grid]\nregularizer = ["entropy", "kl"]\n')
+    done = toybandit("sweep", "--file", "grid.toml", "--grid", "coefficient=0.1,0.5", "--steps", "6", "--out", "a")
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "a/config.json").read_text())["config"]
+    assert config == {
+        "base": {"seeds": 2, "steps": 6}, "axes": {"regularizer": ["entropy", "kl"], "coefficient": [0.1, 0.5]},
+    }  # fmt: skip
+    assert len((tmp_path / "a/results.csv").read_text().splitlines()) == 1 + 4 * 2
+
+
+def test_experiments_write_the_page_with_a_verdict(tmp_path, toybandit):
+    done = toybandit("experiments", "--only", "8", "--out", "out", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    (statement,) = json.loads(done.stdout)
+    assert statement["number"] == "8"
+    assert statement["verdict"] in ("reproduced", "not reproduced", "depends")
+    assert f"Statement 8: {statement['verdict']}" in (tmp_path / "out/toy.md").read_text()
+    assert (tmp_path / "out/toy-protocol.toml").exists()

@@ -1,15 +1,17 @@
 """The worlds, the preference data and the proxies: independence of the draws, and the reward model against oracles."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from derivations.preferences import bradley_terry
-from toybandit.bandit import World, log_softmax, seed_streams, tabular_world
-from toybandit.data import Pairs, draw_pairs
-from toybandit.proxy import fitted_proxy, make_proxy, map_rewards, pairwise_accuracy
+from derivations.preferences import bradley_terry, plackett_luce
+from toybandit.bandit import World, log_softmax, seed_streams, shared_world, tabular_world
+from toybandit.data import Rankings, draw_pairs, draw_rankings
+from toybandit.proxy import fitted_proxy, linear_proxy, make_proxy, map_rewards, pairwise_accuracy, standard_errors
 
 
 def test_a_seed_is_the_same_world_however_many_seeds_are_drawn_beside_it():
@@ -26,12 +28,13 @@ def test_world_data_and_prior_are_drawn_from_different_streams():
     streams = seed_streams(0, 40)
     gold = tabular_world(streams).gold
     none = np.zeros((40, 4, 1), dtype=int)
-    nothing_compared = Pairs(chosen=none, rejected=none, kept=none.astype(bool), arms=100)
+    nothing_compared = Rankings(ranked=np.stack([none, none], axis=-1), kept=none.astype(bool), arms=100)
     prior = fitted_proxy(nothing_compared, streams)
     assert prior.std() == pytest.approx(1, abs=0.02)  # 16000 draws: standard error 0.006
     assert abs(np.corrcoef(gold.ravel(), prior.ravel())[0, 1]) < 5 / np.sqrt(gold.size)
-    states = {tuple(stream.generate_state(4)) for seed in streams for stream in (seed.world, seed.pairs, seed.prior)}
-    assert len(states) == 3 * len(streams)
+    purposes = ("world", "pairs", "prior", "samples", "held_out")
+    states = {tuple(getattr(seed, purpose).generate_state(4)) for seed in streams for purpose in purposes}
+    assert len(states) == len(purposes) * len(streams)
 
 
 def test_the_standard_world_has_the_spread_and_knowledge_it_is_said_to_have():
@@ -67,9 +70,8 @@ def test_pairs_come_from_the_reference_and_labels_from_gold_bradley_terry():
 
 
 def test_wins_and_comparisons_count_the_kept_pairs_and_nothing_else():
-    pairs = Pairs(
-        chosen=np.array([[[0, 0, 2, 1]]]),
-        rejected=np.array([[[1, 1, 2, 0]]]),
+    pairs = Rankings(
+        ranked=np.stack([np.array([[[0, 0, 2, 1]]]), np.array([[[1, 1, 2, 0]]])], axis=-1),
         kept=np.array([[[True, True, False, True]]]),
         arms=3,
     )
@@ -145,3 +147,100 @@ def test_pairwise_accuracy_is_the_share_of_freshly_drawn_labels_the_proxy_gets_r
 
 def test_log_softmax_is_normalized_for_logits_of_any_size():
     assert np.exp(log_softmax(np.array([1e4, 1e4 - 1, -1e4]))).sum() == pytest.approx(1)
+
+
+def test_rankings_have_the_plackett_luce_law_and_drop_repeated_arms():
+    streams = seed_streams(3, 1)
+    world = tabular_world(streams, prompts=1, arms=3)
+    data = draw_rankings(world, streams, count=60_000, responses=3)
+    kept = data.ranked[data.kept]
+    assert np.all(np.sort(kept, axis=-1) == np.arange(3))  # of three arms, every kept ranking holds each once
+    for order in itertools.permutations(range(3)):
+        expected = np.exp(plackett_luce(world.gold[0, 0][list(order)]))
+        share = np.mean(np.all(kept == order, axis=-1))
+        assert share == pytest.approx(expected, abs=4 * np.sqrt(expected / len(kept)))
+
+
+def test_wins_of_a_ranking_are_those_of_all_its_pairs():
+    data = Rankings(ranked=np.array([[[[2, 0, 1]]]]), kept=np.array([[[True]]]), arms=3)
+    assert data.wins()[0, 0].tolist() == [[0, 1, 0], [0, 0, 0], [1, 1, 0]]
+    assert data.comparisons().tolist() == [[[2, 2, 2]]]
+
+
+def test_a_data_set_without_a_single_pair_is_refused():
+    sure = World(gold=np.zeros((1, 1, 2)), ref_logp=np.array([[[-1e-12, -40.0]]]), length=np.ones((1, 1, 2)))
+    with pytest.raises(ValueError, match="has no preference pair"):
+        draw_pairs(sure, seed_streams(0, 1), count=5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gold": np.array([[[0.0, np.nan]]])}, "gold has NaN"),
+        ({"ref_logp": np.array([[[0.0, -np.inf]]])}, "a probability above 0"),
+        ({"length": np.array([[[1.0, 0.0]]])}, "positive length"),
+        ({name: np.zeros((1, 1, 1)) for name in ("gold", "ref_logp", "length")}, "a world of 1 arm"),
+    ],
+)
+def test_a_world_that_cannot_be_one_is_refused(change, message):
+    arrays = {"gold": np.zeros((1, 1, 2)), "ref_logp": np.log([[[0.5, 0.5]]]), "length": np.ones((1, 1, 2))}
+    with pytest.raises(ValueError, match=message):
+        World(**arrays | change)
+
+
+def test_the_shared_world_hides_its_quadratic_cost_from_the_reference():
+    streams = seed_streams(0, 30)
+    world, control = shared_world(streams), shared_world(streams, quad=0.0)
+    hidden = (world.features[..., :8] ** 2).sum(axis=-1)
+    assert world.gold == pytest.approx(control.gold - (hidden - 8) / 4)
+    assert np.array_equal(world.ref_logp, control.ref_logp)
+    under_reference = np.sum(np.exp(world.ref_logp) * hidden, axis=-1).mean()
+    assert under_reference < 0.4 * hidden.mean()
+    assert control.gold.std() == pytest.approx(1, abs=0.3)  # 30 draws of |w|, sd of the mean of |w|^2 about 0.06
+
+
+def test_the_linear_reward_model_is_the_ridge_minimum_that_an_independent_solver_finds():
+    streams = seed_streams(2, 1)
+    world = shared_world(streams, prompts=3, arms=20)
+    pairs = draw_pairs(world, streams, count=40)
+
+    def objective(theta):
+        rewards = world.features[0] @ theta
+        likelihood = bradley_terry(rewards[:, :, None], rewards[:, None, :])
+        return -np.sum(pairs.wins()[0] * likelihood) + 0.3 * theta @ theta / 2
+
+    best = minimize(objective, np.zeros(16), method="BFGS").x
+    assert linear_proxy(world, pairs)[0] == pytest.approx(world.features[0] @ best, abs=1e-3)
+    assert np.abs(best).max() > 0.1
+
+
+def test_standard_errors_shrink_with_data_and_are_the_prior_s_without():
+    wins = np.zeros((3, 3))
+    wins[0, 1] = wins[1, 0] = 10
+    errors = standard_errors(wins, np.zeros(3))
+    assert errors[2] == pytest.approx(1)  # never compared: the prior's standard deviation
+    # Two arms, 20 comparisons at equal rewards: information 20/4 on the difference, prior 1 on each.
+    assert errors[0] ** 2 == pytest.approx((1 + 5) / (1 + 10))
+
+
+def test_noisy_proxies_are_gold_plus_noise_independent_of_it():
+    streams = seed_streams(0, 40)
+    world = tabular_world(streams)
+    pairs = draw_pairs(world, streams, count=5)
+    for name in ("iid", "heavy-tailed"):
+        noise = make_proxy(name, world, pairs, streams, noise=0.5) - world.gold
+        assert np.array_equal(make_proxy(name, world, pairs, streams, noise=0.0), world.gold)
+        assert np.median(np.abs(noise)) == pytest.approx(
+            {"iid": 0.5 * 0.6745, "heavy-tailed": 0.5 * 0.8165}[name], abs=0.01
+        )
+        assert abs(np.corrcoef(np.sign(noise).ravel(), world.gold.ravel())[0, 1]) < 5 / np.sqrt(noise.size)
+
+
+def test_pessimism_takes_standard_errors_off_and_needs_a_fitted_proxy():
+    streams = seed_streams(0, 2)
+    world = tabular_world(streams)
+    pairs = draw_pairs(world, streams, count=50)
+    plain, careful = (make_proxy("fitted", world, pairs, streams, pessimism=c) for c in (0.0, 2.0))
+    assert plain - careful == pytest.approx(2 * standard_errors(pairs.wins(), plain))
+    with pytest.raises(ValueError, match="pessimism needs"):
+        make_proxy("iid", world, pairs, streams, pessimism=1.0)

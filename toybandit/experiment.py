@@ -1,76 +1,35 @@
 """One experiment: settings in, measured trajectory and summary out. Writes nothing; `__main__` saves it."""
 
-from collections.abc import Callable
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from derivations.regularizers import parse_regularizer, suggest
-from toybandit.bandit import seed_streams, tabular_world
-from toybandit.data import draw_pairs
-from toybandit.metrics import Interval, interval, overoptimization
+from derivations.regularizers import Regularizer, parse_regularizer
+from toybandit.bandit import ARMS, PROMPTS, SHARED_PROMPTS, Streams, World, seed_streams, shared_world, tabular_world
+from toybandit.data import Rankings, draw_pairs
+from toybandit.interventions import RARE, arm_set, replace_by_gold
+from toybandit.metrics import Interval, interval, measure, overoptimization, wins_against_reference
 from toybandit.online import Trajectory, policy_gradient
-from toybandit.proxy import PROXIES, make_proxy, pairwise_accuracy
-
-WORLDS = ("tabular",)
-DTYPES = ("float32", "float64")
-RARE = 5  # an arm with at most this many comparisons is one the reward model hardly knows
+from toybandit.optimum import optimum
+from toybandit.proxy import make_proxy, pairwise_accuracy
+from toybandit.settings import OPTIMUM, Settings
+from toybandit.tree import tree_world
 
 
 @dataclass(frozen=True)
-class Settings:
-    """An online run in a world whose gold reward is known."""
+class Bandit:
+    """A drawn problem: the world, what was compared in it, and the proxy reward [seeds, prompts, arms]."""
 
-    world: str = "tabular"
-    """World: tabular (4 prompts, 100 independent arms each)."""
-    proxy: str = "fitted"
-    """Reward that is optimized: fitted (a reward model of preference pairs) or exact (the gold reward: the control)."""
-    regularizer: str = "entropy"
-    """Penalty: entropy, kl, length-normalized, length-normalized-shannon, none, or a sum such as entropy=0.5+kl=0.1."""
-    coefficient: float | None = None
-    """Strength of the regularizer, reward units per nat: alpha of entropy, beta of the others. Typical: 0.1 to 1."""
-    seeds: int = 100
-    """How many worlds are drawn, at least 2; means and 95 % intervals are over them."""
-    seed: int = 0
-    """Root of all random numbers. The same seed gives the same bits."""
-    lr: float = 0.2
-    """Step size of the policy gradient. Time is t = lr * steps, so a smaller one only slows the clock."""
-    steps: int = 2500
-    """Gradient steps. 0 measures the reference policy."""
-    pairs: int = 300
-    """Preference pairs drawn a prompt, before pairs of one arm with itself are dropped."""
-    prior_scale: float = 1.0
-    """Spread of the fitted reward model's random initialization, reward units. 0: pessimistic off the data."""
-    dtype: str = "float32"
-    """Precision of the gradient steps: float32 or float64. Metrics are always float64."""
-
-    def __post_init__(self) -> None:
-        for option, value, known in (
-            ("world", self.world, WORLDS),
-            ("proxy", self.proxy, PROXIES),
-            ("dtype", self.dtype, DTYPES),
-        ):
-            if value not in known:
-                raise ValueError(f"unknown {option} {value!r}{suggest(value, list(known))}")
-        parse_regularizer(self.regularizer, self.coefficient)
-        for option, number, least in (
-            ("seeds", self.seeds, 2),  # one seed has no interval
-            ("seed", self.seed, 0),
-            ("steps", self.steps, 0),
-            ("pairs", self.pairs, 1),
-            ("prior-scale", self.prior_scale, 0),
-        ):
-            if not least <= number < float("inf"):
-                raise ValueError(f"--{option} is {number}, expected a finite number >= {least}")
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"--lr is {self.lr}, expected a finite number > 0")
-
-    @property
-    def label(self) -> str:
-        """The regularizer and its strength, for tables and legends."""
-        plain = self.coefficient is None or "=" in self.regularizer or self.regularizer == "none"
-        return self.regularizer if plain else f"{self.regularizer} {self.coefficient:g}"
+    world: World
+    streams: Sequence[Streams]
+    pairs: Rankings
+    proxy: np.ndarray
+    comparisons: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -78,12 +37,18 @@ class Result:
     """What a run found.
 
     trajectory: every metric, one value a time and seed (so paired differences can be taken between
-    runs of the same seeds). summary: name -> Interval over seeds, of the final policy; keys as below.
+    runs of the same seeds). final: name -> one value a seed, of the final policy, keys as below;
+    summary: the same as Interval over seeds.
     """
 
     settings: Settings
     trajectory: Trajectory
-    summary: dict[str, Interval]
+    final: dict[str, np.ndarray]
+
+    @property
+    def summary(self) -> dict[str, Interval]:
+        """Mean and 95 % interval over seeds of each number of the final policy."""
+        return {name: interval(values) for name, values in self.final.items()}
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a logged step: `step`, `t`, and each metric's mean, `_low` and `_high` over seeds."""
@@ -97,24 +62,125 @@ class Result:
         return rows
 
 
-def run(settings: Settings, *, on_progress: Callable[[float], None] = lambda share: None) -> Result:
-    """Draw the worlds, fit the proxy, optimize it online, measure. on_progress gets the share of steps done."""
+def draw(settings: Settings) -> Bandit:
+    """Draw the worlds and the preference data, and make the proxy."""
     streams = seed_streams(settings.seed, settings.seeds)
-    world = tabular_world(streams)
+    world = make_world(settings, streams)
     pairs = draw_pairs(world, streams, count=settings.pairs)
-    proxy = make_proxy(settings.proxy, world, pairs, streams, prior_scale=settings.prior_scale)
-    trajectory = policy_gradient(
-        world,
-        proxy,
-        regularizer=parse_regularizer(settings.regularizer, settings.coefficient),
+    comparisons = pairs.comparisons()
+    with threadpool_limits(limits=1, user_api="blas"):  # systems of 100 equations: threads cost more than they give
+        proxy = make_proxy(
+            settings.proxy,
+            world,
+            pairs,
+            streams,
+            prior_scale=settings.prior_scale,
+            noise=settings.noise,
+            pessimism=settings.pessimism,
+        )
+    if settings.gold_on != "none":
+        arms = arm_set(settings.gold_on, comparisons)
+        proxy = replace_by_gold(proxy, world.gold, arms, keep_level=settings.gold_level == "kept")
+    return Bandit(world, streams, pairs, proxy, comparisons)
+
+
+# What decides how a bandit is optimized and not which one is drawn.
+OPTIMIZATION = (
+    "regularizer",
+    "coefficient",
+    "lr",
+    "steps",
+    "method",
+    "optimizer",
+    "samples",
+    "regularize_on",
+    "dtype",
+    "engine",
+    "device",
+)
+
+
+def drawing(settings: Settings) -> Settings:
+    """The settings with everything that does not change the drawn bandit at its default."""
+    standard = Settings(regularizer="none")
+    return dataclasses.replace(settings, **{name: getattr(standard, name) for name in OPTIMIZATION})
+
+
+def drawn(settings: Settings) -> Bandit:
+    """`draw`, kept for the next runs that differ only in how they optimize."""
+    return _drawn(drawing(settings))
+
+
+@functools.lru_cache(maxsize=4)
+def _drawn(settings: Settings) -> Bandit:
+    return draw(settings)
+
+
+def make_world(settings: Settings, streams: Sequence[Streams]) -> World:
+    """The world of the settings, one a stream."""
+    arms = settings.arms or ARMS
+    if settings.world == "tree":
+        return tree_world(streams, prompts=settings.prompts or PROMPTS, knowledge=settings.knowledge)
+    if settings.world == "shared":
+        prompts = settings.prompts or SHARED_PROMPTS
+        return shared_world(streams, prompts=prompts, arms=arms, knowledge=settings.knowledge, quad=settings.quad)
+    return tabular_world(streams, prompts=settings.prompts or PROMPTS, arms=arms, knowledge=settings.knowledge)
+
+
+def optimize(
+    bandit: Bandit,
+    settings: Settings,
+    *,
+    regularizer: Regularizer | None = None,
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> Trajectory:
+    """Optimize online as the settings say. regularizer: in place of theirs, for arrays of coefficients."""
+    regularizer = regularizer or parse_regularizer(settings.regularizer, settings.coefficient)
+    if settings.method == OPTIMUM:
+        return _jump(bandit, regularizer)
+    mask = None
+    if settings.regularize_on != "all":
+        mask = arm_set(settings.regularize_on, bandit.comparisons)
+    return policy_gradient(
+        bandit.world,
+        bandit.proxy,
+        regularizer=regularizer,
         lr=settings.lr,
         steps=settings.steps,
+        method=settings.method,
+        optimizer=settings.optimizer,
+        samples=settings.samples,
+        streams=bandit.streams,
+        regularize_on=mask,
         dtype=np.dtype(settings.dtype),
+        compiled=settings.engine == "compiled",
+        device=settings.device,
         on_progress=on_progress,
     )
+
+
+def _jump(bandit: Bandit, regularizer: Regularizer) -> Trajectory:
+    """The reference and the exact optimum, as a trajectory of one step."""
+    world = bandit.world
+    logp = optimum(bandit.proxy, regularizer=regularizer, length=world.length, ref_logp=world.ref_logp)
+    wins = wins_against_reference(world)
+    start = np.broadcast_to(world.ref_logp, logp.shape)
+    rows = [measure(world, bandit.proxy, wins, policy) for policy in (start, logp)]
+    metrics = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return Trajectory(step=np.array([0, 1]), t=np.array([0.0, 1.0]), metrics=metrics, logp=logp)
+
+
+def run(settings: Settings, *, on_progress: Callable[[float], None] = lambda share: None) -> Result:
+    """Draw the worlds, fit the proxy, optimize it online, measure. on_progress gets the share of steps done."""
+    bandit = draw(settings)
+    return assess(settings, bandit, optimize(bandit, settings, on_progress=on_progress))
+
+
+def assess(settings: Settings, bandit: Bandit, trajectory: Trajectory) -> Result:
+    """The numbers of the final policies, one a seed (on the last axis; configurations before it)."""
     final = {name: values[-1] for name, values in trajectory.metrics.items()}
     counted, plain = overoptimization(trajectory.metrics["proxy"], trajectory.metrics["gold"])
-    rare = np.sum(np.exp(trajectory.logp), axis=-1, where=pairs.comparisons() <= RARE)
+    rare = np.sum(np.exp(trajectory.logp), axis=-1, where=bandit.comparisons <= RARE)
     per_seed = {
         "proxy_gain": final.pop("proxy"),
         "gold_gain": final.pop("gold"),
@@ -122,6 +188,6 @@ def run(settings: Settings, *, on_progress: Callable[[float], None] = lambda sha
         "gold_fall": plain,
         **final,
         "mass/rare": np.mean(rare, axis=-1),
-        "proxy_accuracy": pairwise_accuracy(world, proxy),
+        "proxy_accuracy": pairwise_accuracy(bandit.world, bandit.proxy),
     }
-    return Result(settings, trajectory, {name: interval(values) for name, values in per_seed.items()})
+    return Result(settings, trajectory, per_seed)

@@ -4,6 +4,8 @@ All values are exact sums over arms, averaged over the prompts of a seed; gains 
 the reference. Source: TOY, "Metrics".
 """
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,12 +73,31 @@ def _expect(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.mean(np.sum(weights * values, axis=-1), axis=-1)
 
 
-def retention(logp: np.ndarray, ref_logp: np.ndarray, proxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """kappa and tau of log pi = kappa log pi_ref + tau proxy + one constant a prompt, each [...]. THEORY 4.2.
+@dataclass(frozen=True)
+class Retention:
+    """Least-squares fit of log pi = kappa log pi_ref + tau proxy + one constant a prompt, each [...]. THEORY 4.2.
 
-    logp [..., prompts, arms]; the others broadcast to it. Least squares weighted by pi_ref: weights
-    that move with the policy would change kappa by selection alone. The reference itself has kappa 1,
-    tau 0. kappa is the share of the reference that is kept, tau the reward pressure (1 / reward unit).
+    kappa: share of the reference that is kept. tau: reward pressure, 1 / reward unit. kappa_error,
+    tau_error: standard errors from the residuals (0 where the law holds exactly).
+    """
+
+    kappa: np.ndarray
+    tau: np.ndarray
+    kappa_error: np.ndarray
+    tau_error: np.ndarray
+
+
+def retention(logp: np.ndarray, ref_logp: np.ndarray, proxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """kappa and tau of `fit_retention`."""
+    fit = fit_retention(logp, ref_logp, proxy)
+    return fit.kappa, fit.tau
+
+
+def fit_retention(logp: np.ndarray, ref_logp: np.ndarray, proxy: np.ndarray) -> Retention:
+    """Fit `Retention`; logp [..., prompts, arms], the others broadcast to it.
+
+    Least squares weighted by pi_ref: weights that move with the policy would change kappa by selection
+    alone. The reference itself has kappa 1, tau 0. Degrees of freedom: prompts * (arms - 1) - 2.
     """
     weights = np.exp(ref_logp)
 
@@ -91,9 +112,24 @@ def retention(logp: np.ndarray, ref_logp: np.ndarray, proxy: np.ndarray) -> tupl
     ref_ref, ref_reward, reward_reward = product(ref, ref), product(ref, reward), product(reward, reward)
     change_ref, change_reward = product(change, ref), product(change, reward)
     determinant = ref_ref * reward_reward - ref_reward**2
-    kappa = 1 + (change_ref * reward_reward - change_reward * ref_reward) / determinant
+    slope = (change_ref * reward_reward - change_reward * ref_reward) / determinant
     tau = (change_reward * ref_ref - change_ref * ref_reward) / determinant
-    return kappa, tau
+    residual = change - slope[..., None, None] * ref - tau[..., None, None] * reward
+    prompts, arms = logp.shape[-2:]
+    variance = product(residual, residual) / max(1, prompts * (arms - 1) - 2)
+    errors = (np.sqrt(variance * other / determinant) for other in (reward_reward, ref_ref))
+    return Retention(1 + slope, tau, *errors)
+
+
+def mass_by_comparisons(logp: np.ndarray, comparisons: np.ndarray, edges: Sequence[int]) -> np.ndarray:
+    """Mass of the policy on arms by number of comparisons, mean over prompts: [..., bins].
+
+    logp: [..., seeds, prompts, arms]; comparisons: [seeds, prompts, arms]; bin i holds the counts in
+    [edges[i], edges[i + 1]), the last one all from edges[-1] on; edges increase from 0.
+    """
+    policy, bounds = np.exp(logp), [*edges, np.inf]
+    bins = [(comparisons >= low) & (comparisons < high) for low, high in itertools.pairwise(bounds)]
+    return np.stack([np.mean(np.sum(policy * inside, axis=-1), axis=-1) for inside in bins], axis=-1)
 
 
 def overoptimization(proxy: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from derivations.commands import InputError, input_errors
-from toybandit.experiment import Settings
+from toybandit.settings import Settings
 
 PANELS = (
     ("proxy", "proxy gain (reward units)"),

@@ -1,0 +1,221 @@
+"""The commands `run` (online) and `offline`: settings in, a run folder out."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from derivations.commands import InputError, input_errors, to_json, write_json, write_text
+from derivations.objectives import Objective, make_objective
+from toybandit.bandit import seed_streams
+from toybandit.data import draw_pairs, draw_rankings
+from toybandit.experiment import make_world, run
+from toybandit.folders import run_folder
+from toybandit.metrics import Interval, interval
+from toybandit.offline import OfflineTrajectory, descend
+from toybandit.online import Diverged
+from toybandit.plots import read_run, save_figure, trajectory_figure
+from toybandit.settings import Settings
+
+UNITS = {
+    "proxy_gain": "reward units",
+    "gold_gain": "reward units",
+    "gold": "reward units",
+    "overoptimization": "reward units",
+    "gold_fall": "reward units",
+    "win_rate": "share",
+    "kl": "nats",
+    "kl_forward": "nats",
+    "entropy": "nats",
+    "retention/kappa": "1",
+    "retention/tau": "1 / reward unit",
+    "mass/rare": "share",
+    "mass/unseen": "share",
+    "proxy_accuracy": "share",
+    "loss": "nats",
+    "rewards/chosen": "reward units",
+    "rewards/rejected": "reward units",
+    "rewards/margins": "reward units",
+    "rewards/accuracies": "share",
+    "eval/rewards/accuracies": "share",
+    "logps/chosen": "nats",
+    "logps/rejected": "nats",
+}
+
+
+@dataclass(frozen=True)
+class Run(Settings):
+    """Optimize a policy online against a proxy reward, in worlds whose gold reward is known exactly.
+
+    Writes a run folder: config.json, metrics.jsonl (one line a logged step), summary.json and
+    figures/trajectory.png. Every number is a mean over seeds with its 95 % interval.
+    """
+
+    out: Path = Path("runs/toybandit")
+    """Run folder. An earlier run there is moved aside, not overwritten."""
+    quiet: bool = False
+    """No progress and no summary; errors are still shown."""
+    format: Literal["text", "json"] = "text"
+    """How the summary is printed."""
+
+    def __post_init__(self) -> None:
+        """Nothing: `settings` checks the values after parsing, so a mistake is one line and not the parser's box."""
+
+    def settings(self) -> Settings:
+        """What decides the result, without where and how it is shown. Raises InputError for a value out of range."""
+        with input_errors():
+            return Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
+
+
+def run_and_save(command: Run) -> None:
+    """Run the experiment; write and print what it found."""
+    settings = command.settings()
+    console = Console(stderr=True, quiet=command.quiet)
+    with run_folder(command.out, settings) as folder:
+        with Progress(console=console, transient=True, disable=command.quiet or not console.is_terminal) as progress:
+            task = progress.add_task(f"{settings.label}, {settings.seeds} seeds", total=1.0)
+            try:
+                with input_errors():
+                    result = run(settings, on_progress=lambda share: progress.update(task, completed=share))
+            except Diverged as error:
+                raise InputError(str(error)) from error
+        write_text(folder / "metrics.jsonl", "".join(to_json(row) + "\n" for row in result.rows()))
+        write_json(folder / "summary.json", result.summary)
+        save_figure(trajectory_figure([read_run(folder)]), folder / "figures" / "trajectory.png")
+    title = f"{settings.label}, {settings.proxy} proxy: t = {settings.lr * settings.steps:g}, {settings.seeds} seeds"
+    show_summary(command, title, result.summary, "config.json, metrics.jsonl, summary.json, figures/trajectory.png")
+
+
+@dataclass(frozen=True)
+class Offline:
+    """Train a policy offline on finite preference data, with early stopping, in worlds whose gold reward is known.
+
+    Writes a run folder: config.json, metrics.jsonl (one line a logged step) and summary.json with the
+    policy at the end (bare names) and where held-out accuracy was best (`stopped/` names).
+    """
+
+    objective: str = "dpo"
+    """Loss: dpo, cdpo, ipo, f-dpo, simpo, simpo-shannon, maxent, or on rankings dpo-pl, f-dpo-pl, simpo-pl,
+    simpo-shannon-pl, maxent-pl."""
+    beta: float | None = None
+    """Strength of the objective, reward units per nat (all but the maxent forms)."""
+    alpha: float | None = None
+    """Temperature of the maxent forms, reward units per nat."""
+    gamma: float | None = None
+    """Margin, reward units (simpo, simpo-shannon, maxent): codes that take gamma/beta = rho mean beta * rho."""
+    divergence: str | None = None
+    """For f-dpo: kl, forward-kl, jensen-shannon or alpha-divergence."""
+    order: float | None = None
+    """For alpha-divergence, in (0, 1)."""
+    label_smoothing: float | None = None
+    """Assumed share of flipped labels, in [0, 1/2)."""
+    responses: int = 4
+    """Responses in a ranking (listwise objectives)."""
+    top: int | None = None
+    """Observed places of a ranking; all by default."""
+    world: str = "tabular"
+    """World: tabular, shared or tree."""
+    pairs: int = 300
+    """Pairs (or rankings) drawn a prompt, before those with one arm twice are dropped."""
+    held_out: int = 300
+    """Held-out pairs a prompt, for early stopping."""
+    equal_lengths: bool = False
+    """Give every response the same length, which takes length normalization out of simpo."""
+    seeds: int = 100
+    """How many worlds are drawn, at least 2."""
+    seed: int = 0
+    """Root of all random numbers."""
+    lr: float | None = None
+    """Step size (default: 2 / (largest slope of the implicit reward)^2, at which descent is stable)."""
+    steps: int = 2000
+    """Full-batch gradient steps."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Optimizer."""
+    out: Path = Path("runs/toybandit-offline")
+    """Run folder. An earlier run there is moved aside, not overwritten."""
+    quiet: bool = False
+    """No progress and no summary; errors are still shown."""
+    format: Literal["text", "json"] = "text"
+    """How the summary is printed."""
+
+    def resolve(self) -> Objective:
+        """The objective of the options. Raises ValueError for what is wrong with any of them."""
+        Settings(
+            world=self.world, regularizer="none", pairs=self.pairs, seeds=self.seeds, seed=self.seed, steps=self.steps
+        )
+        if self.lr is not None and not 0 < self.lr < np.inf:
+            raise ValueError(f"--lr is {self.lr}, expected a finite number > 0")
+        if self.held_out < 1:
+            raise ValueError(f"--held-out is {self.held_out}, expected 1 or more pairs for early stopping")
+        names = ("beta", "alpha", "gamma", "divergence", "order", "label_smoothing", "top")
+        return make_objective(self.objective, **{name: getattr(self, name) for name in names})
+
+
+def offline_and_save(command: Offline) -> None:
+    """Train on the data; write and print what came out."""
+    with input_errors():
+        objective = command.resolve()
+    with run_folder(command.out, command) as folder:
+        try:
+            with input_errors():
+                run = _train(command, objective)
+        except Diverged as error:
+            raise InputError(str(error)) from error
+        rows = []
+        for i, step in enumerate(run.step):
+            found = {name: interval(values[i]) for name, values in run.metrics.items()}
+            spread = {f"{name}{end}": getattr(v, key) for name, v in found.items() for end, key in ENDS}
+            rows.append({"step": step} | spread)
+        write_text(folder / "metrics.jsonl", "".join(to_json(row) + "\n" for row in rows))
+        summary = {name: interval(values[-1]) for name, values in run.metrics.items()}
+        summary |= {f"stopped/{name}": interval(run.at_stop(name)) for name in run.metrics}
+        write_json(folder / "summary.json", summary)
+    title = f"{objective.name}: {command.steps} steps, {command.seeds} seeds"
+    show_summary(command, title, summary, "config.json, metrics.jsonl, summary.json")
+
+
+ENDS = (("", "mean"), ("_low", "low"), ("_high", "high"))
+
+
+def _train(command: Offline, objective: Objective) -> OfflineTrajectory:
+    streams = seed_streams(command.seed, command.seeds)
+    world = make_world(Settings(world=command.world, regularizer="none"), streams)
+    if command.equal_lengths:
+        world = world.with_equal_lengths()
+    if objective.listwise:
+        data = draw_rankings(world, streams, count=command.pairs, responses=command.responses)
+    else:
+        data = draw_pairs(world, streams, count=command.pairs)
+    held_out = draw_pairs(world, streams, count=command.held_out, held_out=True)
+    return descend(
+        world,
+        data,
+        objective=objective,
+        held_out=held_out,
+        lr=command.lr,
+        steps=command.steps,
+        optimizer=command.optimizer,
+    )
+
+
+def show_summary(command: Run | Offline, title: str, summary: dict[str, Interval], files: str) -> None:
+    """Print the summary as the command asks: nothing, JSON, or a table with mean, 95 % interval and unit."""
+    if command.quiet:
+        return
+    if command.format == "json":
+        print(to_json({"out": command.out, "summary": summary}, indent=2))
+        return
+    table = Table(title=title, title_justify="left")
+    table.add_column("final policy")
+    table.add_column("mean", justify="right")
+    table.add_column("95 % interval", justify="right")
+    table.add_column("unit")
+    for name, value in summary.items():
+        unit = UNITS[name.removeprefix("stopped/")]
+        table.add_row(name, f"{value.mean:.3f}", f"{value.low:.3f} to {value.high:.3f}", unit)
+    Console().print(table)
+    print(f"written: {command.out} ({files})")

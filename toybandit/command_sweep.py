@@ -1,0 +1,154 @@
+"""The commands `sweep` and `experiments`: many runs, and the verdict table."""
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from derivations.commands import InputError, input_errors, write_text
+from toybandit.experiments import PROTOCOL, as_json, check_names, read_protocol, run_experiments, save
+from toybandit.online import Diverged
+from toybandit.settings import Settings
+from toybandit.sweep import Grid, parse_axis, sweep
+from toybandit.verdicts import Statement, show
+
+
+@dataclass(frozen=True)
+class Sweep(Settings):
+    """Run a grid of settings; the other options give what all cells share.
+
+    Example: python -m toybandit sweep --grid coefficient=0.1,0.5,1 regularizer=entropy,kl --out runs/sweep
+    Writes config.json, blocks/, results.csv (one row a cell and world) and summary.json. The same command
+    after a kill goes on with the unfinished blocks and ends with the same bytes.
+    """
+
+    grid: tuple[str, ...] = ()
+    """Varied settings, each `name=value,value,...`."""
+    file: Path | None = None
+    """TOML file with tables [grid] (name = [values]) and, for what all cells share, [settings]."""
+    backend: str = "local"
+    """local (one process), joblib (processes) or ray (a Ray cluster); the same numbers to the last bit."""
+    jobs: int = -1
+    """Processes or Ray tasks at a time; -1 for all cores."""
+    out: Path = Path("runs/sweep")
+    """Folder of the sweep."""
+    quiet: bool = False
+    """No progress; errors are still shown."""
+
+    def __post_init__(self) -> None:
+        """Nothing: the cells are checked one by one."""
+
+    def resolve(self) -> Grid:
+        """The grid of the command line and the file. Raises InputError."""
+        with input_errors():
+            axes: dict[str, list[Any]] = {}
+            standard = {field.name: field.default for field in fields(Settings)}
+            base = {name: getattr(self, name) for name in standard if getattr(self, name) != standard[name]}
+            if self.file is not None:
+                tables = _read(self.file)
+                axes |= tables.get("grid", {})
+                base = tables.get("settings", {}) | base
+            axes |= dict(parse_axis(text) for text in self.grid)
+            return Grid({name: value for name, value in base.items() if name not in axes}, axes)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+    for name, table in tables.items():
+        if name not in ("grid", "settings") or not isinstance(table, dict):
+            raise InputError(f"{path}: {name!r} is not known; expected the tables [grid] and [settings]")
+    for name, values in tables.get("grid", {}).items():
+        if not isinstance(values, list):
+            raise InputError(f"{path}: grid {name} is {values!r}, expected a list of values")
+    return tables
+
+
+def sweep_and_save(command: Sweep) -> None:
+    """Run the sweep with a progress bar."""
+    grid = command.resolve()
+    console = Console(stderr=True, quiet=command.quiet)
+    columns = (
+        TextColumn("sweep"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("remaining"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=command.quiet or not console.is_terminal) as progress:
+        task = progress.add_task("sweep", total=None)
+        try:
+            with input_errors():
+                for done, total in sweep(grid, command.out, backend=command.backend, jobs=command.jobs):
+                    progress.update(task, completed=done, total=total)
+        except Diverged as error:
+            raise InputError(f"a cell of the grid: {error}") from error
+    if not command.quiet:
+        print(f"written: {command.out} (config.json, results.csv, summary.json)")
+
+
+@dataclass(frozen=True)
+class Experiments:
+    """Run the numbered statements of the protocol and print a verdict for each; exit 0 whatever the verdicts are.
+
+    Writes toy.md with figures, toy.json and toy-protocol.toml into --out.
+    """
+
+    only: tuple[str, ...] = ()
+    """Statements to run (1 to 10, phase, others); all by default."""
+    protocol: Path = PROTOCOL
+    """TOML file with every number of the experiments."""
+    out: Path = Path("out")
+    """Folder for the page."""
+    quiet: bool = False
+    """No progress and no verdicts; errors are still shown."""
+    format: Literal["text", "json"] = "text"
+    """How the verdicts are printed."""
+
+
+def experiments_and_save(command: Experiments) -> None:
+    """Run, show each verdict as it comes, write the page."""
+    check_names(command.only)
+    protocol = read_protocol(command.protocol)
+    text = command.protocol.read_text(encoding="utf-8")
+    write_text(command.out / "toy-protocol.toml", text)  # before the run: an unwritable folder shows at once
+    progress = Console(stderr=True, quiet=command.quiet, highlight=False)
+
+    def on_done(statement: Statement, seconds: float) -> None:
+        progress.print(f"  statement {statement.number}: {statement.verdict} ({seconds:.0f} s)")
+
+    with input_errors():
+        found, lab = run_experiments(protocol, command.only, on_done=on_done)
+    written = save(command.out, text, found, lab)
+    if command.quiet:
+        return
+    if command.format == "json":
+        print(as_json(found))
+    else:
+        console = Console()
+        for statement in found:
+            console.print(verdict_table(statement))
+        print(f"written: {written}")
+
+
+def verdict_table(statement: Statement) -> Table:
+    """One statement with its checks."""
+    table = Table(
+        title=f"Statement {statement.number}: {statement.verdict}", title_justify="left", caption_justify="left"
+    )
+    table.add_column("check", overflow="fold")
+    table.add_column("measured", justify="right")
+    table.add_column("expected", justify="right")
+    table.add_column("holds")
+    for check in statement.checks:
+        table.add_row(check.what, show(check.measured), check.target, "yes" if check.holds else "no")
+    return table

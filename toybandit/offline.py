@@ -1,0 +1,168 @@
+"""Offline learning: full-batch descent on any objective of `derivations.objectives`, from finite preference data.
+
+loss = mean over the examples of a prompt of -log P(observed preference | rewards = s(pi)). The gradient
+in log pi of arm y is c(y) = sum over examples of (d loss / d s) (d s / d log pi), and in the logits of a
+table c(y) - pi(y) sum c: an arm that is in no pair moves only through the second part, which vanishes
+for DPO, and for SimPO where lengths match (THEORY 4.4). Nothing is sampled after the data.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from derivations.objectives import Objective, preference_metrics
+from toybandit.bandit import World, log_softmax
+from toybandit.data import Rankings
+from toybandit.metrics import measure, wins_against_reference
+from toybandit.online import Diverged, logged_steps
+from toybandit.policies import make_policy
+from toybandit.slopes import loss_slope, score_slope
+from toybandit.updates import Adam
+
+SAFE = 2.0  # default step size in units of the inverse curvature 1 / (s')^2 of the loss in the logits
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Different rankings with how often each was seen, over all seeds and prompts.
+
+    index: int [examples, m], into the flattened [seeds, prompts, arms], best first. prompt: int
+    [examples], into the flattened [seeds, prompts]. weight: share of the prompt's kept draws.
+    """
+
+    index: np.ndarray
+    prompt: np.ndarray
+    weight: np.ndarray
+    prompts: tuple[int, int]
+
+    def per_seed(self, values: np.ndarray) -> np.ndarray:
+        """Weighted mean of a value per example: within a prompt, then over the prompts that have data. [seeds]."""
+        cells = self.prompts[0] * self.prompts[1]
+        total = np.bincount(self.prompt, self.weight * values, cells).reshape(self.prompts)
+        with_data = np.bincount(self.prompt, minlength=cells).reshape(self.prompts) > 0
+        return total.sum(axis=-1) / with_data.sum(axis=-1)
+
+
+def collect(data: Rankings) -> Examples:
+    """Examples of preference data: dropped draws left out, repeated ones counted."""
+    seeds, prompts = data.kept.shape[:2]
+    cell = np.arange(seeds * prompts).reshape(seeds, prompts, 1, 1)
+    index, counts = np.unique((cell * data.arms + data.ranked)[data.kept], axis=0, return_counts=True)
+    prompt = index[:, 0] // data.arms
+    return Examples(index, prompt, counts / np.bincount(prompt, counts)[prompt], (seeds, prompts))
+
+
+@dataclass(frozen=True)
+class OfflineTrajectory:
+    """What `descend` saw.
+
+    step: [times]. metrics: name -> [times, seeds]: the policy's (see `metrics.measure`; retention is
+    against the gold reward, as there is no proxy), `loss`, TRL's preference metrics on the training
+    pairs (best against worst of a ranking) and `eval/rewards/accuracies` on held-out pairs. logits:
+    the parameters' logits at the end. logp: final policy; stopped: for each seed the index into `step`
+    at which held-out accuracy was best (the first such); stopped_logp: the policy there. [seeds, prompts, arms].
+    """
+
+    step: np.ndarray
+    metrics: dict[str, np.ndarray]
+    logits: np.ndarray
+    logp: np.ndarray
+    stopped: np.ndarray
+    stopped_logp: np.ndarray
+
+    def at_stop(self, name: str) -> np.ndarray:
+        """A metric where early stopping stops, [seeds]."""
+        return np.take_along_axis(self.metrics[name], self.stopped[None], axis=0)[0]
+
+
+def default_lr(world: World, objective: Objective) -> float:
+    """A safe step size, so that objectives and betas move the implicit reward at like speed.
+
+    The loss has curvature at most (s')^2 / 4 a pair in the logits (2 for ipo); s' is taken at pi_ref.
+    """
+    if objective.least_squares:
+        return 0.25
+    slope = score_slope(objective.regularizer, world.ref_logp, length=world.length, ref_logp=world.ref_logp)
+    return float(SAFE / np.max(slope) ** 2)
+
+
+def descend(
+    world: World,
+    data: Rankings,
+    *,
+    objective: Objective,
+    held_out: Rankings,
+    lr: float | None = None,
+    steps: int = 2000,
+    optimizer: str = "sgd",
+) -> OfflineTrajectory:
+    """Train from pi_ref for `steps` full-batch steps in float64, measured at about 60 log-spaced steps.
+
+    data: pairs or, for listwise objectives, rankings; held_out: pairs for early stopping. lr: step size
+    (None: `default_lr`); optimizer: sgd or adam. Raises Diverged.
+    """
+    lr = default_lr(world, objective) if lr is None else lr
+    examples, validation = collect(data), collect(held_out)
+    policy = make_policy(world, np.float64)
+    theta, adam = policy.start(()), Adam(lr) if optimizer == "adam" else None
+    wins, logged = wins_against_reference(world), logged_steps(steps)
+    unseen = data.comparisons() == 0
+    rows, best = [], np.full(len(world.gold), -np.inf)
+    stopped, stopped_logp = np.zeros(len(world.gold), dtype=int), world.ref_logp.copy()
+    for time, (done, step) in enumerate(zip([0, *logged], logged, strict=False)):
+        try:
+            with np.errstate(over="raise", invalid="raise", divide="raise"):
+                for _ in range(done, step):
+                    weights = -loss_gradient(world, examples, objective, log_softmax(policy.logits(theta)))
+                    increment = policy.pull_back(theta, weights)
+                    theta += adam(increment) if adam else lr * increment
+                logp = log_softmax(policy.logits(theta))
+                row = _row(world, wins, examples, objective, logp, unseen)
+                accuracy = _data_metrics(world, validation, objective, logp)["rewards/accuracies"]
+        except FloatingPointError as error:
+            raise Diverged(f"the policy diverged by step {step} ({error}); lower the lr or the strength") from error
+        row["eval/rewards/accuracies"] = accuracy
+        better = accuracy > best
+        best, stopped = np.where(better, accuracy, best), np.where(better, time, stopped)
+        stopped_logp[better] = logp[better]
+        rows.append(row)
+    metrics = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return OfflineTrajectory(logged, metrics, policy.logits(theta), logp, stopped, stopped_logp)
+
+
+def _row(
+    world: World, wins: np.ndarray, examples: Examples, objective: Objective, logp: np.ndarray, unseen: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Metrics of one policy but those of the held-out data, [seeds] each."""
+    row = measure(world, world.gold, wins, logp)
+    del row["proxy"]  # there is none offline: it would be the gold reward again
+    row["loss"] = examples.per_seed(objective.loss(_at_examples(world, examples, objective, logp)[0]))
+    row["mass/unseen"] = np.mean(np.sum(np.exp(logp) * unseen, axis=-1), axis=-1)
+    return row | _data_metrics(world, examples, objective, logp)
+
+
+def loss_gradient(world: World, examples: Examples, objective: Objective, logp: np.ndarray) -> np.ndarray:
+    """Gradient of the loss, summed over prompts, in the logits of a table: [seeds, prompts, arms] of logp's shape."""
+    rewards, slopes = _at_examples(world, examples, objective, logp)
+    moves = examples.weight[:, None] * loss_slope(objective, rewards) * slopes
+    direct = np.bincount(examples.index.ravel(), moves.ravel(), logp.size).reshape(logp.shape)
+    # Summed within each example first: where chosen and rejected have one slope this is exactly 0.
+    total = np.bincount(examples.prompt, moves.sum(axis=-1), logp[..., 0].size).reshape(logp.shape[:-1])
+    return direct - np.exp(logp) * total[..., None]
+
+
+def _at_examples(
+    world: World, examples: Examples, objective: Objective, logp: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Implicit rewards and d s / d log pi of the responses of each example, both [examples, m]."""
+    picked, length, ref_logp = (array.ravel()[examples.index] for array in (logp, world.length, world.ref_logp))
+    rewards = objective.rewards(picked, length=length, ref_logp=ref_logp)
+    return rewards, score_slope(objective.regularizer, picked, length=length, ref_logp=ref_logp)
+
+
+def _data_metrics(world: World, examples: Examples, objective: Objective, logp: np.ndarray) -> dict[str, np.ndarray]:
+    """TRL's metrics on some data, best against worst of each example, [seeds] each."""
+    rewards, _ = _at_examples(world, examples, objective, logp)
+    picked = logp.ravel()[examples.index]
+    values = preference_metrics(rewards[:, 0], rewards[:, -1], picked[:, 0], picked[:, -1])
+    return {name: examples.per_seed(value) for name, value in values.items()}

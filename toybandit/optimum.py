@@ -1,0 +1,111 @@
+"""The exact optimum of E_pi[r] - sum_y phi_y(pi(y)), for any regularizer: one number a prompt to solve for.
+
+The optimum satisfies r(y) = s_y(pi(y)) + lambda (THEORY 1). s_y is increasing, so pi(y) is a decreasing
+function of lambda, and sum_y pi(y) = 1 fixes lambda. Both sides of that root are known beforehand: at
+lambda = max_y [r - s_y(1)] some arm alone has probability 1, at max_y [r - s_y(1/K)] no arm has more
+than 1/K. Where s is affine in log pi with one slope a prompt (entropy, KL, their sum) there is a closed form.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from derivations.arrays import logsumexp
+from derivations.regularizers import Regularizer
+from toybandit.bandit import log_softmax
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+FAR = 2.0**20  # nats; an optimum with a log-probability below -FAR is out of reach
+HALVINGS = 80  # of an interval of at most FAR nats: down to round-off
+MOST_ITERATIONS = 200
+MASS_ERROR = 1e-10  # of log sum pi, relative error of a probability; near a bound of s round-off allows no less
+
+
+def optimum(
+    reward: np.ndarray,
+    *,
+    regularizer: Regularizer,
+    length: np.ndarray | None = None,
+    ref_logp: np.ndarray | None = None,
+) -> np.ndarray:
+    """Log-probs (nats) of the one maximizer, [..., arms]; reward [..., arms] in reward units, the others alike.
+
+    Raises ValueError where the theorem has no barrier at 0 (every coefficient 0, or `none`), for rewards
+    that are not finite, and where the optimum leaves the range of numbers.
+    """
+    if not np.all(np.isfinite(reward)):
+        raise ValueError("the reward is NaN or infinite for some arm; the optimum needs finite rewards")
+    whole = np.shape(regularizer.score(np.zeros(np.shape(reward)), length=length, ref_logp=ref_logp))
+    reward, zeros = np.broadcast_to(np.asarray(reward, dtype=float), whole), np.zeros(whole)
+
+    def score(logp: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):  # forward KL at a vanishing probability is -inf, and rightly so
+            return regularizer.score(zeros + logp, length=length, ref_logp=ref_logp)
+
+    if not np.all(score(zeros - 1) < score(zeros)):
+        raise ValueError(
+            f"regularizer {regularizer.name}: no barrier at probability 0, so the optimum puts everything on the best "
+            "arm; give it a coefficient > 0"
+        )
+    offset, slope = score(zeros), score(zeros) - score(zeros - 1)
+    if not is_affine(regularizer):
+        return _solve(reward, score, _bisection(score))
+    if np.all(np.ptp(slope, axis=-1) <= 1e-12 * np.max(slope, axis=-1)):
+        return log_softmax((reward - offset) / slope)
+    return _solve(reward, score, lambda value: (value - offset) / slope)
+
+
+def is_affine(regularizer: Regularizer) -> bool:
+    """Whether the implicit reward is an affine function of log pi, which then is inverted in closed form.
+
+    Measured on the function itself: equal differences at far-apart points, to round-off.
+    """
+    logp, ones = np.array([0.0, -3.0, -9.0]), np.ones(3)
+    s = regularizer.score(logp, length=ones, ref_logp=-ones)
+    return bool(np.isclose((s[..., 0] - s[..., 1]) / 3, (s[..., 1] - s[..., 2]) / 6, rtol=1e-12, atol=0).all())
+
+
+def _bisection(score: Function) -> Function:
+    """Inverse of an increasing function of log p on (-inf, 0], by bracketing and halving."""
+
+    def invert(value: np.ndarray) -> np.ndarray:
+        low = np.full_like(value, -1.0)
+        while np.any(above := score(low) > value):
+            low = np.where(above, 2 * low, low)
+            if low.min() < -FAR:
+                raise ValueError("the optimum has a probability too small to represent; raise the coefficient")
+        high = np.zeros_like(value)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            below = score(middle) < value
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return (low + high) / 2
+
+    return invert
+
+
+def _solve(reward: np.ndarray, score: Function, invert: Function) -> np.ndarray:
+    """The policy at the multiplier of each prompt: false position on log sum pi, safeguarded by halving."""
+
+    def log_mass(multiplier: np.ndarray) -> np.ndarray:
+        return logsumexp(invert(reward - multiplier[..., None]), axis=-1)
+
+    zeros = np.zeros_like(reward)
+    low = np.max(reward - score(zeros), axis=-1)  # log mass >= 0 here
+    high = np.max(reward - score(zeros - np.log(reward.shape[-1])), axis=-1)  # and <= 0 here
+    at_low, at_high = log_mass(low), log_mass(high)
+    for i in range(MOST_ITERATIONS):
+        span = np.where(at_low > at_high, at_low - at_high, 1.0)
+        multiplier = np.where(at_low > at_high, low + (high - low) * at_low / span, low)
+        if i % 3 == 2:  # false position can creep along one side; halving cannot
+            multiplier = (low + high) / 2
+        mass = log_mass(multiplier)
+        if np.all(np.abs(mass) <= MASS_ERROR) or np.all(high - low <= np.spacing(np.abs(low))):
+            return log_softmax(invert(reward - multiplier[..., None]))
+        heavy = mass > 0
+        low, at_low = np.where(heavy, multiplier, low), np.where(heavy, mass, at_low)
+        high, at_high = np.where(heavy, high, multiplier), np.where(heavy, at_high, mass)
+    raise RuntimeError(
+        f"multiplier not found in {MOST_ITERATIONS} iterations; the bracket is {low.min()}, {high.max()}"
+    )

@@ -1,0 +1,96 @@
+"""Scaling of overoptimization: exact best-of-n, and the curves of Gao et al. (arXiv:2210.10760) with their fit."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from toybandit.bandit import World
+from toybandit.metrics import measure, wins_against_reference
+
+
+def best_of_n(ref_logp: np.ndarray, reward: np.ndarray, n: int) -> np.ndarray:
+    """Log-probs of the best of n independent reference draws by reward, ties broken by chance: [..., arms].
+
+    P(best = y) = [F(r_y)^n - F(r_y -)^n] q(y) / q(tie of y), F the distribution function of the reward
+    under pi_ref. n >= 1. Exact, with arms that are all but impossible kept at their leading order.
+    """
+    order = np.argsort(reward, axis=-1)
+    sorted_reward = np.take_along_axis(reward, order, axis=-1)
+    mass = np.take_along_axis(np.exp(ref_logp), order, axis=-1)
+    above = np.flip(np.cumsum(np.flip(mass, axis=-1), axis=-1), axis=-1)  # P(r >= this arm), small ones exact
+    # Runs of equal rewards: where each begins, and its mass (summed by itself, so small masses keep their digits).
+    begins = np.concatenate([np.ones_like(mass[..., :1], bool), np.diff(sorted_reward, axis=-1) > 0], axis=-1)
+    run = np.cumsum(begins.ravel()).reshape(begins.shape) - 1
+    tie = np.bincount(run.ravel(), mass.ravel())[run]
+    first = np.maximum.accumulate(np.where(begins, np.arange(mass.shape[-1]), 0), axis=-1)
+    at_least = np.minimum(1.0, np.take_along_axis(above, first, axis=-1))
+    strictly = np.maximum(0.0, at_least - tie)  # P(r > this arm)
+    # F^n - F-^n = (1 - strictly)^n - (1 - at_least)^n, by logarithms so that high powers keep their digits
+    with np.errstate(divide="ignore"):
+        upper, lower = n * np.log1p(-strictly), n * np.log1p(-at_least)
+        logp = upper + np.log(-np.expm1(lower - upper)) + np.log(mass / tie)
+    result = np.empty_like(logp)
+    np.put_along_axis(result, order, logp, axis=-1)
+    return result
+
+
+def kl_bound(n: int) -> float:
+    """log n - (n - 1) / n, nats: KL(best-of-n || pi_ref) is at most this, and equal only without atoms. THEORY 4.5."""
+    return float(np.log(n) - (n - 1) / n)
+
+
+def best_of_n_curve(world: World, proxy: np.ndarray, ns: list[int]) -> dict[str, np.ndarray]:
+    """Metrics of `metrics.measure` of best-of-n by the proxy: name -> [n, seeds]; no retention (-inf log-probs)."""
+    wins = wins_against_reference(world)
+    rows = []
+    for n in ns:
+        logp = best_of_n(world.ref_logp, proxy, n)
+        # An arm that underflowed has no mass in any sum; the smallest number stands for its logarithm.
+        row = measure(world, proxy, wins, np.maximum(logp, np.log(np.finfo(float).tiny)))
+        rows.append({name: row[name] for name in ("proxy", "gold", "win_rate", "kl", "entropy")})
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+@dataclass(frozen=True)
+class GaoFit:
+    """gold = d (a - b d) (`quadratic`) or d (a - b log d) (`logarithmic`), d = sqrt(KL), by least squares.
+
+    r2: 1 - residual sum of squares / sum of squares about the mean. peak: the d where the curve is highest.
+    """
+
+    form: str
+    a: float
+    b: float
+    r2: float
+
+    @property
+    def peak(self) -> float:
+        """Where the fitted curve turns down; infinite for b <= 0."""
+        if self.b <= 0:
+            return np.inf
+        with np.errstate(over="ignore"):
+            return float(self.a / (2 * self.b) if self.form == "quadratic" else np.exp(self.a / self.b - 1))
+
+    def __call__(self, d: Any) -> Any:
+        """The fitted gold gain at distance d."""
+        return d * self.a - self.b * _second(self.form, d)
+
+
+def _second(form: str, d: Any) -> Any:
+    d = np.asarray(d, dtype=float)
+    if form == "quadratic":
+        return d**2
+    return d * np.log(np.where(d > 0, d, 1.0))
+
+
+def fit_gao(kl: np.ndarray, gold: np.ndarray, form: str) -> GaoFit:
+    """Fit one form, linear in a and b, to a curve: KL to the reference (nats) and gold gain, both [points >= 3]."""
+    if len(kl) < 3 or form not in ("quadratic", "logarithmic"):
+        raise ValueError(f"a fit of form {form!r} to {len(kl)} points: expected quadratic or logarithmic, and 3 points")
+    d = np.sqrt(np.maximum(kl, 0.0))
+    design = np.column_stack([d, -_second(form, d)])
+    (a, b), *_ = np.linalg.lstsq(design, gold, rcond=None)
+    residual = gold - design @ (a, b)
+    spread = np.sum((gold - gold.mean()) ** 2)
+    return GaoFit(form, float(a), float(b), float(1 - np.sum(residual**2) / spread))

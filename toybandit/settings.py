@@ -1,0 +1,143 @@
+"""Settings of an online run: the dataclass that is the command line, the sweep's grid and the Python interface."""
+
+import math
+from dataclasses import dataclass
+
+from derivations.regularizers import parse_regularizer, suggest
+from toybandit.compiled import check_device
+from toybandit.interventions import SETS
+from toybandit.proxy import PROXIES
+from toybandit.updates import METHODS, OPTIMIZERS
+
+WORLDS = ("tabular", "shared", "tree")
+DTYPES = ("float32", "float64")
+ENGINES = ("numpy", "compiled")
+OPTIMUM = "optimum"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """An online run in a world whose gold reward is known."""
+
+    world: str = "tabular"
+    """World: tabular (4 prompts, 100 independent arms), shared (a log-linear policy, 6 prompts) or tree (tokens)."""
+    proxy: str = "fitted"
+    """Reward that is optimized: fitted (a reward model of preference pairs), exact (the gold reward: the control),
+    iid or heavy-tailed (gold plus noise), linear (a reward model on features; shared world)."""
+    regularizer: str = "entropy"
+    """Penalty: entropy, kl, length-normalized, length-normalized-shannon, forward-kl, jensen-shannon,
+    alpha-divergence (with :order), none, or a sum such as entropy=0.5+kl=0.1."""
+    coefficient: float | None = None
+    """Strength of the regularizer, reward units per nat: alpha of entropy, beta of the others. Typical: 0.1 to 1."""
+    seeds: int = 100
+    """How many worlds are drawn, at least 2; means and 95 % intervals are over them."""
+    seed: int = 0
+    """Root of all random numbers. The same seed gives the same bits."""
+    lr: float = 0.2
+    """Step size of the policy gradient. Time is t = lr * steps, so a smaller one only slows the clock."""
+    steps: int = 2500
+    """Gradient steps. 0 measures the reference policy."""
+    method: str = "softmax"
+    """Gradient: softmax (exact, in the logits), natural (exact mirror ascent; tabular world), rloo (sampled), or
+    optimum: jump to the exact optimum in one step (its regularizer needs a coefficient > 0)."""
+    optimizer: str = "sgd"
+    """Optimizer: sgd or adam."""
+    samples: int = 4
+    """Samples a prompt and step, for method rloo; at least 2."""
+    pairs: int = 300
+    """Preference pairs drawn a prompt, before pairs of one arm with itself are dropped."""
+    prior_scale: float = 1.0
+    """Spread of the fitted reward model's random initialization, reward units. 0: it shrinks to 0 off the data."""
+    noise: float = 1.0
+    """Scale of the noise of the iid and heavy-tailed proxies, reward units."""
+    pessimism: float = 0.0
+    """Standard errors of the fitted reward model that are taken off its rewards."""
+    knowledge: float = 0.6
+    """rho, in [-1, 1]: correlation of the reference's scores with the gold reward."""
+    quad: float = 1.0
+    """Quadratic cost in the shared world that the linear reward model cannot see. 0: the control."""
+    prompts: int | None = None
+    """Prompts of a world (default: 4; shared world: 6)."""
+    arms: int | None = None
+    """Responses a prompt, at least 2 (default: 100; the tree has 31)."""
+    gold_on: str = "none"
+    """Intervention: arms on which the proxy is replaced by the gold reward: none, rare (at most 5 comparisons),
+    common (the others) or all."""
+    gold_level: str = "true"
+    """How gold_on places the replaced arms: true (the gold reward itself), or kept (shifted so that their mean stays
+    the proxy's: only the order among them is corrected)."""
+    regularize_on: str = "all"
+    """Intervention: arms the regularizer acts on: all, rare, common or none."""
+    dtype: str = "float32"
+    """Precision of the gradient steps: float32 or float64. Metrics are always float64."""
+    engine: str = "numpy"
+    """numpy, or compiled: the same step through torch.compile (needs torch; pays off for large sweeps)."""
+    device: str = "cpu"
+    """Device of the compiled engine: cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        for option, known in CHOICES.items():
+            if (value := getattr(self, option.replace("-", "_"))) not in known:
+                raise ValueError(f"unknown {option} {value!r}{suggest(str(value), list(known))}")
+        parse_regularizer(self.regularizer, self.coefficient)
+        for option, (least, most) in RANGES.items():
+            number = getattr(self, option.replace("-", "_"))
+            if number is not None and not (least <= number <= most and math.isfinite(number)):
+                limit = f" and <= {most}" if math.isfinite(most) else ""
+                raise ValueError(f"--{option} is {number}, expected a finite number >= {least}{limit}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"--lr is {self.lr}, expected a finite number > 0")
+        self._check_combination()
+
+    def _check_combination(self) -> None:
+        if self.proxy == "linear" and self.world != "shared":
+            raise ValueError(f"proxy linear needs features, which world {self.world} has not; use --world shared")
+        if self.pessimism and self.proxy != "fitted":
+            raise ValueError(f"--pessimism needs the standard errors of proxy fitted; {self.proxy} has none")
+        if self.arms and self.world == "tree":
+            raise ValueError("--arms: the tree always has 31 responses; leave the option out")
+        if self.method == "natural" and (self.world != "tabular" or self.optimizer != "sgd"):
+            raise ValueError("--method natural is for --world tabular and --optimizer sgd; use softmax here")
+        if self.method == OPTIMUM and (self.world == "shared" or self.regularize_on != "all"):
+            raise ValueError("--method optimum needs a policy that can be any distribution and a penalty on all arms")
+        if self.engine == "compiled":
+            if self.method in ("rloo", OPTIMUM) or self.optimizer != "sgd" or self.world != "tabular":
+                raise ValueError(
+                    "--engine compiled runs softmax and natural gradient with sgd in the tabular world; use numpy here"
+                )
+            check_device(self.device)
+        elif self.device != "cpu":
+            raise ValueError(f"--device {self.device} is for --engine compiled; the numpy engine runs on cpu")
+
+    @property
+    def label(self) -> str:
+        """The regularizer and its strength, for tables and legends."""
+        plain = self.coefficient is None or "=" in self.regularizer or self.regularizer == "none"
+        return self.regularizer if plain else f"{self.regularizer} {self.coefficient:g}"
+
+
+CHOICES = {
+    "world": WORLDS,
+    "proxy": PROXIES,
+    "dtype": DTYPES,
+    "method": (*METHODS, OPTIMUM),
+    "optimizer": OPTIMIZERS,
+    "engine": ENGINES,
+    "gold-on": SETS,
+    "gold-level": ("true", "kept"),
+    "regularize-on": SETS,
+}
+RANGES = {
+    "seeds": (2, math.inf),  # one seed has no interval
+    "seed": (0, math.inf),
+    "steps": (0, math.inf),
+    "samples": (2, math.inf),
+    "pairs": (1, math.inf),
+    "prior-scale": (0, math.inf),
+    "noise": (0, math.inf),
+    "pessimism": (0, math.inf),
+    "knowledge": (-1, 1),
+    "quad": (0, math.inf),
+    "prompts": (1, math.inf),
+    "arms": (2, math.inf),
+}

@@ -1,0 +1,190 @@
+"""TOY's statement 10: best-of-n and the forms of Gao et al.; and the phase diagrams."""
+
+from typing import Any
+
+import numpy as np
+
+from toybandit.bandit import log_softmax
+from toybandit.experiment import drawn
+from toybandit.figures import gao_figure, phase_figure, retention_figure
+from toybandit.metrics import interval
+from toybandit.online import Trajectory
+from toybandit.scaling import GaoFit, best_of_n, best_of_n_curve, fit_gao, kl_bound
+from toybandit.statements.common import Laboratory, counted, final
+from toybandit.verdicts import Check, Statement, Table, at_least, at_most, show
+
+ROUND_OFF = 1e-12  # the bound is met with equality at n = 1
+FORMS = ("quadratic", "logarithmic")
+
+
+def statement_10(lab: Laboratory) -> Statement:
+    """Best-of-n."""
+    table = lab.table("s10")
+    ns, alpha = table["n"], table["alpha"]
+    bounds = np.array([kl_bound(n) for n in ns])
+    bandit = drawn(lab.settings("s10"))
+    curve = best_of_n_curve(bandit.world, bandit.proxy, ns)
+    uniform_ns = [n for n in ns if n <= table["uniform_largest_n"]]
+    uniform = _uniform_kl(table, uniform_ns)
+    short = bounds[: len(uniform_ns), None] - uniform
+    curves = {"best-of-n": (curve["kl"].mean(-1), curve["gold"].mean(-1))}
+    for label, changes in (
+        (f"softmax gradient, entropy {alpha:g}", {"regularizer": "entropy", "coefficient": alpha}),
+        ("softmax gradient, none", {}),
+        ("natural gradient, none", {"method": "natural", "lr": table["natural_lr"]}),
+    ):
+        metrics = lab.run("s10", **changes).trajectory.metrics
+        curves[label] = (metrics["kl"].mean(-1), metrics["gold"].mean(-1))
+    fits = {label: {form: fit_gao(kl, gold, form) for form in FORMS} for label, (kl, gold) in curves.items()}
+    lab.figures["gao"] = gao_figure(curves, fits)
+    checks: list[Check] = [
+        at_most(
+            "largest KL(best-of-n) - (log n - (n - 1)/n) of any seed and n, standard world",
+            (curve["kl"] - bounds[:, None]).max(),
+            ROUND_OFF,
+        ),
+        at_most("the same, near-uniform reference of 2000 arms", (-short).max(), ROUND_OFF),
+        at_most("largest shortfall from the bound there, n <= 512", short.max(), 0.01),
+    ]
+    checks += [
+        at_least(
+            f"R^2 of d(a - b d) minus R^2 of d(a - b log d): {label}", fit["quadratic"].r2 - fit["logarithmic"].r2, 0
+        )
+        for label, fit in fits.items()
+    ]
+    fit_rows = [[label, *_row(fit["quadratic"]), *_row(fit["logarithmic"])] for label, fit in fits.items()]
+    n_rows = [
+        [str(n), f"{bound:.3f}", *(show(interval(curve[key][i])) for key in ("kl", "proxy", "gold"))]
+        for i, (n, bound) in enumerate(zip(ns, bounds, strict=True))
+    ]
+    return Statement(
+        "10",
+        "Exact KL of best-of-n is <= log n - (n - 1)/n always, within 0.01 for near-uniform K = 2000, n <= 512. Of "
+        "the forms of Gao et al. the quadratic one wins in this world, with exact KL.",
+        checks,
+        tables=[
+            Table(
+                "Fits of mean gold gain against d = sqrt(mean KL)",
+                ("curve", "a", "b", "R^2 of d(a - b d)", "a", "b", "R^2 of d(a - b log d)"),
+                fit_rows,
+            ),
+            Table("Best-of-n by the fitted proxy", ("n", "log n - (n - 1)/n", "KL", "proxy gain", "gold gain"), n_rows),
+        ],
+        figures=["gao"],
+    )
+
+
+def _row(fit: GaoFit) -> tuple[str, str, str]:
+    return f"{fit.a:.3f}", f"{fit.b:.3f}", f"{fit.r2:.3f}"
+
+
+def _uniform_kl(table: dict[str, Any], ns: list[int]) -> np.ndarray:
+    """KL(best-of-n || pi_ref) for a near-uniform reference and a reward without ties, [n, seeds]."""
+    shape = (2, table["uniform_seeds"], table["uniform_arms"])
+    reward, noise = np.random.default_rng(np.random.SeedSequence(table["seed"])).standard_normal(shape)
+    ref_logp = log_softmax(table["uniform_spread"] * noise)
+    best = (best_of_n(ref_logp, reward, n) for n in ns)
+    return np.stack([np.sum(np.exp(logp) * (logp - ref_logp), axis=-1, where=np.isfinite(logp)) for logp in best])
+
+
+def phases(lab: Laboratory) -> Statement:
+    """Phase diagrams: overoptimization over alpha x amount of data, and alpha x quality of the proxy."""
+    table = lab.table("phase")
+    alphas = table["alphas"]
+    grids: dict[str, np.ndarray] = {}
+    golds: dict[str, np.ndarray] = {}
+    for option in ("pairs", "prior_scale"):
+        values = table["pairs" if option == "pairs" else "prior_scales"]
+        runs: list[Trajectory] = [lab.strengths("phase", "entropy", alphas, **{option: value}) for value in values]
+        grids[option] = np.stack([counted(run) for run in runs])
+        golds[option] = np.stack([final(run, "gold") for run in runs])
+        lab.figures[f"phase-{option}"] = phase_figure(
+            {"overoptimization": grids[option].mean(-1), "final gold gain": golds[option].mean(-1)},
+            x=alphas,
+            y=values,
+            x_label="alpha (entropy)",
+            y_label="pairs a prompt" if option == "pairs" else "spread of the prior, s",
+        )
+    half = alphas.index(0.5)
+    return Statement(
+        "phase",
+        "Overoptimization needs both a proxy that is wrong off the data and a regularizer that goes there: it "
+        "vanishes with a prior of no spread; more data makes it smaller.",
+        [
+            at_most(
+                "overoptimization at alpha 0.5: most data minus least",
+                grids["pairs"][-1, half] - grids["pairs"][0, half],
+                0,
+            ),
+            at_least(
+                "overoptimization at alpha 0.5: s = 1 minus s = 0",
+                grids["prior_scale"][-1, half] - grids["prior_scale"][0, half],
+                0.2,
+            ),
+        ],
+        figures=["phase-pairs", "phase-prior_scale"],
+    )
+
+
+def other_worlds(lab: Laboratory) -> Statement:
+    """The question of statement 1 in the token tree and in the shared-parameter world; and where policies go."""
+    table = lab.table("others")
+    strength = table["strength"]
+    both = {name: {"regularizer": name, "coefficient": strength} for name in ("entropy", "kl")}
+    tree = {name: lab.run("others", world="tree", **how) for name, how in both.items()}
+    linear = {"world": "shared", "proxy": "linear", "pairs": table["shared_pairs"], "seeds": table["shared_seeds"]}
+    shared = {
+        (name, quad): lab.run("others", quad=quad, **linear, **how) for name, how in both.items() for quad in (1.0, 0.0)
+    }
+    natural = {name: lab.run("others", method="natural", lr=0.01, **how).trajectory for name, how in both.items()}
+    softmax = {name: lab.run("others", **how).trajectory for name, how in both.items()}
+    none = lab.run("others", method="natural", lr=0.002).trajectory
+    lab.figures["retention"] = retention_figure(
+        {
+            "entropy 0.5": (softmax["entropy"], natural["entropy"]),
+            "KL 0.5": (softmax["kl"], natural["kl"]),
+            "none": (None, none),
+        },
+        laws={"entropy 0.5": strength, "KL 0.5": 0.0, "none": 0.0},
+    )
+    runs = {f"tree, {name}": run for name, run in tree.items()}
+    runs |= {f"shared, quad = {quad:g}, {name}": run for (name, quad), run in shared.items()}
+    keys = ("overoptimization", "gold_gain", "proxy_gain", "kl", "entropy")
+    rows = [[name, *(show(interval(run.final[key])) for key in keys)] for name, run in runs.items()]
+    over = {key: run.final["overoptimization"] for key, run in shared.items()}
+    law = max(
+        np.abs(n.metrics["retention/kappa"] - (1 - a * n.metrics["retention/tau"])).max()
+        for n, a in ((natural["entropy"], strength), (natural["kl"], 0.0), (none, 0.0))
+    )
+    return Statement(
+        "other worlds",
+        "The difference between entropy and KL shows in the token tree too; in the shared-parameter world a cost that "
+        "the linear reward model cannot see (quad = 1) is what overoptimization comes from; natural gradient obeys "
+        "kappa = 1 - alpha tau.",
+        [
+            at_least(
+                "tree: overoptimization, entropy 0.5 minus KL 0.5",
+                tree["entropy"].final["overoptimization"] - tree["kl"].final["overoptimization"],
+                0.2,
+            ),
+            at_least(
+                "shared: overoptimization under entropy 0.5, quad = 1 minus quad = 0",
+                over["entropy", 1.0] - over["entropy", 0.0],
+                0.1,
+            ),
+            at_least(
+                "shared, quad = 1: overoptimization, entropy 0.5 minus KL 0.5",
+                over["entropy", 1.0] - over["kl", 1.0],
+                0.0,
+            ),
+            at_most("largest |kappa - (1 - alpha tau)| along natural gradient", law, 1e-3),
+        ],
+        tables=[
+            Table(
+                "Final policies, strength 0.5",
+                ("world and regularizer", "overoptimization", "gold", "proxy", "KL", "entropy"),
+                rows,
+            )
+        ],
+        figures=["retention"],
+    )

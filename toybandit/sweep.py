@@ -1,0 +1,202 @@
+"""Sweeps: a grid of settings in blocks, on this process, on all its cores, or on a Ray cluster, with the same bits.
+
+Cells that differ only in the coefficient of one named regularizer run together as one block, with an
+array of coefficients. A finished block is a file; a sweep that was killed goes on with the others, and
+the results are put together from the files alone, so it ends with the bytes of an uninterrupted one.
+"""
+
+import csv
+import io
+import itertools
+import json
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, cpu_count, delayed, parallel_config
+
+from derivations.commands import InputError, input_errors, start_run, to_json, write_json, write_text
+from derivations.regularizers import REGULARIZERS, suggest
+from toybandit.experiment import assess, drawing, drawn, optimize
+from toybandit.metrics import interval
+from toybandit.settings import Settings
+
+BACKENDS = ("local", "joblib", "ray")
+CELLS_PER_BLOCK = 25
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A sweep: the settings shared by all cells, and the values of each varied one. cells: their product."""
+
+    base: dict[str, Any]
+    axes: dict[str, list[Any]]
+
+    def __post_init__(self) -> None:
+        known = [field.name for field in fields(Settings)]
+        for name in (*self.axes, *self.base):
+            if name not in known:
+                raise ValueError(f"unknown setting {name!r}{suggest(name, known)}")
+        if not self.axes or not all(self.axes.values()):
+            raise ValueError(
+                "the grid is empty: give at least one setting with at least one value, coefficient=0.1,0.5"
+            )
+        for name, values in self.axes.items():
+            if len(set(values)) < len(values):
+                raise ValueError(f"grid: {name} has a value twice; leave one out")
+
+    def cells(self) -> list[Settings]:
+        """Settings of every cell, the last axis fastest. Raises ValueError for a cell that cannot be run."""
+        return [
+            Settings(**self.base | dict(zip(self.axes, v, strict=True))) for v in itertools.product(*self.axes.values())
+        ]
+
+
+def parse_axis(text: str) -> tuple[str, list[Any]]:
+    """`name=value,value` -> name and its values, of the type of the setting. Raises ValueError."""
+    name, _, listed = text.partition("=")
+    name = name.strip().replace("-", "_")
+    types = typing.get_type_hints(Settings)
+    if name not in types:
+        raise ValueError(f"grid: unknown setting {name!r}{suggest(name, list(types))}")
+    kind = next(t for t in (typing.get_args(types[name]) or (types[name],)) if t is not type(None))
+    try:
+        return name, [kind(value.strip()) for value in listed.split(",") if value.strip()]
+    except ValueError:
+        raise ValueError(f"grid: {text!r}: every value of {name} must be a {kind.__name__}") from None
+
+
+def blocks_of(cells: Sequence[Settings]) -> list[tuple[int, ...]]:
+    """Cells (by index) that run together; blocks on the same drawn worlds follow one another."""
+    groups: dict[str, list[int]] = {}
+    for i, cell in enumerate(cells):
+        vectorized = cell.regularizer in REGULARIZERS and cell.engine == "numpy"
+        rest = replace(cell, coefficient=1.0) if vectorized else cell
+        groups.setdefault(f"{to_json(drawing(cell))} {to_json(rest)}", []).append(i)
+    return [batch for key in sorted(groups) for batch in _batches(groups[key], CELLS_PER_BLOCK)]
+
+
+def _batches(items: Sequence[Any], size: int) -> list[tuple[Any, ...]]:
+    return [tuple(items[i : i + size]) for i in range(0, len(items), size)]
+
+
+def run_block(cells: Sequence[Settings]) -> list[dict[str, list[float]]]:
+    """Run cells that differ at most in their coefficient: for each, name -> one final value a seed."""
+    first = cells[0]
+    bandit, regularizer = drawn(first), None
+    if first.regularizer in REGULARIZERS:
+        strengths = np.array([cell.coefficient for cell in cells], dtype=first.dtype)
+        regularizer = REGULARIZERS[first.regularizer](strengths.reshape(-1, 1, 1, 1))
+    final = assess(first, bandit, optimize(bandit, first, regularizer=regularizer)).final
+    shape = (len(cells), first.seeds)
+    spread = {name: np.broadcast_to(values, shape) for name, values in final.items()}
+    return [{name: values[i].tolist() for name, values in spread.items()} for i in range(len(cells))]
+
+
+def sweep(grid: Grid, out: Path, *, backend: str = "local", jobs: int = -1) -> Iterator[tuple[int, int]]:
+    """Run what is missing of the sweep in `out`; yields (blocks done, blocks in all), first as found, then after each.
+
+    Writes config.json, blocks/*.json, and at the end results.csv (tidy: one row a cell and seed) and
+    summary.json. jobs: processes of joblib and tasks of Ray at a time (-1: all cores). Raises InputError
+    if `out` holds another sweep or cannot be written.
+    """
+    with input_errors():
+        if backend not in BACKENDS:
+            raise ValueError(f"unknown backend {backend!r}{suggest(backend, list(BACKENDS))}")
+        cells = grid.cells()
+    blocks = blocks_of(cells)
+    _open(out, grid)
+    files = [out / "blocks" / f"{i:05d}.json" for i in range(len(blocks))]
+    todo = [i for i, file in enumerate(files) if not file.exists()]
+    done = len(blocks) - len(todo)
+    yield done, len(blocks)
+    for i, results in _execute([(i, [cells[c] for c in blocks[i]]) for i in todo], backend, jobs):
+        write_json(files[i], results)
+        done += 1
+        yield done, len(blocks)
+    finished = {c: r for b, f in zip(blocks, files, strict=True) for c, r in zip(b, _read(f, len(b)), strict=True)}
+    write_text(out / "results.csv", _table(grid, cells, finished))
+    write_json(out / "summary.json", _summary(grid, cells, finished))
+
+
+def _open(out: Path, grid: Grid) -> None:
+    """Begin the sweep in `out`, or check that the one begun there is this one."""
+    config = out / "config.json"
+    if not config.exists():
+        start_run(out, grid)
+        return
+    try:
+        begun = json.loads(config.read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{config} is not the config of a sweep ({error}); choose another --out") from error
+    if begun != json.loads(to_json(grid)):
+        raise InputError(
+            f"--out {out} holds another run or sweep; choose another folder, or repeat its settings to resume"
+        )
+
+
+def _read(file: Path, cells: int) -> list[dict[str, list[float]]]:
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file} is damaged ({error}); delete it and run the sweep again") from error
+    if len(results) != cells:
+        raise InputError(f"{file} has {len(results)} cells, expected {cells}; delete it and run the sweep again")
+    return results
+
+
+def _execute(
+    work: Sequence[tuple[int, list[Settings]]], backend: str, jobs: int
+) -> Iterator[tuple[int, list[dict[str, list[float]]]]]:
+    """Results of blocks as they come."""
+    if backend == "local":
+        for i, cells in work:
+            yield i, run_block(cells)
+        return
+    if backend == "ray":
+        _register_ray()
+    # Ray's backend returns nothing before all is done, so work goes there in rounds: a kill loses one round.
+    workers = cpu_count() if jobs < 0 else jobs
+    rounds = _batches(work, 4 * workers) if backend == "ray" else [work]
+    how = "list" if backend == "ray" else "generator_unordered"
+    for part in rounds:
+        with parallel_config(backend="ray" if backend == "ray" else "loky", n_jobs=jobs):
+            yield from Parallel(return_as=how)(delayed(_numbered)(i, cells) for i, cells in part)
+
+
+def _numbered(i: int, cells: list[Settings]) -> tuple[int, list[dict[str, list[float]]]]:
+    return i, run_block(cells)
+
+
+def _register_ray() -> None:
+    try:
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise InputError("--backend ray needs Ray: pip install 'maxent-rlhf[cluster]', or use joblib") from error
+    register_ray()
+
+
+def _table(grid: Grid, cells: Sequence[Settings], results: Mapping[int, Mapping[str, list[float]]]) -> str:
+    """Tidy CSV: the varied settings, the world's number, then every final metric; floats with all their digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = list(results[0])
+    writer.writerow([*grid.axes, "world_number", *names])
+    for i, cell in enumerate(cells):
+        varied = [getattr(cell, axis) for axis in grid.axes]
+        for s in range(cell.seeds):
+            writer.writerow([*varied, s, *(results[i][name][s] for name in names)])
+    return text.getvalue()
+
+
+def _summary(
+    grid: Grid, cells: Sequence[Settings], results: Mapping[int, Mapping[str, list[float]]]
+) -> list[dict[str, Any]]:
+    return [
+        {"settings": {axis: getattr(cell, axis) for axis in grid.axes}}
+        | {name: asdict(interval(np.array(values))) for name, values in results[i].items()}
+        for i, cell in enumerate(cells)
+    ]
