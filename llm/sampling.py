@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from derivations.commands import to_json, write_text
 from llm.data import EncodedPair, encode_prompt
 from llm.engine import progress
-from llm.logprobs import Example
+from llm.packing import Example
 from llm.models import cache_root
 from llm.rewards import on_topic_sentiment
 
