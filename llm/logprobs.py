@@ -56,7 +56,7 @@ def _by_pack(
     *,
     with_features: bool,
 ) -> tuple[Tensor, list[Tensor]]:
-    require_places(model.config, max(map(len, examples)))
+    require_room(model.config, max(map(len, examples)))
     device = model.get_input_embeddings().weight.device
     head = model.get_output_embeddings()
     logps: list[Tensor] = [torch.empty(0)] * len(examples)
@@ -89,7 +89,7 @@ def _states(model: Any, pack: Pack, device: torch.device) -> Tensor:
     return out.last_hidden_state.flatten(0, 1)
 
 
-def require_places(config: Any, longest: int) -> None:
+def require_room(config: Any, longest: int) -> None:
     """Refuse (InputError) sequences that the model has no positions for, or that its window would cut.
 
     An explicit mask replaces a model's sliding window, which changes nothing only while the window is

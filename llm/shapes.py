@@ -53,6 +53,9 @@ def parse(shape: str, row: Any, where: str) -> Comparison:
 
 
 def _parse_pairs(row: Any, where: str) -> Comparison:
+    sides = [row.get(name) if isinstance(row, dict) else None for name in ("chosen", "rejected")]
+    if all(isinstance(s, list | tuple) and len(s) > 1 for s in sides):  # whole conversations, as in UltraFeedback
+        return _parse_transcripts(row, where)
     return Comparison(_prompt(row, where), (_response(row, "chosen", where), _response(row, "rejected", where)), where)
 
 
