@@ -1,7 +1,6 @@
 """`python -m llm train|online|inspect-data`: preference optimization of a language model."""
 
 import sys
-from dataclasses import replace
 from typing import Annotated
 
 import tyro
@@ -26,6 +25,7 @@ def main() -> None:
     )
     config = tyro.cli(command, args=arguments, prog=PROG, description=__doc__)  # type: ignore[call-overload]
     if isinstance(config, OnlineConfig):
+        config.require_places()
         from llm.online import online
 
         online(config)
@@ -38,9 +38,10 @@ def main() -> None:
 
         print_plan(config)
     else:
+        config.require_places()
         from llm.offline import train
 
-        train(replace(config, plan=False))
+        train(config)
 
 
 def take_recipe(arguments: list[str]) -> tuple[list[str], TrainConfig | None]:

@@ -215,7 +215,7 @@ def require_what_was_asked(accelerator: Accelerator) -> None:
 def describe(accelerator: Accelerator) -> str:
     """What really runs, in one line."""
     kind = accelerator.distributed_type.value
-    return f"{accelerator.num_processes} process(es), {kind}, {accelerator.device}, {accelerator.mixed_precision}"
+    return f"{accelerator.num_processes} process(es), {kind}, {accelerator.device.type}, {accelerator.mixed_precision}"
 
 
 def rate_factor(step: int, steps: int, schedule: str) -> float:

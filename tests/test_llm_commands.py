@@ -3,12 +3,33 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
-def llm(*arguments, cwd):
-    command = [sys.executable, "-m", "llm", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+from derivations.commands import run_command
+from llm.__main__ import main
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def llm(tmp_path, monkeypatch, capsys):
+    """`python -m llm ARGUMENTS` in an empty folder, without the seconds that loading torch anew takes."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*arguments):
+        monkeypatch.setattr(sys, "argv", ["llm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run_command(main)
+        out, err = capsys.readouterr()
+        return Done(ended.value.code, out, err)
+
+    return start
 
 
 @pytest.mark.parametrize(
@@ -34,9 +55,9 @@ def llm(*arguments, cwd):
         (("online", "--regularizer", "none", "--samples", "1"), "at least 2"),
     ],
 )
-def test_bad_input_is_one_line_that_names_it_with_status_2_and_leaves_no_run_folder(arguments, message, tmp_path):
+def test_bad_input_is_one_line_that_names_it_with_status_2_and_leaves_no_run_folder(llm, arguments, message, tmp_path):
     out = () if arguments[0] == "inspect-data" else ("--out", "out")
-    done = llm(*arguments, *out, cwd=tmp_path)
+    done = llm(*arguments, *out)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert done.stderr.startswith("error: ")
@@ -45,9 +66,9 @@ def test_bad_input_is_one_line_that_names_it_with_status_2_and_leaves_no_run_fol
     assert list(tmp_path.iterdir()) == []
 
 
-def test_broken_data_is_found_before_the_model_is_loaded(tmp_path):
+def test_broken_data_is_found_before_the_model_is_loaded(llm, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": ')
-    done = llm("train", "--objective", "dpo", "--data", "a.jsonl", "--model", "./none", "--out", "out", cwd=tmp_path)
+    done = llm("train", "--objective", "dpo", "--data", "a.jsonl", "--model", "./none", "--out", "out")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: a.jsonl line 2: broken JSON")
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
@@ -63,13 +84,13 @@ PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}
 
 
 @pytest.mark.parametrize("command", ["train", "online"])
-def test_a_run_folder_that_cannot_be_is_refused_before_the_model_is_loaded(command, tmp_path):
+def test_a_run_folder_that_cannot_be_is_refused_before_the_model_is_loaded(llm, command, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     (tmp_path / "file").write_text("")
     what = ("--objective", "dpo") if command == "train" else ("--regularizer", "none")
     for out, message in (("thesis", "not a run folder"), ("file/run", "nothing can be written")):
-        done = llm(command, *what, "--model", "./none", "--out", out, cwd=tmp_path)
+        done = llm(command, *what, "--model", "./none", "--out", out)
         assert done.returncode == 2
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
@@ -97,7 +118,7 @@ def test_the_early_check_of_the_run_folder_agrees_with_the_one_that_makes_it(tmp
 
 
 @pytest.mark.parametrize("damage", ["cut", "header", "not json"])
-def test_a_damaged_model_folder_is_one_line(damage, tiny_folder, tmp_path):
+def test_a_damaged_model_folder_is_one_line(llm, damage, tiny_folder, tmp_path):
     import shutil
 
     folder = tmp_path / "model"
@@ -110,16 +131,16 @@ def test_a_damaged_model_folder_is_one_line(damage, tiny_folder, tmp_path):
     else:
         (folder / "config.json").write_text("{")
     (tmp_path / "a.jsonl").write_text(json.dumps(PAIR))
-    done = llm("train", "--objective", "maxent", "--data", "a.jsonl", "--model", "model", "--out", "out", cwd=tmp_path)
+    done = llm("train", "--objective", "maxent", "--data", "a.jsonl", "--model", "model", "--out", "out")
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: model 'model' cannot be loaded (")
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_a_length_beyond_the_model_s_positions_is_refused(tiny_folder, tmp_path):
+def test_a_length_beyond_the_model_s_positions_is_refused(llm, tiny_folder, tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(PAIR))
     options = ("--objective", "maxent", "--data", "a.jsonl", "--model", str(tiny_folder), "--max-length", "513")
-    done = llm("train", *options, "--out", "out", cwd=tmp_path)
+    done = llm("train", *options, "--out", "out")
     assert done.returncode == 2
     assert "513 tokens, but the model has positions 512; lower --max-length" in done.stderr
