@@ -69,7 +69,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     step, plan = state["step"], _schedule(len(data.train), config)
     for step in progress(range(step + 1, config.max_steps + 1), objective.name, quiet=config.quiet or not engine.is_main):
         groups = [data.train[i] for i in plan[step - 1]]
-        rows = _accumulate(engine, objective, groups, reference, config)
+        rows = accumulate(engine, objective, groups, reference, config)
         norm, row = engine.gradient_norm(), means(rows)
         stop_if_diverged(norm, row["loss"], step, lambda g=groups: _replay(g), config.out, config.lr)
         row = {"step": step, "lr": engine.lr, "grad_norm": norm, **row}
@@ -123,7 +123,7 @@ def _reference(config: TrainConfig, objective: Objective, engine: Engine, data: 
     return Precomputed(engine, [data.train[i] for i in used] + data.evaluation)
 
 
-def _accumulate(
+def accumulate(
     engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference, config: TrainConfig
 ) -> list[Row]:
     """Gradient of the mean loss over the groups (of all processes), and every group's measurements."""

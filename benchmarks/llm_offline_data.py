@@ -1,0 +1,45 @@
+"""Batches of token ids for the benchmark: from a preference file, or with the lengths of human dialogue.
+
+`dialogue` draws lengths like those of hh-rlhf: the prompt a lognormal of median 110 tokens (several
+turns), each response a lognormal of median 45, cut to the limit. That makes batches padded to their
+longest about twice as long as their tokens, a sixth of them supervised. The ids are random: time and
+memory do not depend on them.
+"""
+
+import random
+from typing import Any
+
+from llm.data import read_source
+from llm.models import load_tokenizer
+from llm.tokens import encode
+
+VOCABULARY = 49_000  # below SmolLM2's special ids at the top
+
+
+def make_batches(settings: Any, *, seed: int) -> list[list[dict[str, list[int]]]]:
+    """batches + 1 batches of pairs {"prompt", "chosen", "rejected"} of ids."""
+    rng = random.Random(seed)  # noqa: S311
+    wanted = (settings.batches + 1) * settings.pairs
+    pairs = _from_file(settings, rng) if settings.data == "file" else [_dialogue(settings, rng) for _ in range(wanted)]
+    while len(pairs) < wanted:
+        pairs += pairs
+    return [pairs[i : i + settings.pairs] for i in range(0, wanted, settings.pairs)]
+
+
+def _from_file(settings: Any, rng: random.Random) -> list[dict[str, list[int]]]:
+    source = read_source(settings.file)
+    groups, _ = encode(source.comparisons, load_tokenizer("bundled"), max_length=settings.max_length)
+    rng.shuffle(groups)
+    return [
+        dict(zip(("prompt", "chosen", "rejected"), (list(e[0].prompt), *(list(x.response) for x in e)), strict=True))
+        for e in (g.examples for g in groups)
+    ]
+
+
+def _dialogue(settings: Any, rng: random.Random) -> dict[str, list[int]]:
+    half = settings.max_length // 2
+    prompt = min(half, max(8, round(rng.lognormvariate(4.7, 0.9))))
+    room = settings.max_length - prompt
+    sizes = {"prompt": prompt}
+    sizes |= {side: min(room, max(2, round(rng.lognormvariate(3.8, 0.9)))) for side in ("chosen", "rejected")}
+    return {name: [rng.randrange(20, VOCABULARY) for _ in range(size)] for name, size in sizes.items()}
