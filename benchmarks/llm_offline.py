@@ -93,7 +93,8 @@ class Worker:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, request: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None and self.process.stdout is not None  # noqa: S101
+        assert self.process.stdin is not None  # noqa: S101
+        assert self.process.stdout is not None  # noqa: S101
         print(json.dumps(request), file=self.process.stdin, flush=True)
         while line := self.process.stdout.readline():
             if line.startswith("{"):
@@ -162,7 +163,17 @@ def compare(case: Case, rows: list[dict[str, Any]], peak_gflops: float) -> list[
 
 def table(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Columns and rows of the report."""
-    columns = ("case", "TRL", "speed-up (range over seeds)", "memory", "loss diff.", "grad diff.", "of peak", "must", "")
+    columns = (
+        "case",
+        "TRL",
+        "speed-up (range over seeds)",
+        "memory",
+        "loss diff.",
+        "grad diff.",
+        "of peak",
+        "must",
+        "",
+    )
     return columns, [
         (
             line["case"],

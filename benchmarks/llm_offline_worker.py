@@ -61,7 +61,8 @@ def run_ours(objective: str, dtype: str, lora_rank: int) -> None:
     flop = step_gflop(engine.transformer, lora_rank, reference is not None)
     for pairs in read_batches():
         groups = [
-            Group(tuple(Example(tuple(p["prompt"]), tuple(p[s]), True) for s in ("chosen", "rejected")), "") for p in pairs
+            Group(tuple(Example(tuple(p["prompt"]), tuple(p[s]), True) for s in ("chosen", "rejected")), "")
+            for p in pairs
         ]
         began = time.perf_counter()
         rows = accumulate(engine, made, groups, reference, config)
@@ -96,7 +97,9 @@ def run_trl(objective: str, dtype: str, lora_rank: int, checkpointing: bool) -> 
 
     model, tokenizer = load_plain()
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    peft = LoraConfig(r=lora_rank, lora_alpha=16.0, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    peft = LoraConfig(
+        r=lora_rank, lora_alpha=16.0, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
     batches = read_batches()
     first = next(batches)
     options = {
@@ -169,7 +172,7 @@ def _rows_cpo(pairs: Pairs) -> list[dict[str, Any]]:
 
 
 def step_by_step(trainer: Any, first: Pairs, batches: Iterator[Pairs], rows: Callable[[Pairs], list[Any]]) -> None:
-    """TRL's own training step (its loss, its collator, Trainer's `training_step`), clipping and AdamW, a batch at a time."""
+    """TRL's own collator and `training_step` with its loss, then clipping and AdamW, a batch at a time."""
     trainer.create_optimizer()
     model, optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
     trainer.model_wrapped = model

@@ -23,7 +23,7 @@ def main() -> None:
         | Annotated[OnlineConfig, tyro.conf.subcommand("online")]
         | Annotated[InspectConfig, tyro.conf.subcommand("inspect-data")]
     )
-    config = tyro.cli(command, args=arguments, prog=PROG, description=__doc__)  # type: ignore[call-overload]
+    config = tyro.cli(command, args=arguments, prog=PROG, description=__doc__)
     if isinstance(config, OnlineConfig):
         config.require_places()
         from llm.online import online

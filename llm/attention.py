@@ -41,7 +41,8 @@ def packed_attention(
         )
     copies = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, copies), repeat_kv(value, copies)
-    rows = [_row(*(x[r : r + 1] for x in (query, key, value)), groups, scaling) for r, groups in enumerate(layout)]
+    each = zip(*(x.split(1) for x in (query, key, value)), layout, strict=True)
+    rows = [_row(q, k, v, groups, scaling) for q, k, v, groups in each]
     return torch.cat(rows).transpose(1, 2), None
 
 

@@ -45,8 +45,9 @@ def load_data(
     config: TrainConfig, objective: Objective, sources: dict[str, Source], engine: Engine, tokenizer: Any
 ) -> Data:
     """Data as the config asks for. Raises InputError if nothing usable remains."""
+    skipped: Skipped = []
     if config.data is None:
-        train, skipped = _own(config, objective, engine, tokenizer, TOPICS), []
+        train = _own(config, objective, engine, tokenizer, TOPICS)
         note = "written by the model, ranked by the gold reward"
     else:
         train, note, skipped = _encode_source(config, objective, sources[config.data], tokenizer)

@@ -88,7 +88,7 @@ class TrainConfig:
     micro_batch_size: int | None = None
     """Most comparisons in one forward pass (default: as many as `micro_batch_tokens` hold). Less memory when
     smaller; the gradient is the same."""
-    micro_batch_tokens: int = 1024
+    micro_batch_tokens: int = 512
     """Most tokens in one forward pass, unless one comparison alone is longer."""
     max_length: int = 256
     """Most tokens of prompt and response together. Longer responses are cut (without EOS); prompts longer

@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -229,11 +229,11 @@ def rate_factor(step: int, steps: int, schedule: str) -> float:
     return min(1.0, (step + 1) / (warmup + 1)) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def stop_if_diverged(norm: float, loss: float, step: int, batch: Callable[[], Any], out: Path, lr: float) -> None:
+def stop_if_diverged(norm: float, loss: float, step: int, batch: Any, out: Path, lr: float) -> None:
     """Refuse to go on (InputError) from a loss or gradient that is not finite; the batch is written for replay."""
     if math.isfinite(norm) and math.isfinite(loss):
         return
-    write_json(out / "diverged.json", {"step": step, "loss": repr(loss), "grad_norm": repr(norm), "batch": batch()})
+    write_json(out / "diverged.json", {"step": step, "loss": repr(loss), "grad_norm": repr(norm), "batch": batch})
     raise InputError(
         f"training diverged at step {step}: loss {loss:g}, gradient norm {norm:g}; lower --lr (now {lr:g}). "
         f"The batch is in {out / 'diverged.json'}"

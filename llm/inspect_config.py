@@ -27,5 +27,7 @@ class InspectConfig:
 
     def __post_init__(self) -> None:
         if self.max_length < 2 or self.example < 0:
-            raise InputError(f"--max-length is {self.max_length} and --example {self.example}; expected 2 and 0 or more")
+            raise InputError(
+                f"--max-length is {self.max_length} and --example {self.example}; expected 2 and 0 or more"
+            )
         require_source(self.data)

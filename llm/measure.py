@@ -39,7 +39,9 @@ def losses_and_rows(
         "tokens/rejected": length[last],
     }
     values = zip(*(column.detach().tolist() for column in columns.values()), strict=True)
-    return losses, [{"where": g.where, **dict(zip(columns, row, strict=True))} for g, row in zip(groups, values, strict=True)]
+    return losses, [
+        {"where": g.where, **dict(zip(columns, row, strict=True))} for g, row in zip(groups, values, strict=True)
+    ]
 
 
 def means(rows: Sequence[Row]) -> dict[str, float]:

@@ -56,7 +56,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     def evaluate(step: int) -> float:
         rows = _evaluate(engine, objective, data.evaluation, reference)
         row = {"step": step} | {f"eval/{name}": value for name, value in means(rows).items()}
-        stop_if_diverged(0.0, row["eval/loss"], step, lambda: [r["where"] for r in rows], config.out, config.lr)
+        stop_if_diverged(0.0, row["eval/loss"], step, [r["where"] for r in rows], config.out, config.lr)
         run.examples.add(*({"step": step, "split": "eval", **r} for r in rows))
         run.metrics.add(row)
         engine.track(row)
@@ -66,12 +66,13 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     if state["step"] == 0:
         state |= {"best": evaluate(0), "waited": 0}
-    step, plan = state["step"], _schedule(len(data.train), config)
-    for step in progress(range(step + 1, config.max_steps + 1), objective.name, quiet=config.quiet or not engine.is_main):
+    plan, step = _schedule(len(data.train), config), state["step"]
+    steps = range(step + 1, config.max_steps + 1)
+    for step in progress(steps, objective.name, quiet=config.quiet or not engine.is_main):
         groups = [data.train[i] for i in plan[step - 1]]
         rows = accumulate(engine, objective, groups, reference, config)
         norm, row = engine.gradient_norm(), means(rows)
-        stop_if_diverged(norm, row["loss"], step, lambda g=groups: _replay(g), config.out, config.lr)
+        stop_if_diverged(norm, row["loss"], step, _replay(groups), config.out, config.lr)
         row = {"step": step, "lr": engine.lr, "grad_norm": norm, **row}
         engine.step()
         run.examples.add(*({"step": step, "split": "train", **r} for r in rows))

@@ -105,7 +105,7 @@ def online(config: OnlineConfig) -> dict[str, Any]:
             )
         row = _policy_gradient(world, regularizer, drawn, config)
         norm = engine.gradient_norm()
-        stop_if_diverged(norm, row["loss"], step, lambda d=drawn: d, config.out, config.lr)
+        stop_if_diverged(norm, row["loss"], step, drawn, config.out, config.lr)
         row |= {"gold": float(np.mean(_gold(drawn, topics, config.samples, tokenizer)))}
         row = {"step": step, "lr": engine.lr, "grad_norm": norm, **row}
         metrics.add(row)

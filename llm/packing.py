@@ -130,11 +130,11 @@ def _pack(examples: Sequence[Example], rows: Sequence[Sequence[Group]]) -> Pack:
             start, first = at, len(prompt)
             parts = [prompt, *(examples[i].response for i in indices)]
             for b, part in enumerate(parts):
-                place = slice(at, at + len(part))
-                ids[r, place] = torch.tensor(part)
-                positions[r, place] = torch.arange(len(part)) + (first if b else 0)
-                group[r, place] = number
-                branch[r, place] = b
+                span = slice(at, at + len(part))
+                ids[r, span] = torch.tensor(part)
+                positions[r, span] = torch.arange(len(part)) + (first if b else 0)
+                group[r, span] = number
+                branch[r, span] = b
                 if b:  # the first token is predicted at the prompt's end, the others one place before theirs
                     flat = torch.arange(at, at + len(part)) + r * width
                     own.append(flat)

@@ -131,9 +131,9 @@ def _kept_by_autograd(model: Any, examples: list[Example], dtype: str) -> int:
             held.append(storage)
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16", cache_enabled=False):
-            sequence_logps(model, examples)
+    narrow = torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16", cache_enabled=False)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), narrow:
+        sequence_logps(model, examples)
     return sum(kept.values())
 
 

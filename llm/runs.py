@@ -34,7 +34,7 @@ class Run:
     def restore(self, engine: Engine) -> dict[str, Any]:
         """State of the last checkpoint, records cut back to it; {"step": 0} if there is none."""
         folder = last_checkpoint(self.checkpoint)
-        progress = engine.load(folder) if folder else {"step": 0, "sizes": {}}
+        progress: dict[str, Any] = engine.load(folder) if folder else {"step": 0, "sizes": {}}
         for name, records in self._records().items():
             records.cut(progress["sizes"].get(name, 0))
         engine.accelerator.wait_for_everyone()

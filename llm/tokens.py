@@ -48,7 +48,12 @@ def encode_response(text: str, tokenizer: Any, *, room: int) -> tuple[tuple[int,
 
 
 def encode(
-    comparisons: Sequence[Comparison], tokenizer: Any, *, max_length: int, pairs_only: bool = True, top: int | None = None
+    comparisons: Sequence[Comparison],
+    tokenizer: Any,
+    *,
+    max_length: int,
+    pairs_only: bool = True,
+    top: int | None = None,
 ) -> tuple[list[Group], Skipped]:
     """Tokenized comparisons, and (where, reason) of every one left out. Raises InputError if none remains.
 

@@ -10,6 +10,7 @@ import pytest
 from derivations.commands import run_command
 from llm.__main__ import main
 
+
 @dataclass
 class Done:
     returncode: int

@@ -1,4 +1,4 @@
-"""Packed log-probs and their gradients equal float64, one sequence at a time, for every architecture and any packing."""
+"""Packed log-probs and gradients equal float64, one sequence at a time, for every architecture and any packing."""
 
 import copy
 

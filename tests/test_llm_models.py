@@ -46,7 +46,7 @@ def test_a_model_that_scales_its_logits_is_refused(tiny_tokenizer, tmp_path):
     with torch.random.fork_rng():
         models = [GraniteForCausalLM(GraniteConfig(**sizes, logits_scaling=scale)) for scale in (1.0, 8.0)]
     load_model(save(tmp_path / "plain", models[0], tiny_tokenizer))
-    with pytest.raises(InputError, match="'granite' are not supported.*change logits after the head"):
+    with pytest.raises(InputError, match=r"'granite' are not supported.*change logits after the head"):
         load_model(save(tmp_path / "scaled", models[1], tiny_tokenizer))
 
 

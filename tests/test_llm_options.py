@@ -89,7 +89,7 @@ def test_the_saved_folder_has_a_card_that_says_what_was_measured(run, tiny_folde
     assert "Nothing was measured about safety" in card
     assert '"objective": "dpo"' in card
     assert "pairs, 6 comparisons used" in card
-    assert AutoTokenizer.from_pretrained(out / "checkpoints" / "last").eos_token == "<eos>"
+    assert AutoTokenizer.from_pretrained(out / "checkpoints" / "last").eos_token_id == 256
     model, _ = load_model(str(out / "checkpoints" / "last"))  # and it can be trained on
     assert model.config.model_type == "llama"
 

@@ -27,7 +27,9 @@ def test_short_groups_share_a_row_instead_of_being_padded():
 
 
 example = st.builds(
-    lambda p, r: Example((p,) * p, tuple(r), False), st.integers(1, 4), st.lists(st.integers(0, 9), min_size=1, max_size=6)
+    lambda p, r: Example((p,) * p, tuple(r), False),
+    st.integers(1, 4),
+    st.lists(st.integers(0, 9), min_size=1, max_size=6),
 )
 
 

@@ -59,9 +59,7 @@ def kept_bytes(model, examples):
 
 @pytest.mark.parametrize("recompute", [False, True])
 def test_planned_activations_are_those_of_the_real_model(recompute, tiny_folder):
-    config = TrainConfig(
-        objective="simpo", model=str(tiny_folder), max_length=80, gradient_checkpointing=recompute
-    )
+    config = TrainConfig(objective="simpo", model=str(tiny_folder), max_length=80, gradient_checkpointing=recompute)
     model, _ = load_model(str(tiny_folder))
     if recompute:
         recompute_layers(model)

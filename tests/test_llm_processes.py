@@ -11,7 +11,6 @@ from derivations.commands import InputError
 from llm.engine import require_what_was_asked
 from tests.llm_runs import read_rows, run_offline, write_pairs
 
-
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 

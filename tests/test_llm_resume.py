@@ -86,12 +86,13 @@ def test_no_moment_of_a_crash_loses_the_run(crash, places, tmp_path, monkeypatch
     model = places.pop("model")
     whole = run_offline(model, tmp_path / "whole", **places, **OPTIONS)
     out = tmp_path / "crashed"
-    with monkeypatch.context() as patch, pytest.raises(Stop):
+    with monkeypatch.context() as patch:
         if crash == "while a checkpoint is written":
             patch.setattr("llm.engine.write_json", stopping_at(2, write_json))
         else:
             patch.setattr(Run, "save", stopping_at(1 if "first" in crash else 3, Run.save))
-        run_offline(model, out, **places, **OPTIONS)
+        with pytest.raises(Stop):
+            run_offline(model, out, **places, **OPTIONS)
     if crash == "between renames":  # the moment in which only the old name exists
         (out / "checkpoints" / "resume").rename(out / "checkpoints" / ".resume.old")
     run_offline(model, out, **places, **OPTIONS, resume=True)
