@@ -4,7 +4,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 PYTHON ?= python3
 
-.PHONY: help setup report test lint format clean
+.PHONY: help setup report test lint format bench reproduce-offline gpu-check clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 18
 
@@ -33,6 +33,19 @@ lint: setup      ## ruff, formatting and types
 format: setup    ## put the code into its canonical form
 	@$(VENV)/bin/ruff check --fix-only .
 	@$(VENV)/bin/ruff format .
+
+bench: setup     ## offline training against TRL, with a figure for each row (hours; wants a quiet machine)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt "trl==1.16.*"
+	@$(PY) -m benchmarks.llm_offline $(BENCH)
+
+reproduce-offline: setup  ## SimPO, DPO and MaxEnt on the bundled model over seeds; DATA=pairs.json adds a file (under an hour)
+	@$(PY) -m experiments.offline $(if $(DATA),--data $(DATA))
+
+gpu-check: setup ## log-probs, trainer and online suites on a CUDA device (minutes; says so where there is none)
+	@if $(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	  CUBLAS_WORKSPACE_CONFIG=:4096:8 $(PY) -m pytest tests/test_llm_device.py tests/test_llm_offline.py \
+	    tests/test_llm_options.py tests/test_llm_resume.py tests/test_llm_online.py; \
+	else echo "gpu-check: no CUDA device here, nothing was checked"; fi
 
 clean:           ## remove what the targets made, but not .venv and not the cached model
 	rm -rf out runs .pytest_cache .mypy_cache .ruff_cache

@@ -139,7 +139,7 @@ def check_model(model: Model) -> None:
 
 
 def add_lora(model: Model, *, rank: int, alpha: float) -> Any:
-    """The model with low-rank adapters (arXiv:2106.09685) on every linear layer but the head, which alone are trained."""
+    """The model with low-rank adapters (arXiv:2106.09685) on every linear layer but the head; they alone train."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
