@@ -1,7 +1,6 @@
-"""The offline experiment's plan, labels and verdicts, and the benchmark's arithmetic, on numbers whose answer is known."""
+"""The offline experiment's plan and verdicts, and the benchmark's arithmetic, on numbers whose answer is known."""
 
 import json
-import random
 
 import pytest
 
@@ -98,18 +97,17 @@ def test_dialogue_lengths_pad_and_supervise_as_their_description_says():
     padded = sum(max(map(sum, b)) * len(b) for b in sizes)
     real = sum(sum(map(sum, b)) for b in sizes)
     supervised = sum(r for b in sizes for _, r in b)
-    assert 1.6 < padded / real < 2.1
-    assert 0.12 < supervised / padded < 0.25
+    assert padded / real == pytest.approx(1.9, abs=0.1)
+    assert supervised / padded == pytest.approx(0.14, abs=0.02)
     assert max(p + r for b in sizes for p, r in b) <= 512
     assert make_batches(Settings(batches=2), seed=0) != make_batches(Settings(batches=2), seed=1)
 
 
 def test_the_table_compares_total_times_and_the_first_step_s_values():
-    rng = random.Random(0)
     rows = []
     for seed, factor in ((0, 2.0), (1, 4.0)):
         for step in range(4):
-            own = rng.uniform(1, 2)
+            own = 1.0 + 0.1 * step
             shared = {"seed": seed, "step": step, "gflop": own * 50}
             rows.append(shared | {"arm": "ours", "seconds": own, "loss": 1.0, "grad_norm": 2.0, "peak_gib": 2.0})
             trl = {
