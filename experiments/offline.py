@@ -128,13 +128,17 @@ def _data(run: Run, settings: Settings, folder: Path) -> dict[str, Any]:
 
 def _planted(topics: Any, coin: random.Random | None) -> str:
     """Pairs of the untrained model's sentences behind the first words; with a coin, the words say nothing."""
+    import torch
+
+    from llm.comparisons import POOL_SAMPLES, POOL_TOKENS
     from llm.engine import keep_memory
     from llm.models import load_model
     from llm.sampling import reference_pool, texts
 
     keep_memory()
     model, tokenizer = load_model("bundled")
-    pool = reference_pool(model, tokenizer, topics, k=8, max_new_tokens=20, seed=0, quiet=True)
+    with torch.autocast("cpu", torch.bfloat16):  # as the on-policy task draws them, so the cache serves both
+        pool = reference_pool(model, tokenizer, topics, k=POOL_SAMPLES, max_new_tokens=POOL_TOKENS, seed=0, quiet=True)
     rows = []
     for topic, examples in zip(topics, pool, strict=True):
         sentences = texts(examples, tokenizer)
