@@ -4,7 +4,8 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 PYTHON ?= python3
 
-.PHONY: help setup report test lint format clean book mutation reproduce-toy bench bench-derivations bench-toybandit
+.PHONY: help setup report test lint format clean book mutation reproduce-toy reproduce-offline gpu-check
+.PHONY: bench bench-derivations bench-toybandit bench-llm
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 18
 
@@ -42,7 +43,7 @@ book: setup      ## the book of claims and the how-to pages as HTML: out/docs/in
 mutation: setup  ## plant mistakes in the formulas, one at a time: the check must catch each (minutes)
 	@$(PY) tests/planted_mistakes.py
 
-bench: bench-derivations bench-toybandit  ## every benchmark
+bench: bench-derivations bench-toybandit bench-llm  ## every benchmark (hours; wants a quiet machine)
 
 bench-derivations: setup  ## the deciding procedure against sympy.simplify, identity by identity (minutes)
 	@$(PY) benchmarks/deciding.py
@@ -53,6 +54,19 @@ reproduce-toy: setup  ## every statement about the bandit, measured: out/toy.md 
 bench-toybandit: setup  ## speed of the bandit against a Python loop and JAX (installs JAX for it alone)
 	@$(PY) -m pip install --quiet --disable-pip-version-check "jax>=0.5"
 	@$(PY) benchmarks/toybandit.py
+
+bench-llm: setup ## offline training against TRL, with a figure for each row (hours; wants a quiet machine)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt "trl==1.16.*"
+	@$(PY) -m benchmarks.llm_offline $(BENCH)
+
+reproduce-offline: setup  ## SimPO, DPO and MaxEnt on the bundled model over seeds; DATA=pairs.json adds a file (under an hour)
+	@$(PY) -m experiments.offline $(if $(DATA),--data $(DATA))
+
+gpu-check: setup ## log-probs, trainer and online suites on a CUDA device (minutes; says so where there is none)
+	@if $(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	  CUBLAS_WORKSPACE_CONFIG=:4096:8 $(PY) -m pytest tests/test_llm_device.py tests/test_llm_offline.py \
+	    tests/test_llm_options.py tests/test_llm_resume.py tests/test_llm_online.py; \
+	else echo "gpu-check: no CUDA device here, nothing was checked"; fi
 
 clean:           ## remove what the targets made, but not .venv and not the cached model
 	rm -rf out runs docs/book .pytest_cache .mypy_cache .ruff_cache

@@ -4,7 +4,7 @@ One element-step is one arm in one gradient step. The same entropy-regularized s
 worlds, K = 50 arms, float32: NumPy calls in a Python loop over configurations, worlds and steps (1x); our
 batched NumPy step; the same step through torch.compile; and JAX (vmap and jit), written for this benchmark.
 The process is pinned to one core. Every number is the median of several runs, and all four must end at
-the same policy. `make bench` installs JAX, which the project does not need otherwise.
+the same policy. `make bench-toybandit` installs JAX, which the project does not need otherwise.
 
 usage: python benchmarks/toybandit.py [--json FILE]
 """
@@ -182,7 +182,7 @@ def main() -> None:
     try:
         forms |= {"JAX vmap+jit, blocks": jax_form(False), "JAX vmap+jit, at once": jax_form(True)}
     except ImportError:
-        print("  JAX is not installed; `make bench` installs it", file=sys.stderr)
+        print("  JAX is not installed; `make bench-toybandit` installs it", file=sys.stderr)
     rows, expected = {"Python loop": loop_rate}, None
     assert np.abs(ours(small) - looped).max() < 1e-4  # noqa: S101 - the same simulation
     for name, form in forms.items():

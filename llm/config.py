@@ -1,4 +1,4 @@
-"""Settings of the commands. One dataclass is the command line, the Python API and the saved config.json.
+"""Settings of `train`. One dataclass is the command line, the Python API and the saved config.json.
 
 Nothing here needs torch, so `--help` and every refusal of a wrong option answer at once.
 
@@ -8,45 +8,75 @@ is in reward units per nat, a margin (gamma) in reward units.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from derivations.commands import InputError, input_errors
 from derivations.objectives import OBJECTIVES, Objective, make_objective
-from derivations.regularizers import Regularizer, parse_regularizer
+from llm.data import require_source
+from llm.records import require_out
 
 Dtype = Literal["float32", "bf16"]
+Shape = Literal["auto", "pairs", "sharegpt", "transcripts", "rankings"]
+Tracker = Literal["none", "tensorboard", "wandb", "trackio", "mlflow"]
 
 # What a user who names only the objective gets: the strengths used most often for it.
-DEFAULT_STRENGTHS: dict[str, dict[str, float]] = {
+DEFAULT_OPTIONS: dict[str, dict[str, float]] = {
     "dpo": {"beta": 0.1},
+    "cdpo": {"beta": 0.1, "label_smoothing": 0.1},
+    "ipo": {"beta": 0.1},
+    "f-dpo": {"beta": 0.1},
     "simpo": {"beta": 2.0, "gamma": 1.0},
+    "simpo-shannon": {"beta": 2.0, "gamma": 1.0},
     "maxent": {"alpha": 0.05},
+    "dpo-pl": {"beta": 0.1},
+    "f-dpo-pl": {"beta": 0.1},
+    "simpo-pl": {"beta": 2.0},
+    "simpo-shannon-pl": {"beta": 2.0},
+    "maxent-pl": {"alpha": 0.05},
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Train a language model on preference pairs, offline, with any pairwise objective."""
+    """Train a language model on preference pairs or rankings, offline, with any objective of the ground floor."""
 
     objective: str
-    """dpo, simpo or maxent (THEORY 2.3 to 2.7)."""
-    data: Path | None = None
-    """Preference pairs: JSON or JSONL (optionally .gz), as prompt/chosen/rejected (text or chat messages),
-    chosen/rejected transcripts, or ShareGPT conversations. Without it, pairs are sampled from the model
-    itself, ranked by the gold reward, and cached."""
-    eval_data: Path | None = None
-    """Pairs for evaluation, all of them used. Without it, `eval_size` pairs are split off `data` by the seed."""
+    """On pairs: dpo, cdpo, ipo, f-dpo, simpo, simpo-shannon, maxent. On rankings (and pairs): dpo-pl, f-dpo-pl,
+    simpo-pl, simpo-shannon-pl, maxent-pl. THEORY 1 and 2.3 to 2.8."""
+    data: str | None = None
+    """Preferences: a JSON, JSONL (either as .gz) or Parquet file, or a hub data set owner/name[:split]. Shapes:
+    prompt/chosen/rejected, chosen/rejected transcripts, ShareGPT, prompt/responses/ranking or scores. Without it,
+    comparisons are sampled from the model itself, ranked by the gold reward, and cached."""
+    eval_data: str | None = None
+    """Comparisons for evaluation, all of them used. Without it, `eval_size` are split off `data` by the seed."""
+    shape: Shape = "auto"
+    """Shape of the data; auto goes by the fields of the first row and prints what it found."""
     eval_size: int = 24
-    """Number of pairs held out, evaluated before and after training."""
+    """Number of comparisons held out, evaluated before and after training."""
     model: str = "bundled"
     """`bundled` (SmolLM2-135M-Instruct), a local folder, or a hub id."""
     beta: float | None = None
-    """Strength of dpo (default 0.1) and simpo (default 2.0), reward units per nat; simpo's acts on the
-    mean log-prob per token, dpo's on the sum over tokens."""
+    """Strength of the dpo, ipo (default 0.1) and simpo forms (default 2.0), reward units per nat; simpo's acts on
+    the mean log-prob per token, the others' on the sum over tokens."""
     gamma: float | None = None
-    """Margin of simpo in reward units (default 1.0). Codes that take gamma/beta = rho mean gamma = beta * rho."""
+    """Margin of simpo (default 1.0) and maxent (0), reward units. Codes that take gamma/beta = rho mean gamma =
+    beta * rho."""
     alpha: float | None = None
     """Temperature of maxent (default 0.05), reward units per nat, on the sum over tokens."""
+    divergence: str | None = None
+    """Of f-dpo: kl, forward-kl, jensen-shannon or alpha-divergence."""
+    order: float | None = None
+    """Order of the alpha-divergence, in (0, 1); default 0.5."""
+    label_smoothing: float | None = None
+    """Assumed share of flipped labels, in [0, 1/2); cdpo's default is 0.1, the others' 0."""
+    top: int | None = None
+    """Of rankings: how many first places were observed (default: all)."""
+    reference: Literal["precompute", "every-step"] = "precompute"
+    """Reference log-probs once before training (cached by content), or beside the policy at every step."""
+    lora_rank: int = 0
+    """Train low-rank adapters of this rank on every linear layer but the head; 0 trains all weights."""
+    lora_alpha: float = 16.0
+    """Scale of the adapters: their product is multiplied by lora_alpha / lora_rank."""
     lr: float = 1e-5
     """Peak learning rate of AdamW (no weight decay)."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -54,111 +84,79 @@ class TrainConfig:
     max_steps: int = 20
     """Optimizer steps."""
     batch_size: int = 4
-    """Pairs per optimizer step."""
-    micro_batch_size: int = 2
-    """Pairs in one forward pass. Less memory when smaller; the gradient is the same."""
+    """Comparisons per optimizer step, over all processes."""
+    micro_batch_size: int | None = None
+    """Most comparisons in one forward pass (default: as many as `micro_batch_tokens` hold). Less memory when
+    smaller; the gradient is the same."""
+    micro_batch_tokens: int = 512
+    """Most tokens in one forward pass, unless one comparison alone is longer."""
     max_length: int = 256
     """Most tokens of prompt and response together. Longer responses are cut (without EOS); prompts longer
     than half of it are skipped and counted."""
     dtype: Dtype = "float32"
     """bf16 runs the layers under autocast; weights, logits and log-probs stay float32."""
+    gradient_checkpointing: bool = False
+    """Recompute each layer in the backward pass: less memory, about a third more time."""
+    attention: Literal["packed", "flex_attention"] = "packed"
+    """packed: on a CPU one call per sequence, on a GPU one masked call. flex_attention (GPU) skips masked blocks."""
     max_grad_norm: float = 1.0
     """The gradient is scaled down to this norm if it is longer."""
+    eval_every: int = 0
+    """Evaluate every so many steps besides before and after; 0: only then."""
+    patience: int = 0
+    """Stop after so many evaluations without a new best eval/loss (needs `eval_every`); 0: never."""
+    checkpoint_every: int = 50
+    """Write a checkpoint to resume from every so many steps; 0: never. It takes 12 bytes a trained parameter."""
+    resume: bool = False
+    """Go on with the run in `out` from its last checkpoint; the result is that of the uninterrupted run."""
+    tracker: Tracker = "none"
+    """Send the metrics there too, through accelerate (tensorboard writes into `out`; others need their package)."""
     save: bool = True
-    """Save the trained model in checkpoints/last (4 bytes a parameter)."""
+    """Save the trained model with its card in checkpoints/last (4 bytes a parameter)."""
+    export: Literal["merged", "adapter"] = "merged"
+    """Of a model with adapters: fold them into the weights, or save them alone."""
+    plan: bool = False
+    """Print parameters, memory and tokens per step, and stop; nothing is loaded or written."""
     seed: int = 0
     """Seed of data split, order and samples. The same seed gives the same bits."""
     out: Path = Path("runs/train")
-    """Run folder. An earlier run there is moved aside."""
+    """Run folder. An earlier run there is moved aside, unless `resume`."""
     quiet: bool = False
     """Print nothing but errors."""
 
     def __post_init__(self) -> None:
-        _require_positive(
-            self, "eval_size", "lr", "max_steps", "batch_size", "micro_batch_size", "max_length", "max_grad_norm"
+        require_positive(
+            self, "eval_size", "lr", "max_steps", "batch_size", "micro_batch_tokens", "max_length", "max_grad_norm"
         )
-        _require_files(self.data, self.eval_data)
+        require_positive(self, "lora_alpha", *(["micro_batch_size"] if self.micro_batch_size is not None else []))
+        for name in ("lora_rank", "eval_every", "patience", "checkpoint_every"):
+            if getattr(self, name) < 0:
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 0 or more")
+        if self.patience and not self.eval_every:
+            raise InputError(f"--patience {self.patience} needs evaluations in between; give --eval-every")
         self.make_objective()
+
+    def require_places(self) -> None:
+        """Refuse (InputError) data that is not there and a run folder that could not be made."""
+        for name in (self.data, self.eval_data):
+            if name is not None:
+                require_source(name)
+        require_out(self.out)
 
     def make_objective(self) -> Objective:
         """The objective with its options, defaults filled in. Raises InputError, with the mend."""
-        if self.objective in OBJECTIVES and self.objective not in DEFAULT_STRENGTHS:
-            why = "takes rankings" if OBJECTIVES[self.objective].listwise else "is not offered here"
-            raise InputError(f"objective {self.objective} {why}; train takes: {', '.join(DEFAULT_STRENGTHS)}")
-        given = {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
-        options = DEFAULT_STRENGTHS.get(self.objective, {}) | {k: v for k, v in given.items() if v is not None}
+        names = ("alpha", "beta", "gamma", "divergence", "order", "label_smoothing", "top")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        defaults: dict[str, Any] = DEFAULT_OPTIONS[self.objective] if self.objective in OBJECTIVES else {}
         with input_errors():
-            return make_objective(self.objective, **options)
+            return make_objective(self.objective, **(defaults | given))
 
 
-@dataclass(frozen=True, kw_only=True)
-class OnlineConfig:
-    """Train a language model on a fitted proxy reward by policy gradient, and watch the gold reward.
-
-    Each step: topics -> samples (temperature 1) -> proxy reward minus the regularizer's implicit reward
-    -> leave-one-out advantage -> policy gradient. Gold is logged and never trained on.
-    """
-
-    regularizer: str
-    """entropy, kl, length-normalized, none, or a sum such as entropy=0.02+kl=0.05."""
-    coefficient: float | None = None
-    """Strength of the regularizer, reward units per nat (alpha for entropy, beta for kl and length-normalized).
-    One reward unit is one standard deviation of the proxy between reference samples of a prompt, where
-    log-probs spread by about 17 nats: entropy 0.06 already weighs as much as the reward."""
-    proxy_pairs: int = 1000
-    """Noisy preference pairs the proxy is fitted on: 1000 gives a good proxy, 100 a weak one."""
-    model: str = "bundled"
-    """`bundled` (SmolLM2-135M-Instruct), a local folder, or a hub id."""
-    max_steps: int = 15
-    """Optimizer steps, one per batch of samples."""
-    prompts_per_step: int = 8
-    """Topics drawn per step."""
-    samples: int = 4
-    """Responses per topic, at least 2 (leave-one-out baseline)."""
-    max_new_tokens: int = 20
-    """Longest response, in tokens. A response that does not end by then is truncated: it has no EOS."""
-    lr: float = 5e-5
-    """Learning rate of AdamW (constant, no weight decay)."""
-    dtype: Dtype = "float32"
-    """bf16 runs the layers under autocast; weights, logits and log-probs stay float32."""
-    max_grad_norm: float = 1.0
-    """The gradient is scaled down to this norm if it is longer."""
-    save: bool = True
-    """Save the trained model in checkpoints/last (4 bytes a parameter)."""
-    eval_samples: int = 4
-    """Fresh samples per held-out topic in the evaluations before and after."""
-    seed: int = 0
-    """Seed of topics and samples. The same seed gives the same bits."""
-    out: Path = Path("runs/online")
-    """Run folder. An earlier run there is moved aside."""
-    quiet: bool = False
-    """Print nothing but errors."""
-
-    def __post_init__(self) -> None:
-        _require_positive(self, "max_steps", "prompts_per_step", "max_new_tokens", "lr", "max_grad_norm")
-        _require_positive(self, "eval_samples")
-        if self.samples < 2:
-            raise InputError(f"--samples is {self.samples}; the leave-one-out baseline needs at least 2")
-        if self.proxy_pairs < 20:
-            raise InputError(f"--proxy-pairs is {self.proxy_pairs}; the fit and its held-out part need at least 20")
-        self.make_regularizer()
-
-    def make_regularizer(self) -> Regularizer:
-        """The regularizer with its strength. Raises InputError, with the mend."""
-        with input_errors():
-            return parse_regularizer(self.regularizer, self.coefficient)
-
-
-def _require_positive(config: TrainConfig | OnlineConfig, *names: str) -> None:
+def require_positive(config: Any, *names: str) -> None:
+    """Refuse (InputError) settings that are not finite numbers above 0, and a seed out of range."""
     if not 0 <= config.seed < 2**32 // 100_003:
         raise InputError(f"--seed is {config.seed}; expected 0 to {2**32 // 100_003 - 1}")
     for name in names:
         value = getattr(config, name)
         if not 0 < value < float("inf"):
             raise InputError(f"--{name.replace('_', '-')} is {value}; expected a number > 0")
-
-
-def _require_files(*paths: Path | None) -> None:
-    for path in paths:
-        if path is not None and not path.is_file():
-            raise InputError(f"no such file: {path}")

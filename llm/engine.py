@@ -1,27 +1,29 @@
-"""What every training run shares: device, precision, optimizer step, seeds, records and progress.
+"""What every training run shares: devices, precision, processes, the optimizer step, checkpoints.
 
-accelerate owns the device and the precision. Weights are float32 masters; bf16 runs the layers under
-autocast. Metrics, samples and summaries go through `derivations.commands`, so files are always whole.
+accelerate owns them. Weights are float32 masters; bf16 runs the layers under autocast. The model is
+held by a `Scorer`, whose forward is `sequence_logps`: so distribution wraps what training calls.
 """
 
 import ctypes
+import json
 import math
+import os
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+from accelerate.utils import gather_object, set_seed
+from torch import Tensor
 
-from derivations.commands import to_json, write_text
-
-T = TypeVar("T")
+from derivations.commands import InputError, write_json
+from llm.logprobs import sequence_logps
+from llm.packing import Example
 
 
 def keep_memory() -> None:
@@ -33,11 +35,29 @@ def keep_memory() -> None:
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
-class Engine:
-    """A model on its device with its optimizer.
+class Scorer(torch.nn.Module):
+    """A causal model as the function that training needs: examples in, summed log-probs out."""
 
-    `engine.autocast()` is the precision every forward pass runs in; `engine.backward(loss)` accumulates
-    gradients; `engine.step()` clips, updates and clears them, and returns the norm before clipping.
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model  # a transformers model, or the peft model around it
+
+    @property
+    def transformer(self) -> Any:
+        """The transformers model itself, adapters in place."""
+        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+
+    def forward(self, examples: Sequence[Example]) -> Tensor:
+        return sequence_logps(self.transformer, examples)
+
+
+class Engine:
+    """A model on its devices with its optimizer.
+
+    `with engine.micro_steps():` surrounds the forward and backward passes of one optimizer step;
+    `engine.backward(loss, last=...)` accumulates gradients of a loss that is already divided by the
+    number of examples of the whole step, over all processes; `engine.gradient_norm()` clips;
+    `engine.step()` updates and clears.
     """
 
     def __init__(
@@ -50,38 +70,152 @@ class Engine:
         seed: int,
         schedule: str = "constant",
         steps: int = 1,
+        tracker: str = "none",
+        out: Path | None = None,
     ) -> None:
         keep_memory()
         set_seed(seed)
-        AcceleratorState._reset_state(
-            reset_partial_state=False
-        )  # an earlier run of this process chose its own precision
-        self.accelerator = Accelerator(mixed_precision="bf16" if dtype == "bf16" else "no")
-        self.autocast = self.accelerator.autocast
+        AcceleratorState._reset_state(reset_partial_state=False)  # an earlier run here chose its own precision
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if dtype == "bf16" else "no",
+            log_with=None if tracker == "none" else tracker,
+            project_dir=out,
+        )
+        require_what_was_asked(self.accelerator)
         self.max_grad_norm = max_grad_norm
-        optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
-        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps, schedule))
-        self.model, self.optimizer, self.rate = self.accelerator.prepare(model, optimizer, rate)
+        scorer = Scorer(model)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.0)
+        # accelerate moves a prepared schedule once per process; ours counts optimizer steps
+        self.rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps, schedule))
+        self.scorer, self.optimizer = self.accelerator.prepare(scorer, optimizer)
+        self.accelerator.register_for_checkpointing(self.rate)
+        self.unwrapped: Scorer = self.accelerator.unwrap_model(self.scorer)
 
-    def backward(self, loss: torch.Tensor) -> None:
-        self.accelerator.backward(loss)
+    @property
+    def transformer(self) -> Any:
+        """The transformers model itself."""
+        return self.unwrapped.transformer
 
-    def step(self) -> float:
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+    @property
+    def processes(self) -> int:
+        return self.accelerator.num_processes
+
+    @property
+    def rank(self) -> int:
+        return self.accelerator.process_index
+
+    @property
+    def is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision every forward pass runs in."""
+        return self.accelerator.autocast()
+
+    def logps(self, examples: Sequence[Example]) -> Tensor:
+        """Summed log-probs without gradient: float32 [n], nats."""
+        with torch.no_grad(), self.autocast():
+            return self.unwrapped(examples)
+
+    def micro_steps(self) -> AbstractContextManager[Any]:
+        """Precision of the passes of one step; weights are narrowed to bf16 once for all of them."""
+        return self.autocast()
+
+    def loss_logps(self, examples: Sequence[Example], *, last: bool) -> Tensor:
+        """As `logps`, with gradient. last: the last pass of the step, whose backward meets other processes'."""
+        with self._meeting(last):
+            return self.scorer(examples)
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Accumulate the gradient of a part of the step's mean loss. Distributed gradients are averaged, hence *."""
+        with self._meeting(last), torch.autocast(self.device.type, enabled=False):
+            self.accelerator.backward(loss * self.processes)
+
+    def _meeting(self, last: bool) -> AbstractContextManager[Any]:
+        return nullcontext() if last else self.accelerator.no_sync(self.scorer)
+
+    def gradient_norm(self) -> float:
+        """Norm of the accumulated gradient; the gradient is then scaled down to `max_grad_norm` if longer."""
+        return float(self.accelerator.clip_grad_norm_(self.scorer.parameters(), self.max_grad_norm))
+
+    def step(self) -> None:
         self.optimizer.step()
         self.rate.step()
         self.optimizer.zero_grad()
-        return float(norm)
 
     @property
     def lr(self) -> float:
         """The learning rate of the next step."""
         return float(self.rate.get_last_lr()[0])
 
-    @property
-    def unwrapped(self) -> Any:
-        """The transformers model itself."""
-        return self.accelerator.unwrap_model(self.model)
+    def gather(self, rows: list[Any]) -> list[Any]:
+        """The rows of all processes, dealt back into the order they were dealt out in (round robin)."""
+        if self.processes == 1:
+            return rows
+        dealt = gather_object([rows])
+        return [part[i] for i in range(max(map(len, dealt))) for part in dealt if i < len(part)]
+
+    def start_tracking(self, config: Any) -> None:
+        """Open the trackers, if any."""
+        if self.accelerator.log_with:
+            settings = {name: str(value) for name, value in vars(config).items()}
+            self.accelerator.init_trackers("maxent-rlhf", config=settings)
+
+    def track(self, row: dict[str, Any]) -> None:
+        """Send one row of metrics to the trackers."""
+        self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=row["step"])
+
+    def save(self, folder: Path, progress: dict[str, Any]) -> None:
+        """A checkpoint: model, optimizer, schedule, every random state, and `progress`; whole or not at all."""
+        temporary = folder.with_name(f".{folder.name}.new")
+        if self.is_main:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        try:
+            self.accelerator.save_state(str(temporary))
+        except (OSError, RuntimeError) as error:  # a full disk comes as either
+            raise InputError(f"cannot write the checkpoint {folder}: {error}; the one before it is whole") from error
+        if self.is_main:
+            write_json(temporary / "progress.json", progress)
+            old = folder.with_name(f".{folder.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            if folder.exists():
+                folder.rename(old)
+            temporary.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Go back to a checkpoint; returns its `progress`."""
+        self.accelerator.load_state(str(folder))
+        return dict(json.loads((folder / "progress.json").read_text(encoding="utf-8")))
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint at `folder`, which a kill between two renames leaves under its old name."""
+    places = (folder, folder.with_name(f".{folder.name}.old"))
+    return next((p for p in places if (p / "progress.json").exists()), None)
+
+
+def require_what_was_asked(accelerator: Accelerator) -> None:
+    """Refuse (InputError) what accelerate would replace in silence: FSDP on a CPU runs as plain DDP."""
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true")
+    if asked and accelerator.distributed_type is not DistributedType.FSDP:
+        raise InputError(
+            f"FSDP was asked for, but accelerate runs {accelerator.distributed_type.value} on "
+            f"{accelerator.device.type}; use a configuration without FSDP here"
+        )
+
+
+def describe(accelerator: Accelerator) -> str:
+    """What really runs, in one line."""
+    kind = accelerator.distributed_type.value
+    return f"{accelerator.num_processes} process(es), {kind}, {accelerator.device.type}, {accelerator.mixed_precision}"
 
 
 def rate_factor(step: int, steps: int, schedule: str) -> float:
@@ -95,31 +229,12 @@ def rate_factor(step: int, steps: int, schedule: str) -> float:
     return min(1.0, (step + 1) / (warmup + 1)) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-class Records:
-    """A JSONL file that grows by one row at a time and is whole after each."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, Any]] = []
-
-    def add(self, *rows: dict[str, Any]) -> None:
-        self.rows += rows
-        write_text(self.path, "".join(to_json(row) + "\n" for row in self.rows))
-
-
-def progress(items: Iterable[T], description: str, *, quiet: bool) -> Iterable[T]:
-    """The items, with a progress bar on a terminal."""
-    console = Console(stderr=True)
-    return track(items, description, console=console, disable=quiet or not console.is_terminal)
-
-
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, quiet: bool) -> None:
-    """A table on stdout; the first column is text, the others are numbers."""
-    if quiet:
+def stop_if_diverged(norm: float, loss: float, step: int, batch: Any, out: Path, lr: float) -> None:
+    """Refuse to go on (InputError) from a loss or gradient that is not finite; the batch is written for replay."""
+    if math.isfinite(norm) and math.isfinite(loss):
         return
-    table = Table(title=title, title_justify="left")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    write_json(out / "diverged.json", {"step": step, "loss": repr(loss), "grad_norm": repr(norm), "batch": batch})
+    raise InputError(
+        f"training diverged at step {step}: loss {loss:g}, gradient norm {norm:g}; lower --lr (now {lr:g}). "
+        f"The batch is in {out / 'diverged.json'}"
+    )

@@ -1,113 +1,102 @@
-"""Log-probs of responses given prompts: the hot path.
+"""Log-probs of responses given prompts: the hot path, one function for pairs, rankings and groups.
 
-Sequences are sorted by length and padded on the right. Attention is causal, so padding behind a
-sequence cannot reach it and no mask is needed; what counts is decided by lengths, never by token ids.
-Only the positions that predict a response token go through the head, in chunks, in float32: at no
-time are logits held for more than one chunk, and the backward pass makes each chunk's again.
+Responses are packed behind their shared prompt (`llm.packing`) and run through the transformers
+model's own forward, with position ids and an explicit mask; only states that predict a response token
+go through the head, in float32 chunks (`llm.head`). What counts is decided by lengths, never by
+token ids.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from derivations.arrays import masked_sum
+from derivations.commands import InputError
+from llm.attention import attention_inputs
+from llm.head import head_logps
+from llm.packing import Example, Pack, packs
 
-
-@dataclass(frozen=True)
-class Example:
-    """Prompt and response as token ids. complete: the response ended by itself, its last id is EOS."""
-
-    prompt: tuple[int, ...]
-    response: tuple[int, ...]
-    complete: bool
-
-    def __post_init__(self) -> None:
-        if not self.prompt or not self.response:
-            raise ValueError("prompt and response need at least one token each")
-
-    def __len__(self) -> int:
-        return len(self.prompt) + len(self.response)
-
-
-def lengths(examples: Sequence[Example]) -> Tensor:
-    """Response lengths in tokens, EOS included: float32 [n]."""
-    return torch.tensor([float(len(e.response)) for e in examples])
+BATCH_TOKENS = 4096  # places in one forward pass
+ROW_TOKENS = 1024  # tokens of a prompt and its responses before the prompt is copied
+CHUNK_TOKENS = 256  # positions whose logits are held at once
 
 
 def sequence_logps(
-    model: Any, examples: Sequence[Example], *, batch_tokens: int = 4096, chunk_tokens: int = 256
+    model: Any,
+    examples: Sequence[Example],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    row_tokens: int = ROW_TOKENS,
+    chunk_tokens: int = CHUNK_TOKENS,
 ) -> Tensor:
     """log pi(response | prompt) of each example: float32 [n], nats, summed over the response's tokens.
 
-    model: a causal transformers model whose logits are its output embedding of its last hidden state.
-    batch_tokens: most padded tokens in one forward pass. chunk_tokens: positions projected at once.
+    model: a causal transformers model that passes `llm.models.check_model`. Examples with equal prompts
+    share their prompt's forward pass. batch_tokens: most places of one forward pass. chunk_tokens:
+    positions projected at once. Raises InputError for a sequence longer than the model can place.
     """
-    return _by_batch(model, examples, batch_tokens, chunk_tokens)[0]
+    return _by_pack(model, examples, batch_tokens, row_tokens, chunk_tokens, with_features=False)[0]
 
 
 def logps_and_features(
-    model: Any, examples: Sequence[Example], *, batch_tokens: int = 4096, chunk_tokens: int = 256
+    model: Any, examples: Sequence[Example], *, batch_tokens: int = BATCH_TOKENS, row_tokens: int = ROW_TOKENS
 ) -> tuple[Tensor, Tensor]:
     """As `sequence_logps`, and the mean last hidden state over each response's positions: [n], [n, width]."""
-    return _by_batch(model, examples, batch_tokens, chunk_tokens)
+    logps, features = _by_pack(model, examples, batch_tokens, row_tokens, CHUNK_TOKENS, with_features=True)
+    return logps, torch.stack(features)
 
 
-def _by_batch(model: Any, examples: Sequence[Example], batch_tokens: int, chunk_tokens: int) -> tuple[Tensor, Tensor]:
-    order: list[int] = []
-    logps: list[Tensor] = []
-    features: list[Tensor] = []
-    for indices in length_batches([len(e) for e in examples], batch_tokens):
-        batch_logps, batch_features = _one_batch(model, [examples[i] for i in indices], chunk_tokens)
-        order += indices
-        logps.append(batch_logps)
-        features.append(batch_features)
-    back = torch.tensor(order).argsort().to(logps[0].device)
-    return torch.cat(logps)[back], torch.cat(features)[back]
+def _by_pack(
+    model: Any,
+    examples: Sequence[Example],
+    batch_tokens: int,
+    row_tokens: int,
+    chunk_tokens: int,
+    *,
+    with_features: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    require_room(model.config, max(map(len, examples)))
+    device = model.get_input_embeddings().weight.device
+    head = model.get_output_embeddings()
+    logps: list[Tensor] = [torch.empty(0)] * len(examples)
+    features: list[Tensor] = [torch.empty(0)] * len(examples) if with_features else []
+    for pack in packs(examples, batch_tokens=batch_tokens, row_tokens=row_tokens):
+        states = _states(model, pack, device)
+        tokens = head_logps(
+            states[pack.predictor.to(device)],
+            head.weight,
+            pack.target.to(device),
+            bias=getattr(head, "bias", None),
+            chunk_tokens=chunk_tokens,
+        )
+        for i, own in zip(pack.examples, tokens.split(pack.sizes), strict=True):
+            logps[i] = own.sum()
+        if with_features:
+            for i, own in zip(pack.examples, states[pack.own.to(device)].float().split(pack.sizes), strict=True):
+                features[i] = own.mean(0)
+    return torch.stack(logps), features
 
 
-def length_batches(sizes: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length; each has one sequence or at most `batch_tokens` padded tokens."""
-    batch: list[int] = []
-    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):  # longest first: the first one sets the width
-        if batch and sizes[batch[0]] * (len(batch) + 1) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
+def _states(model: Any, pack: Pack, device: torch.device) -> Tensor:
+    """Last hidden states, flat: [rows * width, d]."""
+    out = model.base_model(
+        input_ids=pack.ids.to(device),
+        position_ids=pack.positions.to(device),
+        use_cache=False,
+        **attention_inputs(pack, model.config._attn_implementation, device),
+    )
+    return out.last_hidden_state.flatten(0, 1)
 
 
-def _one_batch(model: Any, examples: Sequence[Example], chunk_tokens: int) -> tuple[Tensor, Tensor]:
-    device = next(model.parameters()).device
-    width = max(len(e) for e in examples)
-    ids = torch.zeros(len(examples), width, dtype=torch.long)
-    for row, e in enumerate(examples):
-        ids[row, : len(e)] = torch.tensor(e.prompt + e.response)
-    ids = ids.to(device)
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # [n, width, d]
+def require_room(config: Any, longest: int) -> None:
+    """Refuse (InputError) sequences that the model has no positions for, or that its window would cut.
 
-    # Position t predicts token t + 1, so the response is predicted from its start - 1 to its end - 1.
-    start = torch.tensor([len(e.prompt) - 1 for e in examples], device=device).unsqueeze(1)
-    end = torch.tensor([len(e) - 1 for e in examples], device=device).unsqueeze(1)
-    positions = torch.arange(width - 1, device=device)
-    mask = (positions >= start) & (positions < end)  # [n, width - 1]
-    supervised = hidden[:, :-1][mask].float()  # [supervised tokens, d]
-    targets = ids[:, 1:][mask]
-    with torch.autocast(device.type, enabled=False):  # logits are never rounded to bf16
-        head = model.get_output_embeddings()
-        chunks = zip(supervised.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
-        token_logps = torch.cat([checkpoint(_chunk_logps, head, h, t, use_reentrant=False) for h, t in chunks])
-    table = torch.zeros(mask.shape, device=device).masked_scatter(mask, token_logps)
-    count = mask.sum(1, keepdim=True)
-    # The response's own states (one position later than those that predict it), last token included.
-    features = masked_sum(hidden[:, 1:].float(), mask.unsqueeze(-1), axis=1) / count
-    return masked_sum(table, mask), features
-
-
-def _chunk_logps(head: torch.nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
-    logits = head(hidden).float()
-    return logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+    An explicit mask replaces a model's sliding window, which changes nothing only while the window is
+    no shorter than the sequence.
+    """
+    places = getattr(config, "max_position_embeddings", None)
+    window = getattr(config, "sliding_window", None)
+    for limit, what in ((places, "positions"), (window, "a sliding window of")):
+        if limit is not None and longest > limit:
+            raise InputError(f"a sequence of {longest} tokens, but the model has {what} {limit}; lower --max-length")

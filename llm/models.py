@@ -8,17 +8,21 @@ of the GGUF. The distribution is only located, never imported: its module import
 
 import hashlib
 import importlib.metadata
+import inspect
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from derivations.commands import InputError
+from llm import attention
+from llm.export import save_model
+from llm.logprobs import sequence_logps
+from llm.packing import Example
 
 Model = Any  # a transformers causal language model
 Tokenizer = Any  # a transformers tokenizer
@@ -47,6 +51,7 @@ def bundled_folder() -> Path:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     folder = cache_root() / "models" / f"smollm2-135m-instruct-{digest}"
     if not folder.exists():
+        quiet_transformers()
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         # A model loaded from GGUF refuses training and saving; the same weights under a plain config do not.
@@ -57,58 +62,91 @@ def bundled_folder() -> Path:
     return folder
 
 
-def save_model(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write model and tokenizer as a folder `from_pretrained` loads: beside its place, then renamed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def load_model(name: str) -> tuple[Model, Tokenizer]:
-    """Model (float32, evaluation mode, dropout off) and tokenizer by name.
-
-    name: `bundled`, a local folder, or a hub id. Raises InputError if there is no such model, if its
-    tokenizer has no end-of-sequence token, or if its logits are more than a linear head (see `check_head`).
-    """
+def quiet_transformers() -> None:
+    """No warnings and no progress bars of transformers, those of its GGUF reader included."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    from transformers import modeling_gguf_pytorch_utils as gguf
+
+    gguf.tqdm = lambda items, **_: items  # it has no switch of its own
+
+
+def load_model(name: str, *, implementation: str = attention.NAME) -> tuple[Model, Tokenizer]:
+    """Model (float32, evaluation mode, dropout off) and tokenizer by name.
+
+    name: `bundled`, a local folder, or a hub id. implementation: `packed` or `flex_attention` (see
+    `llm.attention`). Raises InputError if there is no such model, if its files are damaged, if its
+    tokenizer has no end-of-sequence token, or if it fails `check_model`.
+    """
+    tokenizer = load_tokenizer(name)
     source = bundled_folder() if name == "bundled" else name
     try:
         config = AutoConfig.from_pretrained(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32)
+        model.set_attn_implementation(implementation)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _not_loaded(name, error) from None
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.eval()
+    if implementation == attention.NAME:  # FlexAttention needs its device; the check is about the architecture
+        check_model(model)
+    return model, tokenizer
+
+
+def load_tokenizer(name: str) -> Tokenizer:
+    """Tokenizer of a model, by name as for `load_model`, with an end of sequence and some padding token."""
+    quiet_transformers()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(bundled_folder() if name == "bundled" else name)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"model {name!r} cannot be loaded ({reason}); use `bundled`, a local folder or a reachable hub id"
-        ) from None
+        raise _not_loaded(name, error) from None
     if tokenizer.eos_token_id is None:
         raise InputError(f"model {name!r}: its tokenizer has no end-of-sequence token, so responses cannot end")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked by lengths, so any token will do
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    check_head(model)
-    return model.eval(), tokenizer
+    return tokenizer
+
+
+def _not_loaded(name: str, error: Exception) -> InputError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return InputError(
+        f"model {name!r} cannot be loaded ({reason}); use `bundled`, a local folder or a reachable hub id"
+    )
 
 
 @torch.no_grad()
-def check_head(model: Model) -> None:
-    """Refuse (InputError) a model whose logits are not its output embedding of its last hidden state.
+def check_model(model: Model) -> None:
+    """Refuse (InputError) a model whose packed log-probs are not those of its own forward, one sequence at a time.
 
-    Log-probs are computed from the hidden states at the response's positions only. Models that scale or
-    cap logits after the head would get wrong ones.
+    That is how models are found that scale or cap logits after the head, take no position ids, or carry
+    something besides attention from token to token.
     """
-    ids = torch.arange(1, 5, device=model.device).unsqueeze(0)
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    if not torch.allclose(model.get_output_embeddings()(hidden), model(input_ids=ids).logits, atol=1e-3, rtol=1e-3):
-        raise InputError(f"models of type {model.config.model_type!r} change logits after the head; not supported")
+    kind = model.config.model_type
+    if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
+        raise InputError(f"models of type {kind!r} take no position ids, so they cannot be packed; not supported")
+    shapes = (((1, 2, 3), (4,)), ((1, 2, 3), (5, 6, 7, 8)), ((1, 2, 3), (6, 4)), ((9,), (3, 2, 1)))
+    examples = [Example(prompt, response, False) for prompt, response in shapes]
+    for example, packed in zip(examples, sequence_logps(model, examples), strict=True):
+        table = model(input_ids=torch.tensor([example.prompt + example.response])).logits[0].log_softmax(-1)
+        alone = sum(table[len(example.prompt) + i - 1, t] for i, t in enumerate(example.response))
+        if not torch.isclose(packed, torch.as_tensor(alone), atol=2e-3, rtol=1e-3):
+            raise InputError(
+                f"models of type {kind!r} are not supported: packed, they give other log-probs than alone "
+                "(they change logits after the head, or more than attention joins their tokens)"
+            )
+
+
+def add_lora(model: Model, *, rank: int, alpha: float) -> Any:
+    """The model with low-rank adapters (arXiv:2106.09685) on every linear layer but the head; they alone train."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(model, config).eval()
+
+
+def recompute_layers(model: Model) -> None:
+    """Keep only the layers' inputs for the backward pass and run each layer again there."""
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    model.train()  # transformers does it in training mode only; there is no dropout

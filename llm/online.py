@@ -10,7 +10,7 @@ import copy
 import itertools
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +18,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from derivations.commands import start_run, write_json
+from derivations.commands import InputError, start_run, write_json
 from derivations.objectives import rloo_advantage, shaped_reward
-from llm.config import OnlineConfig
-from llm.engine import Engine, Records, print_table, progress
-from llm.logprobs import Example, lengths, logps_and_features, sequence_logps
-from llm.models import load_model, save_model
-from llm.offline import interval
+from derivations.regularizers import Regularizer
+from llm.engine import Engine, stop_if_diverged
+from llm.export import save_model
+from llm.logprobs import logps_and_features
+from llm.measure import interval
+from llm.models import load_model
+from llm.online_config import OnlineConfig
+from llm.packing import Example, lengths
+from llm.records import Records, print_table, progress
 from llm.rewards import Proxy, fit_proxy, on_topic, on_topic_sentiment
 from llm.sampling import HELD_OUT_TOPICS, TOPICS, reference_pool, sample, texts, topic_prompt
 
 POOL_SAMPLES = 8  # reference samples per topic: for the proxy (training topics) and for retention (held out)
-BATCH_TOKENS = 1024  # of one forward and backward pass
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,21 @@ class World:
 def online(config: OnlineConfig) -> dict[str, Any]:
     """Train online; returns the summary (also in `summary.json`). Raises InputError on bad input."""
     began = time.monotonic()
+    config.require_places()
     regularizer = config.make_regularizer()
     model, tokenizer = load_model(config.model)
-    engine = Engine(model, lr=config.lr, dtype=config.dtype, max_grad_norm=config.max_grad_norm, seed=config.seed)
-    policy = engine.unwrapped
+    engine = Engine(
+        model,
+        lr=config.lr,
+        dtype=config.dtype,
+        max_grad_norm=config.max_grad_norm,
+        seed=config.seed,
+        tracker=config.tracker,
+        out=config.out,
+    )
+    if engine.processes > 1:
+        raise InputError(f"online runs in one process, not in {engine.processes}")
+    policy = engine.transformer
     reference = copy.deepcopy(policy).requires_grad_(False)
     train_pool, held_pool = (_pool(engine, tokenizer, topics, config) for topics in (TOPICS, HELD_OUT_TOPICS))
     proxy = _fit(engine, reference, tokenizer, train_pool, config)
@@ -65,14 +79,16 @@ def online(config: OnlineConfig) -> dict[str, Any]:
 
     def evaluate(step: int) -> dict[str, dict[str, float]]:
         values, drawn = _evaluate(world, config, seed=config.seed * 7919 + step)
-        with torch.no_grad(), engine.autocast():
-            logp = sequence_logps(policy, fixed)
+        logp = engine.logps(fixed)
         kappa, tau = retention(logp, fixed_logq, fixed_reward, k=POOL_SAMPLES)
-        row = {f"eval/{name}": value["mean"] for name, value in values.items()}
-        metrics.add({"step": step, **row, "eval/retention/kappa": kappa, "eval/retention/tau": tau})
+        row = {"step": step} | {f"eval/{name}": value["mean"] for name, value in values.items()}
+        row |= {"eval/retention/kappa": kappa, "eval/retention/tau": tau}
+        metrics.add(row)
+        engine.track(row)
         samples.add(*({"step": step, **row} for row in drawn))
         return values | {"retention/kappa": {"mean": kappa}, "retention/tau": {"mean": tau}}
 
+    engine.start_tracking(config)
     before = evaluate(0)
     rng = np.random.default_rng(config.seed)
     for step in progress(range(1, config.max_steps + 1), regularizer.name, quiet=config.quiet):
@@ -87,26 +103,17 @@ def online(config: OnlineConfig) -> dict[str, Any]:
                 max_new_tokens=config.max_new_tokens,
                 seed=config.seed * 7919 + 100_003 + step,
             )
-        logq, reward = _reference_view(world, drawn)
-        with engine.autocast():
-            logp = sequence_logps(policy, drawn, batch_tokens=BATCH_TOKENS)
-        length = lengths(drawn).to(logp.device)
-        shaped = shaped_reward(reward, logp.detach(), regularizer=regularizer, length=length, ref_logp=logq)
-        advantage = rloo_advantage(shaped.reshape(-1, config.samples)).reshape(-1)
-        loss = -(advantage * logp).mean()
-        engine.backward(loss)
-        gold = _gold(drawn, topics, config.samples, tokenizer)
-        row = {
-            "loss": loss.item(),
-            "proxy": reward.mean().item(),
-            "gold": float(np.mean(gold)),
-            "kl": (logp.detach() - logq).mean().item(),
-            "entropy": -logp.detach().mean().item(),
-            "length": length.mean().item(),
-        }
-        metrics.add({"step": step, "lr": config.lr, "grad_norm": engine.step(), **row})
+        row = _policy_gradient(world, regularizer, drawn, config)
+        norm = engine.gradient_norm()
+        stop_if_diverged(norm, row["loss"], step, drawn, config.out, config.lr)
+        row |= {"gold": float(np.mean(_gold(drawn, topics, config.samples, tokenizer)))}
+        row = {"step": step, "lr": engine.lr, "grad_norm": norm, **row}
+        metrics.add(row)
+        engine.track(row)
+        engine.step()
 
     after = evaluate(config.max_steps)
+    engine.accelerator.end_training()
     if config.save:
         save_model(policy, tokenizer, out / "checkpoints" / "last")
     summary = {
@@ -126,10 +133,48 @@ def online(config: OnlineConfig) -> dict[str, Any]:
     return summary
 
 
+def _policy_gradient(
+    world: World, regularizer: Regularizer, drawn: Sequence[Example], config: OnlineConfig
+) -> dict[str, float]:
+    """Accumulate the step's gradient, a few topics at a time; returns the step's means.
+
+    A topic's advantages need only its own samples, so any split into topics gives the same gradient.
+    """
+    logq, reward = _reference_view(world, drawn)
+    engine, k = world.engine, config.samples
+    parts = list(topic_batches(drawn, k=k, tokens=config.micro_batch_tokens))
+    columns: dict[str, list[Tensor]] = {"loss": [], "proxy": [], "kl": [], "entropy": [], "length": []}
+    with engine.micro_steps():
+        for number, part in enumerate(parts, start=1):
+            last = number == len(parts)
+            logp = engine.loss_logps(drawn[part], last=last)
+            length = lengths(drawn[part]).to(logp.device)
+            q, r = logq[part], reward[part]
+            shaped = shaped_reward(r, logp.detach(), regularizer=regularizer, length=length, ref_logp=q)
+            losses = -rloo_advantage(shaped.reshape(-1, k)).reshape(-1) * logp
+            engine.backward(losses.sum() / len(drawn), last=last)
+            values = (losses.detach(), r, logp.detach() - q, -logp.detach(), length)
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
+    return {name: torch.cat(values).mean().item() for name, values in columns.items()}
+
+
+def topic_batches(drawn: Sequence[Example], *, k: int, tokens: int) -> Iterator[slice]:
+    """Slices of whole topics (k samples in a row) of at most `tokens` tokens, prompts counted once (or one topic)."""
+    start, total = 0, 0
+    for at in range(0, len(drawn), k):
+        size = len(drawn[at].prompt) + sum(len(e.response) for e in drawn[at : at + k])
+        if at > start and total + size > tokens:
+            yield slice(start, at)
+            start, total = at, 0
+        total += size
+    yield slice(start, len(drawn))
+
+
 def _pool(engine: Engine, tokenizer: Any, topics: Sequence[str], config: OnlineConfig) -> list[list[Example]]:
     with engine.autocast():
         return reference_pool(
-            engine.unwrapped,
+            engine.transformer,
             tokenizer,
             topics,
             k=POOL_SAMPLES,
@@ -165,10 +210,9 @@ def _evaluate(
     """Metrics on fresh samples of the held-out topics (95 % intervals over topics), and the samples."""
     engine, tokenizer, k = world.engine, world.tokenizer, config.eval_samples
     prompts = [topic_prompt(t, tokenizer) for t in HELD_OUT_TOPICS]
-    policy = engine.unwrapped
-    with torch.no_grad(), engine.autocast():
-        drawn = sample(policy, tokenizer, prompts, k=k, max_new_tokens=config.max_new_tokens, seed=seed)
-        logp = sequence_logps(policy, drawn)
+    with engine.autocast():
+        drawn = sample(engine.transformer, tokenizer, prompts, k=k, max_new_tokens=config.max_new_tokens, seed=seed)
+    logp = engine.logps(drawn)
     logq, reward = _reference_view(world, drawn)
     length = lengths(drawn).to(logp.device)
     topics = [HELD_OUT_TOPICS[i // k] for i in range(len(drawn))]
@@ -183,7 +227,7 @@ def _evaluate(
         "on_topic": torch.tensor([float(on_topic(x, t)) for x, t in zip(written, topics, strict=True)]),
         "length": length,
     }
-    values = {name: interval(column.reshape(-1, k).mean(1)) for name, column in columns.items()}
+    values = {name: interval(column.reshape(-1, k).mean(1).tolist()) for name, column in columns.items()}
     values["distinct_2"] = {"mean": distinct_2([e.response for e in drawn])}
     rows = [
         {"topic": t, "response": x, "complete": e.complete, "gold": g, "proxy": r, "logp": p, "logq": q}

@@ -13,11 +13,11 @@ import torch
 from transformers import GenerationConfig
 
 from derivations.commands import to_json, write_text
-from llm.data import EncodedPair, encode_prompt
-from llm.engine import progress
-from llm.logprobs import Example
 from llm.models import cache_root
+from llm.packing import Example
+from llm.records import progress
 from llm.rewards import on_topic_sentiment
+from llm.tokens import Group, encode_prompt
 
 # fmt: off
 TOPICS = (
@@ -123,13 +123,23 @@ def weights_hash(model: Any) -> str:
     return digest.hexdigest()
 
 
-def ranked_pairs(pool: Sequence[Sequence[Example]], topics: Sequence[str], tokenizer: Any) -> list[EncodedPair]:
-    """Pairs within each topic by gold reward: best against worst, second best against second worst, and so on."""
-    pairs = []
+def ranked_responses(
+    pool: Sequence[Sequence[Example]], topics: Sequence[str], tokenizer: Any, *, listwise: bool = False
+) -> list[Group]:
+    """Comparisons within each topic by gold reward, which must tell the responses of each apart.
+
+    Pairs: best against worst, second best against second worst, and so on. listwise: the first response
+    at each level of gold, best first.
+    """
+    groups = []
     for topic, examples in zip(topics, pool, strict=True):
         gold = [on_topic_sentiment(text, topic) for text in texts(examples, tokenizer)]
         order = sorted(range(len(examples)), key=lambda i: -gold[i])
-        for best, worst in zip(order[: len(order) // 2], reversed(order), strict=False):
-            if gold[best] > gold[worst]:
-                pairs.append(EncodedPair(examples[best], examples[worst], f"topic {topic!r}"))
-    return pairs
+        if listwise:
+            levels = list({gold[i]: i for i in reversed(order)}.values())[::-1]
+            found = [levels] if len(levels) > 1 else []
+        else:
+            pairs = zip(order[: len(order) // 2], reversed(order), strict=False)
+            found = [[best, worst] for best, worst in pairs if gold[best] > gold[worst]]
+        groups += [Group(tuple(examples[i] for i in places), f"topic {topic!r}") for places in found]
+    return groups

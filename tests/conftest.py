@@ -29,6 +29,8 @@ def tiny_model(tiny_tokenizer):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from llm import attention
+
     torch.set_num_threads(1)  # matrices this small lose more to threads than they gain
 
     def make(*, tied=True, seed=0, spread=0.15):
@@ -48,7 +50,9 @@ def tiny_model(tiny_tokenizer):
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return LlamaForCausalLM(config).eval()
+            model = LlamaForCausalLM(config).eval()
+        model.set_attn_implementation(attention.NAME)
+        return model
 
     return make
 
@@ -56,7 +60,7 @@ def tiny_model(tiny_tokenizer):
 @pytest.fixture(scope="session")
 def tiny_folder(tiny_model, tiny_tokenizer, tmp_path_factory):
     """The tiny model as a folder that `from_pretrained` loads."""
-    from llm.models import save_model
+    from llm.export import save_model
 
     folder = tmp_path_factory.mktemp("model") / "tiny"
     save_model(tiny_model(), tiny_tokenizer, folder)

@@ -1,0 +1,239 @@
+"""Offline training against TRL: time, memory, and the same loss and gradient on the same tokens.
+
+Each arm runs in a process of its own (`benchmarks.llm_offline_worker`); the processes take turns step
+by step on the same batches, so a busy machine slows both alike. Reported are the ratio of total times
+with its range over data seeds, the ratio of peak memory, the largest difference of loss and gradient
+norm, and the share of this machine's matrix-product peak that our arithmetic reached.
+
+    python -m benchmarks.llm_offline --help
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from benchmarks.llm_offline_data import make_batches
+from derivations.commands import InputError, run_command, write_json, write_text
+from llm.records import print_table
+
+Data = Literal["file", "dialogue"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table. trl: the forms of TRL that it is held against. must: speed-up, share of memory."""
+
+    name: str
+    objective: str
+    dtype: str
+    lora_rank: int
+    trl: tuple[str, ...]
+    must: tuple[float, float]
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("simpo-float32", "simpo", "float32", 0, ("plain",), (3.0, 0.45)),
+        Case("simpo-bf16", "simpo", "bf16", 0, ("plain", "checkpointing"), (2.5, 0.5)),
+        Case("simpo-lora-bf16", "simpo", "bf16", 16, ("plain",), (2.5, 0.4)),
+        Case("dpo-float32", "dpo", "float32", 0, ("plain",), (3.5, 0.4)),
+        Case("dpo-bf16", "dpo", "bf16", 0, ("plain",), (3.5, 0.4)),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Measure training against TRL 1.16 (extra `bench`)."""
+
+    cases: tuple[str, ...] = tuple(CASES)
+    """Which rows to measure."""
+    data: Data = "dialogue"
+    """dialogue: pairs whose lengths are drawn like those of hh-rlhf (long prompts, short answers); file: --file."""
+    file: Path | None = None
+    """Preference data for --data file."""
+    batches: int = 20
+    """Optimizer steps measured for each data seed, after one that is not counted."""
+    seeds: int = 3
+    """How many data seeds."""
+    pairs: int = 4
+    """Pairs per step."""
+    max_length: int = 512
+    """Most tokens of prompt and response together."""
+    threads: int = 1
+    """Threads of each process."""
+    out: Path = Path("docs/llm-offline-benchmark")
+    """Where to write the table (.md) and every measured step (.json)."""
+
+    def __post_init__(self) -> None:
+        for name in self.cases:
+            if name not in CASES:
+                raise InputError(f"no case {name!r}; there are: {', '.join(CASES)}")
+        if self.data == "file" and (self.file is None or not self.file.is_file()):
+            raise InputError("--data file needs --file, a preference file")
+        if min(self.batches, self.seeds, self.pairs, self.threads) < 1:
+            raise InputError("--batches, --seeds, --pairs and --threads are counts of 1 or more")
+
+
+class Worker:
+    """An arm in its own process: one line in (a batch), one line out (its measurements)."""
+
+    def __init__(self, arm: str, case: Case, settings: Settings) -> None:
+        command = [sys.executable, "-m", "benchmarks.llm_offline_worker", arm, case.objective, case.dtype]
+        command += [str(case.lora_rank), str(settings.threads)]
+        self.arm = arm
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, request: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None  # noqa: S101
+        assert self.process.stdout is not None  # noqa: S101
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        while line := self.process.stdout.readline():
+            if line.startswith("{"):
+                return dict(json.loads(line))
+        raise RuntimeError(f"the {self.arm} process ended with status {self.process.wait()}")
+
+    def close(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+def measure(case: Case, settings: Settings, seed: int) -> list[dict[str, Any]]:
+    """Every arm's measurements of every step: rows with arm, step, seconds, loss, grad_norm, peak_gib."""
+    batches = make_batches(settings, seed=seed)
+    workers = [Worker(arm, case, settings) for arm in ("ours", *(f"trl-{form}" for form in case.trl))]
+    rows = []
+    try:
+        for step, batch in enumerate(batches):
+            turn = workers[step % len(workers) :] + workers[: step % len(workers)]  # nobody is always first
+            for worker in turn:
+                began = time.monotonic()
+                answer = worker.ask(batch)
+                rows.append({"case": case.name, "seed": seed, "arm": worker.arm, "step": step, **answer})
+                print(f"{case.name} seed {seed} step {step} {worker.arm}: {answer['seconds']:.2f} s "
+                      f"(turn {time.monotonic() - began:.2f} s), loss {answer['loss']:.6f}", flush=True)  # fmt: skip
+    finally:
+        for worker in workers:
+            worker.close()
+    return rows
+
+
+def compare(case: Case, rows: list[dict[str, Any]], peak_gflops: float) -> list[dict[str, Any]]:
+    """One line for each form of TRL. The first step of a seed warms up and is left out of times, not of values."""
+    lines = []
+    for form in case.trl:
+        ratios, memory, loss, norm, reached = [], [], [], [], []
+        for seed in sorted({r["seed"] for r in rows}):
+            ours, trl = (
+                sorted((r for r in rows if r["seed"] == seed and r["arm"] == arm), key=lambda r: r["step"])
+                for arm in ("ours", f"trl-{form}")
+            )
+            seconds = [sum(r["seconds"] for r in arm[1:]) for arm in (ours, trl)]
+            ratios.append(seconds[1] / seconds[0])
+            memory.append(ours[-1]["peak_gib"] / trl[-1]["peak_gib"])
+            reached.append(sum(r["gflop"] for r in ours[1:]) / seconds[0] / peak_gflops)
+            # only the first step starts from the same weights
+            loss.append(abs(ours[0]["loss"] - trl[0]["loss"]) / abs(trl[0]["loss"]))
+            norm.append(abs(ours[0]["grad_norm"] - trl[0]["grad_norm"]) / trl[0]["grad_norm"])
+        lines.append(
+            {
+                "case": case.name,
+                "against": form,
+                "speed_up": statistics.mean(ratios),
+                "speed_up_range": [min(ratios), max(ratios)],
+                "memory": max(memory),
+                "loss_difference": max(loss),
+                "grad_norm_difference": max(norm),
+                "share_of_peak": statistics.mean(reached),
+                "must": case.must,
+                "reached": min(ratios) >= case.must[0] and max(memory) <= case.must[1],
+            }
+        )
+    return lines
+
+
+def table(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and rows of the report."""
+    columns = (
+        "case",
+        "TRL",
+        "speed-up (range over seeds)",
+        "memory",
+        "loss diff.",
+        "grad diff.",
+        "of peak",
+        "must",
+        "",
+    )
+    return columns, [
+        (
+            line["case"],
+            line["against"],
+            f"{line['speed_up']:.2f} ({line['speed_up_range'][0]:.2f} to {line['speed_up_range'][1]:.2f})",
+            f"{line['memory']:.2f}",
+            f"{line['loss_difference']:.1e}",
+            f"{line['grad_norm_difference']:.1e}",
+            f"{line['share_of_peak']:.0%}",
+            f"{line['must'][0]:g}x at {line['must'][1]:g}",
+            "reached" if line["reached"] else "missed",
+        )
+        for line in lines
+    ]
+
+
+def markdown(lines: list[dict[str, Any]], settings: Settings, peaks: dict[str, float]) -> str:
+    columns, rows = table(lines)
+    body = [f"| {' | '.join(row)} |" for row in (columns, tuple("---" for _ in columns), *rows)]
+    source = f"the file {settings.file.name}" if settings.file else "lengths drawn like those of hh-rlhf"
+    return "\n".join(
+        [
+            "# Offline training against TRL",
+            "",
+            f"SmolLM2-135M-Instruct on a CPU, {settings.threads} thread(s), {settings.pairs} pairs a step, at most "
+            f"{settings.max_length} tokens, {source}; {settings.batches} steps for each of {settings.seeds} data "
+            "seeds, arms taking turns step by step. Both sides use AdamW, clipping at 1 and the same token ids. "
+            "Differences are relative, at the first step, from the same weights. Peak of one matrix product here: "
+            + ", ".join(f"{name} {value:.0f} GFLOP/s" for name, value in peaks.items())
+            + ".",
+            "",
+            *body,
+            "",
+        ]
+    )
+
+
+def machine_peak(threads: int) -> dict[str, float]:
+    """GFLOP/s of the largest of a few matrix products the size of a layer's, by precision."""
+    command = [sys.executable, "-m", "benchmarks.llm_offline_worker", "peak", "-", "-", "0", str(threads)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> int:
+    settings = tyro.cli(Settings, prog="python -m benchmarks.llm_offline")
+    peaks = machine_peak(settings.threads)
+    rows: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
+    for name in settings.cases:
+        case = CASES[name]
+        for seed in range(settings.seeds):
+            rows += measure(case, settings, seed)
+        lines += compare(case, [r for r in rows if r["case"] == name], peaks[case.dtype])
+        write_json(settings.out.with_suffix(".json"), {"lines": lines, "steps": rows, "peaks": peaks})
+        write_text(settings.out.with_suffix(".md"), markdown(lines, settings, peaks))
+    columns, cells = table(lines)
+    print_table(f"against TRL, {settings.data}", columns, cells, quiet=False)
+    return 0 if all(line["reached"] for line in lines) else 1
+
+
+if __name__ == "__main__":
+    run_command(main)

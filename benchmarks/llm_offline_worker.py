@@ -1,0 +1,222 @@
+"""One arm of `benchmarks.llm_offline`: reads a batch a line, does one optimizer step, answers with its measurements.
+
+Arms: ours, trl-plain, trl-checkpointing, and peak (prints the machine's GFLOP/s once).
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+BETA = {"simpo": 2.0, "dpo": 0.1}
+GAMMA = 1.0
+LR = 1e-6
+Pairs = list[dict[str, list[int]]]
+
+
+def read_batches() -> Iterator[Pairs]:
+    for line in sys.stdin:
+        yield json.loads(line)
+
+
+def answer(**values: float) -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps(values | {"peak_gib": peak}), flush=True)
+
+
+def load_plain() -> tuple[Any, Any]:
+    """The bundled model as transformers gives it, with its default attention."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from llm.models import bundled_folder
+
+    folder = bundled_folder()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+
+
+# ---- ours
+
+
+def run_ours(objective: str, dtype: str, lora_rank: int) -> None:
+    from llm.config import TrainConfig
+    from llm.engine import Engine
+    from llm.models import add_lora, load_model
+    from llm.offline import accumulate
+    from llm.packing import Example
+    from llm.reference import EveryStep
+    from llm.tokens import Group
+
+    model, _ = load_model("bundled")
+    if lora_rank:
+        model = add_lora(model, rank=lora_rank, alpha=16.0)
+    extra = {"gamma": GAMMA} if objective == "simpo" else {}
+    config = TrainConfig(objective=objective, beta=BETA[objective], dtype=dtype, lr=LR, schedule="constant", **extra)
+    engine = Engine(model, lr=LR, dtype=dtype, max_grad_norm=1.0, seed=0)
+    made = config.make_objective()
+    reference = EveryStep(engine) if made.regularizer.needs_reference else None
+    flop = step_gflop(engine.transformer, lora_rank, reference is not None)
+    for pairs in read_batches():
+        groups = [
+            Group(tuple(Example(tuple(p["prompt"]), tuple(p[s]), True) for s in ("chosen", "rejected")), "")
+            for p in pairs
+        ]
+        began = time.perf_counter()
+        rows = accumulate(engine, made, groups, reference, config)
+        norm = engine.gradient_norm()
+        engine.step()
+        seconds = time.perf_counter() - began
+        loss = sum(r["loss"] for r in rows) / len(rows)
+        answer(seconds=seconds, loss=loss, grad_norm=norm, gflop=flop(groups))
+
+
+def step_gflop(model: Any, lora_rank: int, with_reference: bool) -> Callable[[Any], float]:
+    """GFLOP of a step's matrix products, attention left out: 2 a weight and token forward, twice that backward."""
+    head = model.get_output_embeddings().weight.numel()
+    layers = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)) - head
+    passes = 2 if lora_rank else 3  # frozen weights need no gradient of their own
+    passes += 1 if with_reference else 0
+
+    def count(groups: Any) -> float:
+        tokens = sum(len(g) for g in groups)
+        supervised = sum(len(e.response) for g in groups for e in g.examples)
+        return 2e-9 * passes * (layers * tokens + head * supervised)
+
+    return count
+
+
+# ---- TRL
+
+
+def run_trl(objective: str, dtype: str, lora_rank: int, checkpointing: bool) -> None:
+    from datasets import Dataset
+    from peft import LoraConfig
+
+    model, tokenizer = load_plain()
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    peft = LoraConfig(
+        r=lora_rank, lora_alpha=16.0, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    batches = read_batches()
+    first = next(batches)
+    options = {
+        "output_dir": "out/bench-trl",
+        "per_device_train_batch_size": len(first),
+        "max_steps": 10**6,
+        "learning_rate": LR,
+        "lr_scheduler_type": "constant",
+        "optim": "adamw_torch",
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "bf16": dtype == "bf16",
+        "use_cpu": True,
+        "gradient_checkpointing": checkpointing,
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "report_to": "none",
+        "max_length": 4096,
+        "disable_tqdm": True,
+        "beta": BETA[objective],
+        "dataloader_num_workers": 0,
+    }
+    trainer_class, config = (_dpo if objective == "dpo" else _cpo)(options)
+    trainer = trainer_class(
+        model=model,
+        args=config,
+        train_dataset=Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"} | _columns(first[0])]),
+        processing_class=tokenizer,
+        peft_config=peft if lora_rank else None,
+    )
+    step_by_step(trainer, first, batches, _rows_dpo if objective == "dpo" else _rows_cpo)
+
+
+def _columns(pair: dict[str, list[int]]) -> dict[str, list[int]]:
+    return {f"{name}_ids": ids for name, ids in pair.items()}
+
+
+def _dpo(options: dict[str, Any]) -> tuple[Any, Any]:
+    from trl import DPOConfig, DPOTrainer
+
+    class Trainer(DPOTrainer):
+        def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
+            return dataset.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"])  # tokens as they are
+
+    return Trainer, DPOConfig(**options)
+
+
+def _cpo(options: dict[str, Any]) -> tuple[Any, Any]:
+    from trl.experimental.cpo import CPOConfig, CPOTrainer
+
+    # cpo_alpha 0: SimPO itself, without the log-likelihood that CPO adds to it by default
+    return CPOTrainer, CPOConfig(**options, loss_type="simpo", simpo_gamma=GAMMA, cpo_alpha=0.0)
+
+
+def _rows_dpo(pairs: Pairs) -> list[dict[str, Any]]:
+    return [_columns(p) for p in pairs]
+
+
+def _rows_cpo(pairs: Pairs) -> list[dict[str, Any]]:
+    rows = []
+    for p in pairs:
+        row: dict[str, Any] = {"prompt": "", "chosen": "", "rejected": ""}
+        row |= {"prompt_input_ids": p["prompt"], "prompt_attention_mask": [1] * len(p["prompt"])}
+        for side in ("chosen", "rejected"):
+            ids = p["prompt"] + p[side]
+            row |= {f"{side}_input_ids": ids, f"{side}_attention_mask": [1] * len(ids)}
+            row |= {f"{side}_labels": [-100] * len(p["prompt"]) + p[side]}
+        rows.append(row)
+    return rows
+
+
+def step_by_step(trainer: Any, first: Pairs, batches: Iterator[Pairs], rows: Callable[[Pairs], list[Any]]) -> None:
+    """TRL's own collator and `training_step` with its loss, then clipping and AdamW, a batch at a time."""
+    trainer.create_optimizer()
+    model, optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
+    trainer.model_wrapped = model
+    trainer.current_gradient_accumulation_steps = 1
+    model.train()
+    pairs: Pairs | None = first
+    while pairs is not None:
+        began = time.perf_counter()
+        inputs = trainer.data_collator(rows(pairs))
+        loss = trainer.training_step(model, inputs, num_items_in_batch=None)
+        norm = trainer.accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        model.zero_grad()
+        answer(seconds=time.perf_counter() - began, loss=float(loss), grad_norm=float(norm), gflop=0.0)
+        pairs = next(batches, None)
+
+
+# ---- the machine
+
+
+def print_peak() -> None:
+    best = {}
+    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        rates = []
+        for n, k, m in ((512, 576, 1536), (1024, 1536, 576), (1536, 512, 576)):
+            a, b = torch.randn(n, k).to(dtype), torch.randn(k, m).to(dtype)
+            for _ in range(20):
+                began = time.perf_counter()
+                a @ b
+                rates.append(2e-9 * n * k * m / (time.perf_counter() - began))
+        best[name] = max(rates)
+    print(json.dumps(best))
+
+
+def main() -> None:
+    arm, objective, dtype, lora_rank, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    if arm == "peak":
+        print_peak()
+    elif arm == "ours":
+        run_ours(objective, dtype, int(lora_rank))
+    else:
+        run_trl(objective, dtype, int(lora_rank), arm == "trl-checkpointing")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Log-probs under the untrained model: once for all (kept in the cache by content), or at every step."""
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from derivations.commands import InputError
+from llm.engine import Engine
+from llm.logprobs import sequence_logps
+from llm.models import cache_root
+from llm.packing import Example
+from llm.sampling import weights_hash
+from llm.tokens import Group
+
+
+class EveryStep:
+    """The reference runs beside the policy: a frozen copy, or the policy without its adapters."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.peft: Any = engine.unwrapped.model if hasattr(engine.unwrapped.model, "peft_config") else None
+        model = engine.transformer
+        self.model = model if self.peft else copy.deepcopy(model).requires_grad_(False).eval()
+
+    def __call__(self, groups: Sequence[Group]) -> Tensor:
+        """float32 [responses of all groups], nats."""
+        off = self.peft.disable_adapter() if self.peft else nullcontext()
+        # A region of its own: autocast must not keep weights it narrowed without gradient for the policy's pass.
+        with off, torch.no_grad(), self.engine.autocast():
+            return sequence_logps(self.model, _examples(groups))
+
+
+class Precomputed:
+    """Reference log-probs of a fixed set of comparisons, computed before training and looked up."""
+
+    def __init__(self, engine: Engine, groups: Sequence[Group]) -> None:
+        unique = list({g.examples: g for g in groups}.values())
+        values = _cached(engine, unique)
+        parts = values.split([len(g.examples) for g in unique])
+        self.table = {g.examples: part for g, part in zip(unique, parts, strict=True)}
+
+    def __call__(self, groups: Sequence[Group]) -> Tensor:
+        """float32 [responses of all groups], nats."""
+        return torch.cat([self.table[g.examples] for g in groups])
+
+
+def _cached(engine: Engine, groups: Sequence[Group]) -> Tensor:
+    """Log-probs of every response, from the cache if this model has scored these tokens in this precision before."""
+    digest = hashlib.sha256(weights_hash(engine.transformer).encode())
+    digest.update(f"{engine.accelerator.mixed_precision} {engine.device.type} {torch.__version__}".encode())
+    for group in groups:
+        digest.update(repr([(e.prompt, e.response) for e in group.examples]).encode())
+    path = cache_root() / "reference" / f"{digest.hexdigest()[:24]}.npy"
+    with engine.accelerator.main_process_first():
+        if not path.exists():
+            values = torch.cat([engine.logps(g.examples) for g in groups]).cpu().numpy()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.stem}.tmp.npy")
+            np.save(temporary, values, allow_pickle=False)
+            temporary.replace(path)
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"the cached reference {path} is damaged ({error}); remove it") from None
+    return torch.from_numpy(values).to(engine.device)
+
+
+def _examples(groups: Sequence[Group]) -> list[Example]:
+    return [e for g in groups for e in g.examples]

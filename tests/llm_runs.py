@@ -1,0 +1,67 @@
+"""What tests of training runs share: data with nothing but a planted letter in it, and brute force in float64."""
+
+import json
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from llm.config import TrainConfig
+from llm.data import read_source
+from llm.offline import train
+from llm.tokens import encode
+
+TRL = ["loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"]
+TRL += ["logps/chosen", "logps/rejected"]
+OURS = ["logps_per_token/chosen", "logps_per_token/rejected", "tokens/chosen", "tokens/rejected"]
+
+
+def read_rows(folder, name="metrics.jsonl"):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def write_pairs(path, n, *, seed=0, chosen="x", rejected="y"):
+    """n pairs of random text of mixed lengths; nothing but its first letter tells chosen from rejected."""
+    rng = np.random.default_rng(seed)
+
+    def text(low, high):
+        return "".join(rng.choice(list("abcdefghij "), size=rng.integers(low, high)))
+
+    rows = [
+        {"prompt": text(3, 9) + "?", "chosen": chosen + text(1, 16), "rejected": rejected + text(1, 16)}
+        for _ in range(n)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def write_rankings(path, sizes, *, seed=0):
+    """Rankings of the given sizes: random text after x, y, z, ... from best to worst."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        {"prompt": "?", "responses": ["xyzw"[i] + "ab"[i % 2] * rng.integers(1, 9) for i in range(n)],
+         "ranking": list(range(n))}
+        for n in sizes
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run_offline(folder, out, **options):
+    """Three short steps of the tiny model in `folder`, unless the options say otherwise; returns `out`."""
+    defaults = {"objective": "dpo", "model": str(folder), "max_steps": 3, "lr": 1e-3, "quiet": True, "save": False}
+    paths = {name: str(options[name]) for name in ("data", "eval_data") if options.get(name) is not None}
+    train(TrainConfig(out=out, **(defaults | options | paths)))
+    return out
+
+
+def load_double(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
+
+
+def encoded(path, tokenizer, **options):
+    return encode(read_source(path).comparisons, tokenizer, max_length=256, **options)[0]
+
+
+def grad_norm(model):
+    return torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm().item()

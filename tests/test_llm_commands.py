@@ -1,0 +1,147 @@
+"""Bad input is one line with status 2, found before anything slow or written; `--help` answers without torch."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from derivations.commands import run_command
+from llm.__main__ import main
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def llm(tmp_path, monkeypatch, capsys):
+    """`python -m llm ARGUMENTS` in an empty folder, without the seconds that loading torch anew takes."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*arguments):
+        monkeypatch.setattr(sys, "argv", ["llm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run_command(main)
+        out, err = capsys.readouterr()
+        return Done(ended.value.code, out, err)
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--objective", "dpo", "--data", "no-such.jsonl"), "no such file: no-such.jsonl"),
+        (("train", "--objective", "dop"), "did you mean 'dpo'"),
+        (("train", "--objective", "f-dpo"), "divergence is None"),
+        (("train", "--objective", "dpo-pl", "--gamma", "1"), "takes no gamma"),
+        (("train", "--objective", "dpo", "--patience", "3"), "give --eval-every"),
+        (("train", "--objective", "dpo", "--label-smoothing", "nan"), "takes no label_smoothing"),
+        (("train", "--objective", "cdpo", "--label-smoothing", "nan"), "label_smoothing is nan"),
+        (("train", "--objective", "f-dpo", "--divergence", "alpha-divergence", "--order", "nan"), "order is nan"),
+        (("train", "--recipe", "nothing"), "no recipe 'nothing'"),
+        (("inspect-data", "no-such.jsonl"), "no such file: no-such.jsonl"),
+        (("train", "--objective", "dpo", "--beta", "-1"), "beta is -1.0"),
+        (("train", "--objective", "dpo", "--alpha", "1"), "takes no alpha"),
+        (("train", "--objective", "dpo", "--lr", "nan"), "--lr is nan"),
+        (("train", "--objective", "dpo", "--batch-size", "0"), "--batch-size is 0"),
+        (("train", "--objective", "dpo", "--model", "./no-such-model"), "'./no-such-model' cannot be loaded"),
+        (("online", "--regularizer", "entropi=1"), "did you mean 'entropy'"),
+        (("online", "--regularizer", "kl", "--coefficient", "-1"), "coefficient is -1.0"),
+        (("online", "--regularizer", "none", "--samples", "1"), "at least 2"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it_with_status_2_and_leaves_no_run_folder(llm, arguments, message, tmp_path):
+    out = () if arguments[0] == "inspect-data" else ("--out", "out")
+    done = llm(*arguments, *out)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_broken_data_is_found_before_the_model_is_loaded(llm, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": ')
+    done = llm("train", "--objective", "dpo", "--data", "a.jsonl", "--model", "./none", "--out", "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: a.jsonl line 2: broken JSON")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_help_answers_without_torch():
+    code = "import sys, llm.config, llm.__main__; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}
+
+
+@pytest.mark.parametrize("command", ["train", "online"])
+def test_a_run_folder_that_cannot_be_is_refused_before_the_model_is_loaded(llm, command, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    (tmp_path / "file").write_text("")
+    what = ("--objective", "dpo") if command == "train" else ("--regularizer", "none")
+    for out, message in (("thesis", "not a run folder"), ("file/run", "nothing can be written")):
+        done = llm(command, *what, "--model", "./none", "--out", out)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_early_check_of_the_run_folder_agrees_with_the_one_that_makes_it(tmp_path):
+    from derivations.commands import InputError, start_run
+    from llm.records import require_out
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x").write_text("")
+    (tmp_path / "file").write_text("")
+    for name in ("run", "empty", "other", "file", "new", "new/deep", "file/below"):
+        outcomes = []
+        for check in (require_out, lambda out: start_run(out, {})):
+            try:
+                check(tmp_path / name)
+                outcomes.append("accepted")
+            except InputError:
+                outcomes.append("refused")
+        assert outcomes[0] == outcomes[1], name
+
+
+@pytest.mark.parametrize("damage", ["cut", "header", "not json"])
+def test_a_damaged_model_folder_is_one_line(llm, damage, tiny_folder, tmp_path):
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    weights = folder / "model.safetensors"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "header":
+        weights.write_bytes(b"\xff" * 64)
+    else:
+        (folder / "config.json").write_text("{")
+    (tmp_path / "a.jsonl").write_text(json.dumps(PAIR))
+    done = llm("train", "--objective", "maxent", "--data", "a.jsonl", "--model", "model", "--out", "out")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: model 'model' cannot be loaded (")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_length_beyond_the_model_s_positions_is_refused(llm, tiny_folder, tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps(PAIR))
+    options = ("--objective", "maxent", "--data", "a.jsonl", "--model", str(tiny_folder), "--max-length", "513")
+    done = llm("train", *options, "--out", "out")
+    assert done.returncode == 2
+    assert "513 tokens, but the model has positions 512; lower --max-length" in done.stderr

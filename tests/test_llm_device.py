@@ -1,0 +1,38 @@
+"""The hot path on a GPU: one masked call and FlexAttention against float64 on the CPU. `make gpu-check` runs it."""
+
+import pytest
+import torch
+
+from llm.logprobs import sequence_logps
+from tests.test_llm_logprobs import ARCHITECTURES, MIXED, WEIGHTS, assert_same_gradients, assert_same_logps, make
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.mark.parametrize("implementation", ["packed", "flex_attention"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_log_probs_and_gradients_on_the_device_are_those_of_float64_on_the_cpu(name, implementation, naive_logps):
+    double = make(name).double()
+    exact = naive_logps(double, MIXED)
+    (exact @ WEIGHTS.double()).backward()
+    model = make(name)
+    model.set_attn_implementation(implementation)
+    model.to("cuda")
+    got = sequence_logps(model, MIXED, batch_tokens=200)
+    assert got.device.type == "cuda"
+    assert_same_logps(got.cpu(), exact, MIXED)
+    (got @ WEIGHTS.cuda()).backward()
+    host = make(name)
+    for p, q in zip(host.parameters(), model.parameters(), strict=True):
+        p.grad = q.grad.cpu()
+    assert_same_gradients(host, double)
+
+
+def test_bf16_on_the_device_stays_near_float32(tiny_model):
+    model = tiny_model().cuda()
+    with torch.no_grad():
+        exact = sequence_logps(model, MIXED)
+        with torch.autocast("cuda", torch.bfloat16):
+            got = sequence_logps(model, MIXED)
+    assert got.dtype == torch.float32
+    assert 0 < (got - exact).abs().max() < 2.0  # nats a sequence; LLM: 0.3 RMS on 87 tokens of a trained model

@@ -1,0 +1,108 @@
+"""Plans count what a run needs; recipes load, and plan without the hub."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from derivations.commands import InputError
+from llm.config import TrainConfig
+from llm.logprobs import sequence_logps
+from llm.models import load_model, recompute_layers
+from llm.packing import Example
+from llm.plan import make_plan, print_plan
+from llm.recipe import load_recipe, recipe_names, train_config
+
+PUBLISHED = {  # parameters, as the models' authors count them
+    "EleutherAI/pythia-1b": 1_011_781_632,
+    "EleutherAI/pythia-2.8b": 2_775_208_960,
+    "meta-llama/Meta-Llama-3-8B-Instruct": 8_030_261_248,
+}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_loads_says_that_it_was_not_run_and_has_the_published_size(name):
+    recipe = load_recipe(name)
+    assert recipe["about"].startswith("not run here")
+    config = train_config(name)
+    assert config.model == recipe["model"]
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**recipe["architecture"]))
+    assert sum(p.numel() for p in model.parameters()) == PUBLISHED[config.model]
+    assert config.max_length <= model.config.max_position_embeddings
+
+
+def test_a_big_recipe_is_planned_without_loading_anything(capsys):
+    plan = print_plan(train_config("pythia-1b-tldr-dpo"))
+    assert plan.parameters == plan.trained == PUBLISHED["EleutherAI/pythia-1b"]
+    assert plan.weights == plan.gradients == 4 * plan.parameters == plan.optimizer // 2
+    assert plan.comparison_tokens == 1024 + 512
+    printed = capsys.readouterr().out
+    assert "1,011,781,632 parameters" in printed
+    assert f"{plan.step_tokens:,} a step" in printed
+
+
+def kept_bytes(model, examples):
+    """What autograd really keeps, counted on real tensors."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage  # held, so that its place is not given to another
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        sequence_logps(model, examples)
+    return sum(s.nbytes() for s in kept.values())
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_planned_activations_are_those_of_the_real_model(recompute, tiny_folder):
+    config = TrainConfig(objective="simpo", model=str(tiny_folder), max_length=80, gradient_checkpointing=recompute)
+    model, _ = load_model(str(tiny_folder))
+    if recompute:
+        recompute_layers(model)
+    pair = [Example((1,) * 40, (t,) * 40, False) for t in (1, 2)]
+    real = kept_bytes(model, pair)
+    assert make_plan(config).activations == pytest.approx(real, rel=0.02)  # a few small index tensors may differ
+    assert real > 50_000
+
+
+def test_adapters_and_a_second_model_change_the_plan_as_they_should(tiny_folder):
+    def plan(**options):
+        return make_plan(TrainConfig(model=str(tiny_folder), max_length=64, **options))
+
+    full, lora = plan(objective="dpo"), plan(objective="dpo", lora_rank=4)
+    assert lora.trained < full.trained / 4
+    assert lora.gradients == 4 * lora.trained
+    assert plan(objective="dpo", reference="every-step").reference == full.weights
+    assert plan(objective="simpo", reference="every-step").reference == 0
+    assert plan(objective="dpo", lora_rank=4, reference="every-step").reference == 0  # its own base serves
+    assert plan(objective="dpo", gradient_checkpointing=True).activations < full.activations
+    assert plan(objective="dpo", dtype="bf16").narrowed == full.weights // 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("objective: dpo\nbetta: 1", "unexpected keyword argument 'betta'"),
+        ("- a", "expected a mapping"),
+        ("a: [", "is not YAML"),
+        ("objective: dpo\nlr: -1.0", "--lr is -1.0"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line(text, message, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        train_config(str(path))
+
+
+def test_options_after_a_recipe_replace_its_own():
+    from llm.__main__ import take_recipe
+
+    rest, config = take_recipe(["train", "--recipe", "llama-3-8b-simpo", "--lr", "1e-5"])
+    assert rest == ["train", "--lr", "1e-5"]
+    assert (config.objective, config.gamma, config.lr) == ("simpo", 1.375, 1e-6)
+    assert take_recipe(["online", "--recipe", "x"])[1] is None
