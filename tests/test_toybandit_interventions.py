@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from derivations.regularizers import KL, NONE, Entropy
-from toybandit.bandit import seed_streams, tabular_world
+from toybandit.bandit import log_softmax, seed_streams, tabular_world
+from toybandit.data import draw_pairs
 from toybandit.interventions import Masked, replace_by_gold
 from toybandit.online import policy_gradient
+from toybandit.proxy import fitted_proxy
 from toybandit.updates import Problem
 
 
