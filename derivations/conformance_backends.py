@@ -19,7 +19,6 @@ class NumpyBackend:
     """NumPy arrays; gradients by central differences, good to about 1e-8 in float64."""
 
     name = "numpy"
-    gradient_tolerance = 1e-6
     dtypes = ("float32",)
 
     def array(self, values: np.ndarray, dtype: str = "float64") -> Any:
@@ -70,7 +69,6 @@ class TorchBackend:
     """Torch tensors on the CPU; gradients by automatic differentiation."""
 
     name = "torch"
-    gradient_tolerance = 1e-8
     dtypes = ("float32", "bfloat16", "float16")
 
     def __init__(self) -> None:

@@ -313,7 +313,7 @@ def half_precision(subject: Subject) -> Verdict:
 
 
 def in_dtype(subject: Subject, dtype: str, unit: float, *, rounding_inside: bool = True) -> Verdict:
-    """Values in a lower precision against the float64 objective at the same, already rounded, inputs.
+    """Values in a lower precision against the function's own in float64 at the same, already rounded, inputs.
 
     Allowed is `unit` times the size of the loss and, if it may round inside, of the terms that are summed,
     sum |x dL/dx|: the backward-error bound of a sum.
@@ -326,11 +326,12 @@ def in_dtype(subject: Subject, dtype: str, unit: float, *, rounding_inside: bool
         for name, array in batch.items():
             if array.dtype == np.float64:
                 rounded[name] = subject.backend.numpy(subject.backend.array(array, dtype))
-        expected = subject.expect(rounded)
-        terms = sum(float(np.abs(rounded[leaf] * slope).sum()) for leaf, slope in expected.gradient.items())
-        allowed = unit * (1 + abs(expected.mean) + (2 * terms if rounding_inside else 0.0))  # 2: the reference's too
+        exact, meant = subject.run(rounded, gradient=False), subject.expect(rounded)
+        terms = sum(float(np.abs(rounded[leaf] * slope).sum()) for leaf, slope in meant.gradient.items())
+        allowed = unit * (1 + abs(exact.mean) + (2 * terms if rounding_inside else 0.0))  # 2: the reference's too
         found = subject.run(rounded, gradient=False, dtype=dtype)
-        if not close(np.asarray(found.mean), np.asarray(expected.mean), allowed):
+        if not close(np.asarray(found.mean), np.asarray(exact.mean), allowed):
             given = f"in {dtype}: {describe(subject, batch)}"
-            return Failure(given, f"loss {number(expected.mean)} within {allowed:.2g}", f"loss {number(found.mean)}")
+            words = f"loss {number(exact.mean)} as in float64, within {allowed:.2g}"
+            return Failure(given, words, f"loss {number(found.mean)}")
     return None

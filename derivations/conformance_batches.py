@@ -72,7 +72,7 @@ def examples(family: Family) -> list[Batch]:
             samples(rng, lengths, i) for i, lengths in enumerate(((1, 1), (2, 2), (1, 3), (2, 1, 4)))
         ],
         ADVANTAGE.name: lambda: [
-            {name: samples(rng, (1,) * 4, i)[name] for name in ("rewards", "group")} for i in range(4)
+            {name: samples(rng, (1,) * k, i)[name] for name in ("rewards", "group")} for i, k in enumerate((2, 3, 4, 4))
         ],
         KL_FAMILY.name: lambda: [samples(rng, (n,), i) for i, n in enumerate((1, 2, 1, 3, 4))],
         ENTROPY.name: lambda: [tokens_with_logits(rng, n) for n in (1, 2, 1, 3, 4)],
@@ -87,7 +87,8 @@ def examples(family: Family) -> list[Batch]:
 def batch_of(family: Family) -> list[Batch]:
     """Examples that fit into one batch, of unequal lengths: what the laws about batches cut, pad and shuffle."""
     found = examples(family)
-    return found[-3:] if family is RANKINGS else found[1:]
+    kept = {RANKINGS.name: 3, ADVANTAGE.name: 2}  # rankings of three, groups of four: some codes reshape
+    return found[-kept.get(family.name, len(found) - 1) :]
 
 
 def pad(family: Family, batch: Batch, *, left: int = 0, right: int = 0, filler: float = -0.77) -> Batch:

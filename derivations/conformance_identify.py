@@ -79,7 +79,9 @@ def identify(subject: Subject) -> Identity:
         found, residual = _fit(goal, [column(name) for name in names])
         best = min(best, residual)
         if residual < ACCEPT and all(abs(c) > 1e-6 for c in found):
-            return Identity(tuple(zip(map(float, found), names, strict=True)), residual, _reduction(subject))
+            coefficients = dict(zip(names, map(float, found), strict=True))
+            words = tuple((c, name) for name, c in coefficients.items())
+            return Identity(words, residual, _reduction(subject, coefficients))
     return Identity((), best)
 
 
@@ -111,24 +113,42 @@ def _numbers(subject: Subject, function: Callable[[Arrays], Any], batch: Batch) 
     return np.concatenate(found)
 
 
-def _reduction(subject: Subject) -> str:
+def _reduction(subject: Subject, found: dict[str, float]) -> str:
     """How a batch becomes a scalar, where it is not the mean over examples."""
-    parts = batch_of(subject.target.family)[:3]
-    found = subject.run(join(subject.target.family, parts))
-    if found.value.ndim:
+    family, parts = subject.target.family, batch_of(subject.target.family)[:3]
+    whole = join(family, parts)
+    result = subject.run(whole)
+    if result.value.ndim or not family.leaves:
         return ""
-    singles = [subject.run(part) for part in parts]
-    weights = {"": [size(part) for part in parts], "summed over the batch": [1.0 for _ in parts]}
-    leaf = next(iter(subject.target.family.leaves))
-    slope = found.gradient[leaf]
-    norms = []
-    for words, weight in weights.items():
-        total = sum(weight) if not words else 1.0
-        expected = np.concatenate([w / total * r.gradient[leaf].sum(axis=-1).ravel() for w, r in zip(weight, singles, strict=True)])
-        if np.allclose(slope.sum(axis=-1).ravel(), expected, rtol=1e-5, atol=1e-9):
-            return words
-        norms.append(np.linalg.norm(expected))
-    return "reduced over a batch in a way that depends on its make-up"
+    terms = dict(_extras(subject)) | dict(_mains(subject))
+
+    def total(arrays: Arrays, *, pooled: bool, factor: float = 1.0) -> Array:
+        means = {name: namespace(*arrays.values()).mean(terms[name](arrays)) for name in found}
+        if pooled:
+            means |= {name: _pooled(name, arrays) for name in found if name in POOLED}
+        return factor * sum(c * means[name] for name, c in found.items())
+
+    def matches(**how: Any) -> bool:
+        slopes = subject.backend.gradient(lambda arrays: total(arrays, **how), whole, family.leaves)[1]
+        return all(np.allclose(result.gradient[leaf], slopes[leaf], rtol=1e-5, atol=1e-7) for leaf in family.leaves)
+
+    if matches(pooled=False):
+        return ""
+    if matches(pooled=False, factor=float(size(whole))):
+        return "summed over the batch, not averaged"
+    if set(found) & set(POOLED) and matches(pooled=True):
+        return "the NLL is averaged over all tokens of a batch, so pairs weigh by their length"
+    return "a batch is reduced in a way that depends on its make-up"
+
+
+POOLED = {f"NLL of the {side} response (mean over tokens)": side for side in ("chosen", "rejected")}
+
+
+def _pooled(name: str, arrays: Arrays) -> Array:
+    """The mean over all supervised tokens of a batch instead of the mean of the means of its responses."""
+    named, side = PAIRS.derive(arrays), POOLED[name]
+    xp = namespace(named[f"{side}_logp"])
+    return -xp.sum(named[f"{side}_logp"]) / xp.sum(named[f"{side}_length"])
 
 
 def _mains(subject: Subject) -> list[Term]:
@@ -140,7 +160,9 @@ def _mains(subject: Subject) -> list[Term]:
         KL_FAMILY.name: _kl_mains,
         ENTROPY.name: _entropy_mains,
     }
-    named = f"{subject.target.name} as named"
+    named, options = f"{subject.target.name} as named", subject.target.options
+    if subject.target.name in ("simpo", "simpo-shannon") and options.get("gamma"):
+        named += f" (gamma/beta = {number(options['gamma'] / options['beta'])} nats a token)"
     return [(named, subject.target.losses), *makers[subject.target.family.name](subject)]
 
 

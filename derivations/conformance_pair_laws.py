@@ -23,7 +23,7 @@ def one(subject: Subject, batch: Batch) -> float:
 def differs(subject: Subject, batch: Batch, found: float, expected: float, words: str = "loss") -> Failure | None:
     """A failure if two numbers that the law equates are apart."""
     result = subject.run(batch, gradient=False)
-    allowed = tolerance(result, np.asarray(expected), gradient=False, subject=subject)
+    allowed = tolerance(result, np.asarray(expected))
     if close(np.asarray(found), np.asarray(expected), allowed):
         return None
     return Failure(describe(subject, batch), f"{words} {number(expected)}", f"{words} {number(found)}")

@@ -5,12 +5,13 @@ signature asks for by name, translating the option conventions of other codes, a
 gradient. What the user has to mend before any law can be tried is an InputError with the contract in it.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -71,6 +72,30 @@ def load(place: str) -> Callable[..., Any]:
     if not callable(function):
         raise InputError(f"{place} is not a function but {type(function).__name__}")
     return function
+
+
+def parse_pairs(flag: str, texts: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` texts as a dictionary. InputError for one without `=`, or a name given twice."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise InputError(f"{flag} {text!r}: write it as NAME=VALUE")
+        if name in found:
+            raise InputError(f"{flag} {name} is given twice")
+        found[name] = value
+    return found
+
+
+def parse_value(text: str) -> Any:
+    """A number, true or false; anything else is a word."""
+    words = {"true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def _load_module(name: str) -> ModuleType:
