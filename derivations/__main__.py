@@ -1,4 +1,4 @@
-"""Command line: `python -m derivations check | list | show | derive | book | conform`."""
+"""Command line: `python -m derivations check | list | show | derive | book | conform | zoo`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from derivations import report
+from derivations import report, zoo_matrix
 from derivations.book import write_book
 from derivations.claims import check_claims, load_claims
 from derivations.commands import InputError, run_command, write_text
@@ -167,14 +167,33 @@ class Conform:
         return 0 if outcome.ok else 1
 
 
+@dataclass(frozen=True)
+class Zoo:
+    """Put the conformance kit itself on trial: planted bugs, and correct losses, against every law.
+
+    Exit status: 0 every bug is killed, no correct loss fails, and no law is there for nothing; 1 otherwise.
+    """
+
+    picture: Path | None = None
+    """Also draw the matrix of bugs and laws, as SVG."""
+
+    def run(self) -> int:
+        rows = zoo_matrix.run_zoo()
+        print(zoo_matrix.as_text(rows), end="")
+        if self.picture is not None:
+            zoo_matrix.draw(rows, self.picture)
+        return 0 if zoo_matrix.ok(rows) else 1
+
+
 def main() -> int | None:
-    command: Check | List | Show | Derive | Book | Conform = tyro.cli(
+    command: Check | List | Show | Derive | Book | Conform | Zoo = tyro.cli(
         Annotated[Check, tyro.conf.subcommand("check")]
         | Annotated[List, tyro.conf.subcommand("list")]
         | Annotated[Show, tyro.conf.subcommand("show")]
         | Annotated[Derive, tyro.conf.subcommand("derive")]
         | Annotated[Book, tyro.conf.subcommand("book")]
-        | Annotated[Conform, tyro.conf.subcommand("conform")],
+        | Annotated[Conform, tyro.conf.subcommand("conform")]
+        | Annotated[Zoo, tyro.conf.subcommand("zoo")],
         prog="python -m derivations",
         description="Claims about preference optimization, proved about the very functions that train.",
     )

@@ -7,7 +7,7 @@ Whatever they say, `identify` (`conformance_identify`) names the objective from 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,13 +80,19 @@ def conform(
     start = time.perf_counter()
     subject = make_subject(function, objective, make_backend(backend), options=options, mapping=mapping)
     subject = _callable(subject, fall_back=backend == "auto")
+    trials = try_laws(subject, laws if laws is not None else all_laws())
+    return Conformance(subject, trials, identify(subject), time.perf_counter() - start)
+
+
+def try_laws(subject: Subject, laws: Sequence[Law]) -> tuple[Trial, ...]:
+    """Those of the laws that concern the objective, each tried once."""
     trials = []
-    for law in laws if laws is not None else all_laws():
+    for law in laws:
         if law.applies(subject):
             began = time.perf_counter()
             verdict = law.try_on(subject)
             trials.append(Trial(law, verdict, time.perf_counter() - began))
-    return Conformance(subject, tuple(trials), identify(subject), time.perf_counter() - start)
+    return tuple(trials)
 
 
 def _callable(subject: Subject, *, fall_back: bool) -> Subject:

@@ -75,7 +75,9 @@ class TorchBackend:
         try:
             import torch
         except ImportError as error:
-            raise InputError("torch is not installed: pip install 'maxent-rlhf[llm]', or use --backend numpy") from error
+            raise InputError(
+                "torch is not installed: pip install 'maxent-rlhf[llm]', or use --backend numpy"
+            ) from error
         self.torch = torch
 
     def array(self, values: np.ndarray, dtype: str = "float64") -> Any:

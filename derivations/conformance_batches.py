@@ -67,7 +67,9 @@ def examples(family: Family) -> list[Batch]:
     rng = np.random.default_rng(20240524)
     makers: dict[str, Callable[[], list[Batch]]] = {
         PAIRS.name: lambda: [pair(rng, w, l) for w, l in ((1, 1), (1, 2), (2, 1), (3, 3), (2, 5), (4, 3))],
-        RANKINGS.name: lambda: [ranking(rng, lengths) for lengths in ((1, 1), (1, 1, 1), (2, 1, 3), (1, 3, 2), (4, 1, 2))],
+        RANKINGS.name: lambda: [
+            ranking(rng, lengths) for lengths in ((1, 1), (1, 1, 1), (2, 1, 3), (1, 3, 2), (4, 1, 2))
+        ],
         POLICY_GRADIENT.name: lambda: [
             samples(rng, lengths, i) for i, lengths in enumerate(((1, 1), (2, 2), (1, 3), (2, 1, 4)))
         ],
@@ -97,11 +99,9 @@ def pad(family: Family, batch: Batch, *, left: int = 0, right: int = 0, filler: 
         return batch
     padded = dict(batch)
     for name, axis in family.token_axis.items():
-        array = batch[name]
-        width = [(0, 0)] * array.ndim
-        width[axis] = (left, right)
-        fill: float | int = filler if np.issubdtype(array.dtype, np.floating) else 0
-        padded[name] = np.pad(array, width, constant_values=fill)
+        # not the same under every array: policy and reference would cancel
+        other = filler + 0.5 if name.startswith("ref") else filler
+        padded[name] = pad_one(batch[name], axis, left, right, other)
     return padded
 
 
@@ -129,15 +129,16 @@ def join(family: Family, batches: Sequence[Batch]) -> Batch:
     for batch in batches:
         row = dict(batch)
         for name, axis in family.token_axis.items():
-            row[name] = pad_one(batch[name], axis, widest[name] - batch[name].shape[axis])
+            other = -0.27 if name.startswith("ref") else -0.77
+            row[name] = pad_one(batch[name], axis, 0, widest[name] - batch[name].shape[axis], other)
         rows.append(row)
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
-def pad_one(array: np.ndarray, axis: int, right: int, filler: float = -0.77) -> np.ndarray:
-    """Pad one array on the right of one axis."""
+def pad_one(array: np.ndarray, axis: int, left: int, right: int, filler: float) -> np.ndarray:
+    """Pad one array along one axis; token ids and masks get 0."""
     width = [(0, 0)] * array.ndim
-    width[axis] = (0, right)
+    width[axis] = (left, right)
     return np.pad(array, width, constant_values=filler if np.issubdtype(array.dtype, np.floating) else 0)
 
 
@@ -169,6 +170,6 @@ def show(batch: Batch, *, hide: Sequence[str] = ()) -> str:
     for name, array in batch.items():
         if name in hide or (array.dtype == bool and array.all()):
             continue
-        values = array.astype(int) if array.dtype == bool else array
+        values = array.astype(int) if array.dtype == bool else array.round(6)  # -0.65, not -0.6499999999999999
         shown.append(f"{name} = {values.tolist()}")
     return "; ".join(shown)

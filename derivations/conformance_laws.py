@@ -3,8 +3,7 @@
 A law looks at a `Subject` and gives None (holds), a `Failure` with the smallest failing input as numbers,
 or `Skip` with the reason it does not apply. `verdict` laws decide the exit status; a correct
 implementation cannot fail them. `advice` laws only speak. This file has what all laws share and the
-registry; the laws themselves are in `conformance_batch_laws`, `conformance_pair_laws` and
-`conformance_online_laws`.
+registry; the laws themselves are in `conformance_*_laws`.
 """
 
 import importlib
@@ -19,7 +18,7 @@ from derivations.conformance_families import ADVANTAGE, Family
 from derivations.conformance_subject import CallError, Result, Subject
 
 Kind = Literal["verdict", "advice"]
-CHAPTERS = ("conformance_batch_laws", "conformance_pair_laws", "conformance_online_laws")
+CHAPTERS = ("batch", "option", "pair", "online", "advantage")
 REPOSITORIES = {
     "trl": "huggingface/trl",
     "SimPO": "princeton-nlp/SimPO",
@@ -125,7 +124,7 @@ def law(
 def all_laws() -> list[Law]:
     """Every law of the kit."""
     for chapter in CHAPTERS:
-        importlib.import_module(f"derivations.{chapter}")
+        importlib.import_module(f"derivations.conformance_{chapter}_laws")
     return _registry.laws
 
 
@@ -152,8 +151,11 @@ def number(value: float) -> str:
 
 def numbers(values: np.ndarray) -> str:
     """An array for a report, six digits each."""
-    text: str = np.array2string(np.asarray(values), separator=", ", formatter={"float_kind": number}, threshold=60)
-    return " ".join(text.split())
+    return str(_rounded(np.asarray(values).tolist())).replace("'", "")
+
+
+def _rounded(values: Any) -> Any:
+    return [_rounded(value) for value in values] if isinstance(values, list) else number(float(values))
 
 
 def compare(

@@ -7,13 +7,26 @@ import numpy as np
 
 from derivations.conformance_batches import Batch, examples, ranking, repeat_tokens, take
 from derivations.conformance_families import PAIRS, RANKINGS
-from derivations.conformance_laws import Failure, Skip, Verdict, close, compare, describe, law, number, numbers, tolerance
+from derivations.conformance_laws import (
+    Failure,
+    Skip,
+    Verdict,
+    close,
+    compare,
+    describe,
+    law,
+    number,
+    numbers,
+    tolerance,
+)
 from derivations.conformance_subject import CallError, Subject
 from derivations.objectives import OBJECTIVES
 from derivations.regularizers import LengthNormalizedShannon
 
 LIKELIHOODS = tuple(name for name, recipe in OBJECTIVES.items() if not recipe.listwise and not recipe.least_squares)
-REACH = 2.0  # nats a token: beyond, rejected tokens must be below e^-2 = 14 % on average even if chosen ones are certain
+REACH = (
+    2.0  # nats a token: beyond, rejected tokens must be below e^-2 = 14 % on average even if chosen ones are certain
+)
 
 
 def one(subject: Subject, batch: Batch) -> float:
@@ -171,10 +184,14 @@ def extremes(subject: Subject) -> Verdict:
             "ref_rejected_logps": np.array([[level]]),
         }
         found, expected = subject.run(batch), subject.expect(batch)
-        # differences at |x| ~ 1e3 lose three digits, and so does the value of a sum
-        value = close(found.value, np.broadcast_to(expected.mean, found.value.shape), 1e-6 * (1 + abs(expected.mean)))
+        # at |x| ~ 5000 float64 resolves 1e-12 and float32 5e-4, times beta
+        allowed = 1e-5 if found.exact else 5e-3
+        value = close(
+            found.value, np.broadcast_to(expected.mean, found.value.shape), allowed * (1 + abs(expected.mean))
+        )
         slopes = all(
-            close(found.gradient[leaf], slope, 1e-5 * (1 + np.abs(slope).max())) for leaf, slope in expected.gradient.items()
+            close(found.gradient[leaf], slope, allowed * (1 + np.abs(slope).max()))
+            for leaf, slope in expected.gradient.items()
         )
         if not (value and slopes):
             both = [
@@ -233,6 +250,7 @@ def reach(subject: Subject) -> Verdict:
     claim="listwise-objectives",
     families=(RANKINGS,),
     threads=("dpo#71",),
+    why="tells a misread `ranking` from a wrong likelihood",
 )
 def ranking_order(subject: Subject) -> Verdict:
     for batch in examples(RANKINGS):

@@ -49,9 +49,7 @@ def _block(trial: Trial) -> list[str]:
 
 def _wrapped(name: str, words: str, first: str = "") -> list[str]:
     head = f"{name}{first}" if first else f"{name:11} "
-    return textwrap.wrap(
-        head + words, 116, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False
-    )
+    return textwrap.wrap(head + words, 116, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False)
 
 
 def as_json(outcome: Conformance, place: str) -> str:

@@ -274,7 +274,9 @@ def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     positional = [p.name for p in signature.parameters.values() if p.kind is inspect.Parameter.POSITIONAL_ONLY]
     if positional:
-        raise InputError(f"parameter {positional[0]!r} is positional-only; arguments are passed by name, write an adapter")
+        raise InputError(
+            f"parameter {positional[0]!r} is positional-only; arguments are passed by name, write an adapter"
+        )
     return {p.name: p.default for p in signature.parameters.values() if p.kind in kinds}
 
 
