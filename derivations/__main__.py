@@ -1,5 +1,7 @@
 """Command line: `python -m derivations check | list | show | derive | book | conform | zoo`."""
 
+import contextlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -157,8 +159,9 @@ class Conform:
             raise InputError(f"unknown objective {self.objective!r}{suggest(self.objective, list(NAMES))}")
         options = {name: parse_value(value) for name, value in parse_pairs("--option", self.option).items()}
         mapping = parse_pairs("--map", self.map)
-        function = load(self.function)
-        outcome = conform(function, self.objective, options=options, mapping=mapping, backend=self.backend)
+        with contextlib.redirect_stdout(sys.stderr):  # what the function prints is no part of the report
+            function = load(self.function)
+            outcome = conform(function, self.objective, options=options, mapping=mapping, backend=self.backend)
         text = CONFORM_FORMATS[self.format](outcome, self.function)
         if self.output is not None:
             write_text(self.output, text)

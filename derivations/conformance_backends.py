@@ -102,9 +102,11 @@ class TorchBackend:
         tensors = {name: self.array(values, dtype) for name, values in arrays.items()}
         for leaf in leaves:
             tensors[leaf].requires_grad_()
+        # log-probs come out of a model, so they may be overwritten in place; a leaf may not
+        handed = {name: tensor.clone() for name, tensor in tensors.items()}
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            result = function(tensors)
+            result = function(handed)
             if isinstance(result, self.torch.Tensor) and result.requires_grad:
                 result.mean().backward()
         found = {}

@@ -71,12 +71,12 @@ def identify(subject: Subject) -> Identity:
 
 
 def _hypotheses(mains: list[str], extras: list[str]) -> Iterator[tuple[str, ...]]:
-    """Plainest first: every main term alone, then with one extra, then with two, then a main with a main."""
+    """Plainest first: every main term alone, then with one extra, then with two, then the one named with another."""
     for count in (0, 1, 2):
         for main in mains:
             for chosen in itertools.combinations(extras, count):
                 yield (main, *chosen)
-    yield from itertools.combinations(mains, 2)
+    yield from ((mains[0], other) for other in mains[1:])
 
 
 def _fit(goal: np.ndarray, columns: list[np.ndarray]) -> tuple[np.ndarray, float]:
@@ -102,7 +102,10 @@ def _reduction(subject: Subject, found: dict[str, float]) -> str:
     """How a batch becomes a scalar, where it is not the mean over examples."""
     family, parts = subject.target.family, batch_of(subject.target.family)[:3]
     whole = join(family, parts)
-    result = subject.run(whole)
+    try:
+        result = subject.run(whole)
+    except CallError:
+        return "a batch of several could not be tried"
     if result.value.ndim or not family.leaves:
         return ""
     terms = dict(extra_terms(subject)) | dict(main_terms(subject))

@@ -61,7 +61,7 @@ def load(place: str) -> Callable[..., Any]:
         module = _load_file(Path(module_name)) if module_name.endswith(".py") else _load_module(module_name)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that parses its own command line leaves
         raise InputError(f"{module_name} could not be imported: {_reason(error)}") from error
     function = module
     for part in name.split("."):
@@ -172,7 +172,10 @@ class Subject:
         self, batch: Batch, *, gradient: bool = True, dtype: str = "float64", target: Target | None = None
     ) -> Result:
         """Value and gradient of the function on a batch."""
-        return self._evaluate(lambda arrays: self.call(arrays, target), batch, gradient, dtype)
+        try:
+            return self._evaluate(lambda arrays: self.call(arrays, target), batch, gradient, dtype)
+        except RuntimeError as error:  # raised by automatic differentiation, outside the call
+            raise CallError(f"its gradient could not be taken: {_reason(error)}") from error
 
     def expect(self, batch: Batch, *, gradient: bool = True, target: Target | None = None) -> Result:
         """Value and gradient of the objective it is held against, in float64."""
@@ -230,6 +233,8 @@ def make_subject(
             )
     if not names:
         raise InputError(f"the function takes none of the arrays of {objective}\n{contract(objective)}")
+    if options.get("top") not in (None, 1):
+        raise InputError(f"--option top={options['top']}: rankings of two are tried as well, so top can only be 1 here")
     with input_errors():
         target = Target(objective, _ours(options, known))
     return Subject(function, target, backend, names, takes, extras)

@@ -1,4 +1,4 @@
-"""The named terms among which `conformance_identify` looks: objectives under every reading of their options, and extras.
+"""The named terms among which `conformance_identify` looks: objectives under every reading of their options.
 
 Each term is built from the ground floor's own functions; a reading changes only which numbers go in.
 """
@@ -153,26 +153,40 @@ def _ranking_mains(subject: Subject) -> list[Term]:
     for name, option in (("simpo", "beta"), ("dpo", "beta"), ("maxent", "alpha")):
         listwise = make_objective(f"{name}-pl", **{option: strength})
         pairwise = make_objective(name, **{option: strength})
-        for words, all_pairs, reverse in (
-            (f"{name}-pl", False, False),
-            (f"{name}-pl of the reversed ranking", False, True),
-            (f"{name} on all pairs of the ranking, averaged", True, False),
-        ):
-            found.append((words, _ranked(pairwise if all_pairs else listwise, all_pairs, reverse)))
+        found += [
+            (f"{name}-pl", _ranked(listwise)),
+            (f"{name}-pl of the reversed ranking", _ranked(listwise, reverse=True)),
+            (f"{name} on all pairs of the ranking, summed", _split(pairwise, averaged=False)),
+            (f"{name} on all pairs of the ranking, averaged", _split(pairwise, averaged=True)),
+        ]
     return found
 
 
-def _ranked(objective: Any, all_pairs: bool, reverse: bool) -> Callable[[Arrays], Array]:
+def _scores_in_order(objective: Any, arrays: Arrays, *, reverse: bool = False) -> list[list[Array]]:
+    """Implicit rewards of each ranking, best response first."""
+    named = RANKINGS.derive(arrays)
+    rewards = objective.rewards(named["logp"], length=named["length"], ref_logp=named["ref_logp"])
+    order = np.asarray(named["ranking"])[:, :: -1 if reverse else 1]
+    return [[rewards[b, int(k)] for k in row] for b, row in enumerate(order)]
+
+
+def _ranked(objective: Any, *, reverse: bool = False) -> Callable[[Arrays], Array]:
     def loss(arrays: Arrays) -> Array:
-        named = RANKINGS.derive(arrays)
-        rewards = objective.rewards(named["logp"], length=named["length"], ref_logp=named["ref_logp"])
-        xp, order = namespace(rewards), np.asarray(named["ranking"])
-        order = order[:, ::-1] if reverse else order
-        rows = [[rewards[b, int(k)] for k in row] for b, row in enumerate(order)]
-        if not all_pairs:
-            return objective.loss(xp.stack([xp.stack(row, axis=-1) for row in rows], axis=0))
+        rows = _scores_in_order(objective, arrays, reverse=reverse)
+        xp = namespace(rows[0][0])
+        return objective.loss(xp.stack([xp.stack(row, axis=-1) for row in rows], axis=0))
+
+    return loss
+
+
+def _split(objective: Any, *, averaged: bool) -> Callable[[Arrays], Array]:
+    """A pair loss on every pair of a ranking: what splitting a ranking into pairs trains."""
+
+    def loss(arrays: Arrays) -> Array:
+        rows = _scores_in_order(objective, arrays)
+        xp = namespace(rows[0][0])
         pairs = [[objective.loss(xp.stack(two, axis=-1)) for two in itertools.combinations(row, 2)] for row in rows]
-        return xp.stack([sum(row[1:], start=row[0]) / len(row) for row in pairs], axis=0)
+        return xp.stack([sum(row[1:], start=row[0]) / (len(row) if averaged else 1) for row in pairs], axis=0)
 
     return loss
 

@@ -1,7 +1,7 @@
 """The kit on trial: correct losses as libraries write them, and bugs planted in them by minimal changes of text.
 
-Each bug is one that was reported in public (DEMAND in its words: a pain), made from a correct loss by
-replacing a few words of its source. `derivations.zoo_matrix` runs the laws on all of them: every bug must be
+Each bug is of a kind that people reported in public threads, made from a correct loss by replacing a few
+words of its source. `derivations.zoo_matrix` runs the laws on all of them: every bug must be
 killed, every correct loss must pass, and every law must kill a bug that no other kills or say why it is there.
 """
 
@@ -212,6 +212,7 @@ BUGS = (
     Bug("ranks read as an order", "simpo-pl", (("scores.gather(-1, ranking)", "scores.gather(-1, ranking.argsort(-1))"),)),
     Bug("`ranking` ignored: slots taken as the order", "simpo-pl", (("scores.gather(-1, ranking)", "scores"),)),
     Bug("every place is won against all responses", "simpo-pl", (("ordered.flip(-1).logcumsumexp(-1).flip(-1)", "ordered.logsumexp(-1, keepdim=True)"),)),
+    Bug("averaged over places, the last included", "simpo-pl", (("[:, :-1].sum(-1).mean()", ".mean(-1).mean()"),)),
     Bug("own reward in the baseline", "rloo", ((_BASELINE, "torch.where(same, rewards[None, :], 0.0).sum(-1)\n"), ("(same.sum(-1) - 1)", "same.sum(-1)"))),
     Bug("no baseline", "rloo", (("rewards - others / (same.sum(-1) - 1)", "rewards"),)),
     Bug("log-probs averaged over tokens in the policy gradient", "rloo", ((_LOGP, "torch.where(mask, logps, 0.0).sum(-1) / mask.sum(-1)\n"),)),
@@ -230,6 +231,7 @@ BUGS = (
     Bug("token by token: prefixes lack their term", "kl-loss", (("0.0).sum(-1)\n", "0.0)\n"), ("(log_ratio**2 / 2)", "(log_ratio**2 / 2).sum(-1)"))),
     Bug("k3 subtracted from the reward", "kl-reward", (("return log_ratio.detach()", "return (torch.expm1(-log_ratio) + log_ratio).detach()"),)),
     Bug("policy and reference swapped in KL", "kl-metric", (("logps - ref_logps", "ref_logps - logps"),)),
+    Bug("reference left out of KL", "kl-metric", (("logps - ref_logps", "logps"),)),
     Bug("squared log-ratio reported as KL", "kl-metric", (("(torch.expm1(-log_ratio) + log_ratio)", "(log_ratio**2 / 2)"),)),
     Bug("padding counted in KL", "kl-metric", (("torch.where(mask, logps - ref_logps, 0.0)", "logps - ref_logps"),)),
     Bug("entropy minimized", "entropy-token", (("return -coefficient", "return coefficient"),)),

@@ -65,9 +65,9 @@ def sole_kills(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def idle(rows: Sequence[Row], laws: Sequence[Law]) -> list[Law]:
-    """Laws that kill no bug alone and do not say why they are there."""
-    alone = sole_kills(rows)
-    return [law for law in laws if law.id not in alone and not law.why]
+    """Laws that kill no bug, or none alone without saying why they are there."""
+    alone, any_kill = sole_kills(rows), {name for row in rows if row.bug for name in (*row.killed_by, *row.advised_by)}
+    return [law for law in laws if law.id not in any_kill or not (law.id in alone or law.why)]
 
 
 def as_text(rows: Sequence[Row]) -> str:
