@@ -165,7 +165,7 @@ def mask_leak(subject: Subject) -> Verdict:
     "the gradient is exactly zero on every token that is masked out, and not zero on any that is supervised",
     claim="loss-gradients",
     families=MASKED,
-    threads=("trl#2502", "trl#3346"),
+    threads=("trl#3346", "trl#6803"),
     why="says which token is wrongly in or out, where `gradient` and `padding` show numbers",
 )
 def support(subject: Subject) -> Verdict:

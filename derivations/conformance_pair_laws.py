@@ -170,7 +170,7 @@ def anchor(subject: Subject) -> Verdict:
     "margin",
     claim="loss-gradients",
     families=(PAIRS,),
-    threads=("trl#1033",),
+    threads=("trl#1473",),
 )
 def extremes(subject: Subject) -> Verdict:
     if subject.target.name == "f-dpo":
@@ -205,22 +205,23 @@ def extremes(subject: Subject) -> Verdict:
 
 @law(
     "only-differences",
-    "raising both scores alike changes nothing: the loss sees differences, so a term of one response alone (an NLL) "
+    "raising all scores alike changes nothing: the loss sees differences, so a term of one response alone (an NLL) "
     "cannot hide",
     claim="multiplier-cancels",
-    families=(PAIRS,),
-    objectives=tuple(name for name in OBJECTIVES if name != "f-dpo"),
+    families=(PAIRS, RANKINGS),
+    objectives=tuple(name for name in OBJECTIVES if not name.startswith("f-dpo")),
     threads=("trl#1760", "trl#1705"),
     why="says that an extra term is there; `value` only shows that a number is off",
 )
 def only_differences(subject: Subject) -> Verdict:
-    for batch in examples(PAIRS)[:4]:
+    for batch in examples(subject.target.family)[:4]:
         raised = dict(batch)
-        for side in ("chosen", "rejected"):
-            count = 1 if subject.target.needs_length else batch[f"{side}_logps"].size
-            raised[f"{side}_logps"] = batch[f"{side}_logps"] - 0.6 / count
+        for leaf in subject.target.family.leaves:
+            mask = batch[leaf.replace("logps", "mask")]
+            count = 1 if subject.target.needs_length else mask.sum(axis=-1, keepdims=True)
+            raised[leaf] = batch[leaf] - 0.6 / count
         if failure := differs(subject, raised, one(subject, raised), one(subject, batch)):
-            return Failure(f"{failure.given} (both scores lowered alike)", failure.expected, failure.found)
+            return Failure(f"{failure.given} (all scores lowered alike)", failure.expected, failure.found)
     return None
 
 

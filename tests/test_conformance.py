@@ -57,10 +57,11 @@ def test_the_example_of_the_documentation_comes_out_as_printed_there():
     assert run.stdout.startswith(broken)
     assert "BROKEN  mask-leak" in run.stdout
     assert run.stdout.index("BROKEN") < run.stdout.index("advice") < run.stdout.index("passed")
-    run = command("my_losses.py:mended", "--objective", "simpo", cwd=EXAMPLE.parent)
-    assert run.returncode == 0  # although there is advice
-    assert run.stdout.startswith(mended)
-    assert "advice  empty-response" in run.stdout
+    outcome = conform(load(f"{EXAMPLE}:mended"), "simpo")
+    assert outcome.ok  # although there is advice
+    text = FORMATS["text"](outcome, "my_losses.py:mended")
+    assert text.startswith(mended)
+    assert "advice  empty-response" in text
 
 
 def test_the_documentation_lists_every_law_and_every_objective():
@@ -69,6 +70,11 @@ def test_the_documentation_lists_every_law_and_every_objective():
         assert f"| `{law.id}` | {law.kind} |" in page
     for name in NAMES:
         assert f"`{name}`" in page
+    from derivations.zoo import BUGS, CORRECT
+
+    assert f"takes {len(CORRECT)} correct losses, plants {len(BUGS)} bugs" in page
+    readme = (ROOT / "README.md").read_text()
+    assert f"{len(BUGS)} planted bugs against its {len(all_laws())} laws" in readme
     rows = page.count("| verdict |") + page.count("| advice |")
     assert rows == len(all_laws())
 
