@@ -172,6 +172,16 @@ def test_a_function_that_raises_only_on_one_law_s_input_fails_that_law_and_is_no
     assert "value" not in broken
 
 
+def test_overwriting_an_input_in_place_is_reported_and_is_no_reason_to_refuse_the_function():
+    """Log-probs that come out of a model may be written to, so the call works; `pure` says what it does to them."""
+
+    def loss(chosen_logps, rejected_logps, chosen_mask, rejected_mask, beta=2.0, gamma=1.0):
+        chosen_logps[~chosen_mask] = 0.0
+        return simpo(chosen_logps, rejected_logps, chosen_mask, rejected_mask, beta, gamma)
+
+    assert {trial.law.id for trial in conform(loss, "simpo").broken} == {"pure"}
+
+
 def test_a_dead_gradient_is_not_taken_for_a_small_one():
     def loss(chosen_logps, rejected_logps, chosen_mask, rejected_mask, beta=2.0, gamma=1.0):
         with torch.no_grad():
