@@ -141,7 +141,8 @@ def tolerance(found: Result, expected: np.ndarray) -> float:
 
 def close(found: np.ndarray, expected: np.ndarray, allowed: float) -> bool:
     """Elementwise closeness; NaN or inf on either side is close to nothing, itself included."""
-    return bool(np.all(np.abs(found - expected) <= allowed))
+    with np.errstate(invalid="ignore"):  # inf - inf
+        return bool(np.all(np.abs(found - expected) <= allowed))
 
 
 def number(value: float) -> str:
