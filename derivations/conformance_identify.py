@@ -72,7 +72,9 @@ def identify(subject: Subject) -> Identity:
 
 def _hypotheses(mains: list[str], extras: list[str]) -> Iterator[tuple[str, ...]]:
     """Plainest first: every main term alone, then with one extra, then with two, then the one named with another."""
-    for count in (0, 1, 2):
+    yield from ((main,) for main in mains)
+    yield from ((extra,) for extra in extras)  # an NLL and nothing else
+    for count in (1, 2):
         for main in mains:
             for chosen in itertools.combinations(extras, count):
                 yield (main, *chosen)

@@ -293,7 +293,7 @@ def rankings_sum_to_one(subject: Subject) -> Verdict:
     for batch in examples(RANKINGS)[1:3]:
         k = batch["ranking"].shape[1]
         orders = [batch | {"ranking": np.array([order])} for order in itertools.permutations(range(k))]
-        total = sum(math.exp(-one(subject, take(order, [0]))) for order in orders)
+        total = sum(float(np.exp(-one(subject, take(order, [0])))) for order in orders)
         if failure := differs(subject, batch, total, 1.0, "sum of exp(-loss) over all rankings"):
             return failure
     return None

@@ -172,6 +172,19 @@ def test_a_function_that_raises_only_on_one_law_s_input_fails_that_law_and_is_no
     assert "value" not in broken
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_loss_that_is_not_finite_breaks_laws_without_a_warning_or_an_exception(value):
+    for name in ("dpo", "simpo-pl", "rloo-advantage"):
+        leaf = family_of(name).leaves or ("rewards",)
+        source = f"def loss({leaf[0]}): return {leaf[0]}.sum((*range(1, {leaf[0]}.ndim),)) * 0 + value\n"
+        names = {"value": value}
+        exec(source if name != "rloo-advantage" else "def loss(rewards): return rewards * 0 + value\n", names)  # noqa: S102
+        outcome = conform(names["loss"], name, options={"beta": 1.0} if name != "rloo-advantage" else {})
+        assert not outcome.ok
+        assert not outcome.identity.known
+
+
 def test_overwriting_an_input_in_place_is_reported_and_is_no_reason_to_refuse_the_function():
     """Log-probs that come out of a model may be written to, so the call works; `pure` says what it does to them."""
 
@@ -214,6 +227,8 @@ def loss(chosen_logp, rejected_logp, chosen_length, rejected_length, ref_chosen_
         ("-ls(beta * (cw / nw - cl / nl) - gamma)", "simpo as named (gamma/beta = 0.25 nats a token)"),
         ("-ls(beta * (cw / nw - cl / nl - gamma))", "SimPO, gamma read as gamma/beta"),
         ("-ls(beta * (cw / nw - cl / nl))", "SimPO, gamma left out"),
+        ("-cw / nw", "NLL of the chosen response (mean over tokens)"),
+        ("0.5 + 0 * cw", "0.5 x a constant"),
         ("-ls(2 * beta * (cw / nw - cl / nl) - gamma)", "SimPO with 2 beta"),
         ("-ls(beta * (cw - rw - cl + rl))", "DPO, gamma left out"),
         ("-ls(beta * (cw - cl))", "MaxEnt (CPO's contrastive part), gamma left out"),
