@@ -4,7 +4,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 PYTHON ?= python3
 
-.PHONY: help setup report test lint format clean book mutation reproduce-toy reproduce-offline gpu-check
+.PHONY: help setup report test lint format clean book zoo mutation reproduce-toy reproduce-offline gpu-check
 .PHONY: bench bench-derivations bench-toybandit bench-llm
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 18
@@ -39,6 +39,9 @@ book: setup      ## the book of claims and the how-to pages as HTML: out/docs/in
 	@$(PY) -m derivations book --output docs/book
 	@$(VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going docs out/docs
 	@echo "wrote out/docs/index.html"
+
+zoo: setup       ## the conformance kit on trial: planted bugs against its laws, and docs/zoo.svg (half a minute)
+	@$(PY) -m derivations zoo --picture docs/zoo.svg
 
 mutation: setup  ## plant mistakes in the formulas, one at a time: the check must catch each (minutes)
 	@$(PY) tests/planted_mistakes.py

@@ -1,5 +1,7 @@
-"""Command line: `python -m derivations check | list | show | derive | book`."""
+"""Command line: `python -m derivations check | list | show | derive | book | conform | zoo`."""
 
+import contextlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,10 +9,14 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from derivations import report
+from derivations import report, zoo_matrix
 from derivations.book import write_book
 from derivations.claims import check_claims, load_claims
 from derivations.commands import InputError, run_command, write_text
+from derivations.conformance import conform
+from derivations.conformance.families import NAMES
+from derivations.conformance.report import FORMATS as CONFORM_FORMATS
+from derivations.conformance.subject import load, parse_pairs, parse_value
 from derivations.derive import Preference, derive
 from derivations.regularizers import suggest
 
@@ -121,13 +127,76 @@ class Book:
         return 0 if all(result.ok for result in results) else 1
 
 
+@dataclass(frozen=True)
+class Conform:
+    """Is this the objective you named, and if not, which one is it? Hold your loss function against it.
+
+    Your function takes, by name, the arrays and options it needs (`docs/conformance.md` lists them) and returns
+    a scalar or one value an example. Nothing is trained and no model is loaded; it takes seconds.
+    Example: python -m derivations conform my_losses.py:simpo_loss --objective simpo --option beta=2 --option gamma=1
+    Exit status: 0 it conforms, 1 it does not, 2 it could not be called.
+    """
+
+    function: Annotated[str, tyro.conf.Positional]
+    """MODULE:FUNCTION, imported from the current folder, or path/to/file.py:FUNCTION."""
+    objective: str
+    """dpo, simpo, ipo, ... and their rankings (-pl), rloo, rloo-advantage, kl-loss, entropy-token, ...; an unknown
+    name lists them all. gamma is in reward units (codes that take gamma/beta = rho mean gamma = beta rho)."""
+    option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """NAME=VALUE, repeatable: options of the objective and any other argument of your function. What is not given is
+    taken from your function's defaults."""
+    map: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """THEIRS=OURS, repeatable: your function's name for an array or option, and ours."""
+    backend: Literal["auto", "torch", "numpy"] = "auto"
+    """What your function computes with."""
+    format: Literal["text", "json", "junit"] = "text"
+    """`json` and `junit` are for machines."""
+    output: Path | None = None
+    """Write there instead of to the terminal."""
+
+    def run(self) -> int:
+        if self.objective not in NAMES:
+            raise InputError(f"unknown objective {self.objective!r}{suggest(self.objective, list(NAMES))}")
+        options = {name: parse_value(value) for name, value in parse_pairs("--option", self.option).items()}
+        mapping = parse_pairs("--map", self.map)
+        with contextlib.redirect_stdout(sys.stderr):  # what the function prints is no part of the report
+            function = load(self.function)
+            outcome = conform(function, self.objective, options=options, mapping=mapping, backend=self.backend)
+        text = CONFORM_FORMATS[self.format](outcome, self.function)
+        if self.output is not None:
+            write_text(self.output, text)
+        else:
+            print(text, end="")
+        return 0 if outcome.ok else 1
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """Put the conformance kit itself on trial: planted bugs, and correct losses, against every law.
+
+    Exit status: 0 every bug is killed, no correct loss fails, and no law is there for nothing; 1 otherwise.
+    """
+
+    picture: Path | None = None
+    """Also draw the matrix of bugs and laws, as SVG."""
+
+    def run(self) -> int:
+        rows = zoo_matrix.run_zoo()
+        print(zoo_matrix.as_text(rows), end="")
+        if self.picture is not None:
+            zoo_matrix.draw(rows, self.picture)
+        return 0 if zoo_matrix.ok(rows) else 1
+
+
 def main() -> int | None:
-    command: Check | List | Show | Derive | Book = tyro.cli(
+    command: Check | List | Show | Derive | Book | Conform | Zoo = tyro.cli(
         Annotated[Check, tyro.conf.subcommand("check")]
         | Annotated[List, tyro.conf.subcommand("list")]
         | Annotated[Show, tyro.conf.subcommand("show")]
         | Annotated[Derive, tyro.conf.subcommand("derive")]
-        | Annotated[Book, tyro.conf.subcommand("book")],
+        | Annotated[Book, tyro.conf.subcommand("book")]
+        | Annotated[Conform, tyro.conf.subcommand("conform")]
+        | Annotated[Zoo, tyro.conf.subcommand("zoo")],
         prog="python -m derivations",
         description="Claims about preference optimization, proved about the very functions that train.",
     )

@@ -1,0 +1,113 @@
+"""Hold anybody's loss against an objective: does it compute what its name says, and if not, what does it compute?
+
+    python -m derivations conform my_losses.py:simpo_loss --objective simpo --option beta=2 --option gamma=1
+
+The laws (`conformance.laws`) are tried on the function; each failure shows the smallest input that fails.
+Whatever they say, `identify` (`conformance.identify`) names the objective from losses and gradients alone.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from derivations.commands import InputError
+from derivations.conformance.backends import NumpyBackend, make_backend
+from derivations.conformance.batches import examples
+from derivations.conformance.identify import Identity, identify
+from derivations.conformance.laws import Failure, Law, Skip, Verdict, all_laws
+from derivations.conformance.subject import CallError, Subject, contract, make_subject
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One law and what came of it."""
+
+    law: Law
+    verdict: Verdict
+    seconds: float
+
+    @property
+    def failed(self) -> bool:
+        return isinstance(self.verdict, Failure)
+
+    @property
+    def skipped(self) -> bool:
+        return isinstance(self.verdict, Skip)
+
+
+@dataclass(frozen=True)
+class Conformance:
+    """The outcome: every law that concerns the objective, and what the function was found to compute."""
+
+    subject: Subject
+    trials: tuple[Trial, ...]
+    identity: Identity
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether no verdict law fails; advice does not count."""
+        return not self.broken
+
+    @property
+    def broken(self) -> list[Trial]:
+        """Verdict laws that fail."""
+        return [trial for trial in self.trials if trial.failed and trial.law.kind == "verdict"]
+
+    @property
+    def advice(self) -> list[Trial]:
+        """Advice laws that have something to say."""
+        return [trial for trial in self.trials if trial.failed and trial.law.kind == "advice"]
+
+
+def conform(
+    function: Callable[..., Any],
+    objective: str,
+    *,
+    options: dict[str, Any] | None = None,
+    mapping: dict[str, str] | None = None,
+    backend: str = "auto",
+    laws: list[Law] | None = None,
+) -> Conformance:
+    """Try every law of an objective on a function.
+
+    objective: a name of `conformance.families.NAMES`. options: the objective's, and any other the function
+    takes. mapping: the function's parameter names -> ours. backend: torch, numpy or auto (torch if it is
+    installed, NumPy if the function cannot take tensors). laws: only these. Raises InputError, with the
+    contract, if the function does not fit it or cannot be called.
+    """
+    start = time.perf_counter()
+    subject = make_subject(function, objective, make_backend(backend), options=options, mapping=mapping)
+    subject = _callable(subject, fall_back=backend == "auto")
+    trials = try_laws(subject, laws if laws is not None else all_laws())
+    return Conformance(subject, trials, identify(subject), time.perf_counter() - start)
+
+
+def try_laws(subject: Subject, laws: Sequence[Law]) -> tuple[Trial, ...]:
+    """Those of the laws that concern the objective, each tried once."""
+    trials = []
+    for law in laws:
+        if law.applies(subject):
+            began = time.perf_counter()
+            verdict = law.try_on(subject)
+            trials.append(Trial(law, verdict, time.perf_counter() - began))
+    return tuple(trials)
+
+
+def _callable(subject: Subject, *, fall_back: bool) -> Subject:
+    """The subject with a backend that it accepts. InputError if the plainest input already makes it fail."""
+    batch = examples(subject.target.family)[1]
+    try:
+        subject.run(batch)
+    except CallError as error:
+        if fall_back and subject.backend.name == "torch":
+            other = Subject(**{**vars(subject), "backend": NumpyBackend()})
+            try:
+                other.run(batch)
+            except CallError:
+                pass
+            else:
+                return other
+        raise InputError(f"the function could not be called: {error}\n{contract(subject.target.name)}") from error
+    return subject

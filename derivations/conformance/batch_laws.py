@@ -1,0 +1,237 @@
+"""Laws that hold for every objective: value, gradient, batches, padding, masks, precision, options."""
+
+import copy
+
+import numpy as np
+
+from derivations.conformance.backends import differences
+from derivations.conformance.batches import (
+    Batch,
+    batch_of,
+    examples,
+    join,
+    pad,
+    refill,
+    size,
+    splits,
+    take,
+)
+from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, PAIRS, POLICY_GRADIENT, RANKINGS
+from derivations.conformance.laws import Failure, Skip, Verdict, close, compare, describe, law, number, numbers
+from derivations.conformance.subject import Result, Subject
+
+LOSSES = (PAIRS, RANKINGS)
+MASKED = (PAIRS, RANKINGS, POLICY_GRADIENT, KL_FAMILY, ENTROPY)
+POINTWISE = ("rloo-advantage", "grpo-advantage", "entropy-token")  # online names with one right value an example
+SUMS = Skip("the function takes sums over tokens, so the kit does the masking")
+
+
+def has_value(subject: Subject) -> bool:
+    """Whether the objective fixes a value for each example (policy gradients and KL estimators fix expectations)."""
+    return subject.target.family in LOSSES or subject.target.name in POINTWISE
+
+
+@law(
+    "value",
+    "the loss of one example is the objective's",
+    claim="objectives-by-name",
+    families=(*LOSSES, ADVANTAGE, ENTROPY),
+    threads=("trl#1760", "trl#1677"),
+    why="the definition; the laws that fail with it say what kind of mistake it is",
+)
+def value(subject: Subject) -> Verdict:
+    if not has_value(subject):
+        return Skip("only its expected gradient is fixed")
+    for batch in examples(subject.target.family):
+        found = subject.run(batch, gradient=False)
+        if failure := compare(subject, batch, found, subject.expect(batch, gradient=False)):
+            return failure
+    return None
+
+
+@law(
+    "gradient",
+    "the gradient of one example is the objective's, and that of the function's own finite differences",
+    claim="loss-gradients",
+    families=(*LOSSES, POLICY_GRADIENT, ENTROPY),
+    threads=("trl#5595", "ms-swift#10167"),
+    why="the definition for training; the laws that fail with it say what kind of mistake it is",
+)
+def gradient(subject: Subject) -> Verdict:
+    if subject.target.name == "entropy-sequence":
+        return Skip("only its expected gradient is fixed")
+    for batch in examples(subject.target.family):
+        found = subject.run(batch)
+        if failure := compare(subject, batch, found, subject.expect(batch), value=False):
+            return failure
+        if subject.target.family in LOSSES and found.exact:
+            slopes = differences(subject.backend, subject.call, batch, subject.target.family.leaves)
+            for leaf, slope in slopes.items():
+                if not close(found.gradient[leaf], slope, 1e-6 * max(1.0, np.abs(slope).max())):
+                    words = f"by {leaf} {numbers(slope)} (differences of its own values)"
+                    return Failure(describe(subject, batch), words, f"by {leaf} {numbers(found.gradient[leaf])}")
+    return None
+
+
+@law(
+    "partition",
+    "a batch cut into micro-batches of unequal lengths has the same gradient, weighted by the number of examples",
+    claim="objectives-by-name",
+    families=MASKED,
+    threads=("trl#3021", "trl#6024", "ms-swift#10117"),
+)
+def partition(subject: Subject) -> Verdict:
+    family = subject.target.family
+    for n in (2, 3):
+        parts = batch_of(family)[:n]
+        whole = join(family, parts)
+        found = subject.run(whole)
+        for cut in splits(n):
+            pieces = [join(family, [parts[i] for i in piece]) for piece in cut]
+            expected = _accumulate(subject, pieces, whole)
+            if failure := compare(subject, whole, found, expected, value=has_value(subject)):
+                sizes = " + ".join(str(size(piece)) for piece in pieces)
+                words = f"{failure.expected} (micro-batches of {sizes}, weighted)"
+                return Failure(failure.given, words, f"{failure.found} (one batch)")
+    return None
+
+
+def _accumulate(subject: Subject, pieces: list[Batch], whole: Batch) -> Result:
+    """Mean loss and gradient of the micro-batches weighted by their size, laid into the shape of the whole batch."""
+    leaves = subject.target.family.leaves
+    total, value, start, exact = size(whole), 0.0, 0, True
+    slopes = {leaf: np.zeros(whole[leaf].shape) for leaf in leaves}
+    for piece in pieces:
+        result, weight = subject.run(piece), size(piece) / total
+        value, exact = value + weight * result.mean, exact and result.exact
+        for leaf in leaves:  # a piece pads on the right to its own longest response, so it sits in a corner
+            corner = (slice(start, start + size(piece)), *(slice(0, width) for width in piece[leaf].shape[1:]))
+            slopes[leaf][corner] = weight * result.gradient[leaf]
+        start += size(piece)
+    return Result(np.asarray(value), slopes, exact)
+
+
+@law(
+    "padding",
+    "padding changes nothing: which side, how much, what stands under it, pad id equal to EOS",
+    claim="objectives-by-name",
+    families=MASKED,
+    threads=("trl#6357", "trl#4970", "trl#1625"),
+)
+def padding(subject: Subject) -> Verdict:
+    if not subject.per_token:
+        return SUMS
+    family = subject.target.family
+    for batch in examples(family):
+        plain = subject.run(batch)
+        for left, right, filler in ((0, 1, -0.77), (0, 3, 0.0), (0, 2, -9.5), (1, 0, -0.77), (2, 1, 3.0)):
+            padded = pad(family, batch, left=left, right=right, filler=filler)
+            found = subject.run(padded)
+            slopes = {}
+            for leaf in family.leaves:
+                axis = family.token_axis[leaf]
+                width = [(0, 0)] * plain.gradient[leaf].ndim
+                width[axis] = (left, right)
+                slopes[leaf] = np.pad(plain.gradient[leaf], width)
+            expected = Result(plain.value, slopes, plain.exact)
+            if failure := compare(subject, padded, found, expected):
+                return Failure(failure.given, f"{failure.expected} (as without padding)", failure.found)
+    return None
+
+
+@law(
+    "mask-leak",
+    "-inf or NaN under a false mask reaches neither value nor gradient",
+    claim="objectives-by-name",
+    families=(PAIRS, RANKINGS, POLICY_GRADIENT, KL_FAMILY),
+)
+def mask_leak(subject: Subject) -> Verdict:
+    if not subject.per_token:
+        return SUMS
+    family = subject.target.family
+    for parts in (batch_of(family)[:1], batch_of(family)[:2]):
+        batch = pad(family, join(family, parts), right=1)
+        plain = subject.run(refill(family, batch, -0.5))
+        for filler in (-np.inf, np.nan):
+            dirty = refill(family, batch, filler)
+            found = subject.run(dirty)
+            if failure := compare(subject, dirty, found, plain):
+                return failure
+    return None
+
+
+@law(
+    "support",
+    "the gradient is exactly zero on every token that is masked out, and not zero on any that is supervised",
+    claim="loss-gradients",
+    families=MASKED,
+    threads=("trl#3346", "trl#6803"),
+    why="says which token is wrongly in or out, where `gradient` and `padding` show numbers",
+)
+def support(subject: Subject) -> Verdict:
+    if not subject.per_token:
+        return SUMS
+    if subject.target.name in ("kl-metric", "kl-reward"):
+        return Skip("it is not differentiated")
+    family = subject.target.family
+    batch = pad(family, join(family, batch_of(family)[:2]), right=1)
+    found, expected = subject.run(batch), subject.expect(batch)
+    for leaf in family.leaves:
+        live, meant = found.gradient[leaf] != 0, expected.gradient[leaf] != 0
+        if subject.backend.name == "numpy":  # differences see rounding
+            live, meant = np.abs(found.gradient[leaf]) > 1e-7, np.abs(expected.gradient[leaf]) > 1e-7
+        if (live != meant).any():
+            place = tuple(int(i) for i in np.argwhere(live != meant)[0])
+            words = ("zero", "not zero") if live[place] else ("not zero", "zero")
+            return Failure(
+                describe(subject, batch),
+                f"gradient by {leaf}{list(place)} {words[0]}",
+                f"{words[1]}: {number(found.gradient[leaf][place])}",
+            )
+    return None
+
+
+@law(
+    "permutation",
+    "shuffling the examples of a batch shuffles losses and gradients, and nothing else",
+    claim="objectives-by-name",
+    why="the only law that pins which example a value belongs to when [B] values are returned in a batch",
+)
+def permutation(subject: Subject) -> Verdict:
+    family = subject.target.family
+    batch = join(family, batch_of(family)[:3])
+    order = _shuffled(subject, batch)
+    plain, found = subject.run(batch), subject.run(take(batch, order))
+    moved = plain.value[order] if plain.value.ndim else plain.value
+    expected = Result(moved, {leaf: slope[order] for leaf, slope in plain.gradient.items()}, plain.exact)
+    return compare(subject, take(batch, order), found, expected)
+
+
+def _shuffled(subject: Subject, batch: Batch) -> list[int]:
+    """An order with no fixed point; samples of one prompt stay together where the contract says they do."""
+    n = size(batch)
+    if subject.target.family is not ADVANTAGE:
+        return [*range(1, n), 0]
+    group = batch["group"]
+    return [int(i) for prompt in np.unique(group)[::-1] for i in np.flatnonzero(group == prompt)[::-1]]
+
+
+@law(
+    "pure",
+    "a call changes none of its inputs, and the same call twice gives the same",
+    claim="objectives-by-name",
+)
+def pure(subject: Subject) -> Verdict:
+    family = subject.target.family
+    batch = join(family, batch_of(family)[:2])
+    arrays = {name: subject.backend.array(array) for name, array in batch.items()}
+    before = copy.deepcopy({name: subject.backend.numpy(array) for name, array in arrays.items()})
+    first = subject.backend.numpy(subject.backend.value(lambda _: subject.call(arrays), batch))
+    for name, array in arrays.items():
+        after = subject.backend.numpy(array)
+        if not np.array_equal(before[name], after, equal_nan=True):
+            return Failure(describe(subject, batch), f"{name} {numbers(before[name])}", f"afterwards {numbers(after)}")
+    second = subject.backend.numpy(subject.backend.value(lambda _: subject.call(arrays), batch))
+    if not np.array_equal(first, second, equal_nan=True):
+        return Failure(describe(subject, batch), f"twice {numbers(first)}", f"the second time {numbers(second)}")
+    return None

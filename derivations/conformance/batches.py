@@ -1,0 +1,175 @@
+"""Inputs for the laws: small batches with short numbers, and what may be done to a batch without changing its meaning.
+
+Batches are dictionaries of NumPy arrays under the canonical names of a family. They go from small to
+large, so the first that fails a law is the smallest, and their numbers have two decimals, so a report
+shows exactly what was fed in.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, PAIRS, POLICY_GRADIENT, RANKINGS, Family
+
+Batch = dict[str, np.ndarray]
+
+
+def _logps(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.uniform(-2.5, -0.1, shape).round(2)
+
+
+def pair(rng: np.random.Generator, chosen: int, rejected: int) -> Batch:
+    """One pair of `chosen` and `rejected` tokens, unpadded."""
+    batch: Batch = {}
+    for side, length in (("chosen", chosen), ("rejected", rejected)):
+        batch[f"{side}_logps"] = _logps(rng, 1, length)
+        batch[f"{side}_mask"] = np.ones((1, length), dtype=bool)
+        batch[f"ref_{side}_logps"] = _logps(rng, 1, length)
+    return batch
+
+
+def ranking(rng: np.random.Generator, lengths: Sequence[int]) -> Batch:
+    """One ranking of responses with these lengths; responses do not stand in the order of the ranking."""
+    k, longest = len(lengths), max(lengths)
+    mask = np.arange(longest)[None, None] < np.asarray(lengths)[None, :, None]
+    return {
+        "logps": _logps(rng, 1, k, longest),
+        "ref_logps": _logps(rng, 1, k, longest),
+        "mask": mask,
+        "ranking": np.roll(np.arange(k), 1)[None],
+    }
+
+
+def samples(rng: np.random.Generator, lengths: Sequence[int], prompt: int) -> Batch:
+    """Samples of one prompt with their rewards, padded on the right."""
+    n, longest = len(lengths), max(lengths)
+    return {
+        "logps": _logps(rng, n, longest),
+        "ref_logps": _logps(rng, n, longest),
+        "mask": np.arange(longest)[None] < np.asarray(lengths)[:, None],
+        "rewards": rng.uniform(-1, 2, n).round(1),
+        "group": np.full(n, prompt),
+    }
+
+
+def tokens_with_logits(rng: np.random.Generator, length: int, vocabulary: int = 3) -> Batch:
+    """One sample of `length` tokens with the logits they were drawn from."""
+    return {
+        "logits": rng.normal(size=(1, length, vocabulary)).round(1),
+        "tokens": rng.integers(vocabulary, size=(1, length)),
+        "mask": np.ones((1, length), dtype=bool),
+    }
+
+
+def examples(family: Family) -> list[Batch]:
+    """Examples of a family from small to large, each the least that can stand alone (a pair, a prompt's samples)."""
+    rng = np.random.default_rng(20240524)
+    makers: dict[str, Callable[[], list[Batch]]] = {
+        PAIRS.name: lambda: [pair(rng, w, l) for w, l in ((1, 1), (1, 2), (2, 1), (3, 3), (2, 5), (4, 3))],
+        RANKINGS.name: lambda: [
+            ranking(rng, lengths) for lengths in ((1, 1), (1, 1, 1), (2, 1, 3), (1, 3, 2), (4, 1, 2))
+        ],
+        POLICY_GRADIENT.name: lambda: [
+            samples(rng, lengths, i) for i, lengths in enumerate(((1, 1), (2, 2), (1, 3), (2, 1, 4)))
+        ],
+        ADVANTAGE.name: lambda: [
+            {name: samples(rng, (1,) * k, i)[name] for name in ("rewards", "group")} for i, k in enumerate((2, 3, 4, 4))
+        ],
+        KL_FAMILY.name: lambda: [samples(rng, (n,), i) for i, n in enumerate((1, 2, 1, 3, 4))],
+        ENTROPY.name: lambda: [tokens_with_logits(rng, n) for n in (1, 2, 1, 3, 4)],
+    }
+    found = makers[family.name]()
+    kept = {*family.token_axis, "ranking", "rewards", "group"}
+    if family is KL_FAMILY:
+        kept -= {"rewards", "group"}
+    return [{name: array for name, array in batch.items() if name in kept} for batch in found]
+
+
+def batch_of(family: Family) -> list[Batch]:
+    """Examples that fit into one batch, of unequal lengths: what the laws about batches cut, pad and shuffle."""
+    found = examples(family)
+    kept = {RANKINGS.name: 3, ADVANTAGE.name: 2}  # rankings of three, groups of four: some codes reshape
+    return found[-kept.get(family.name, len(found) - 1) :]
+
+
+def pad(family: Family, batch: Batch, *, left: int = 0, right: int = 0, filler: float = -0.77) -> Batch:
+    """Add masked-out positions on either side; `filler` stands under the mask (token ids get 0, the EOS of a pad)."""
+    if left == right == 0:
+        return batch
+    padded = dict(batch)
+    for name, axis in family.token_axis.items():
+        # not the same under every array: policy and reference would cancel
+        other = filler + 0.5 if name.startswith("ref") else filler
+        padded[name] = pad_one(batch[name], axis, left, right, other)
+    return padded
+
+
+def refill(family: Family, batch: Batch, filler: float) -> Batch:
+    """Put `filler` under every false mask. Masks and everything supervised stay."""
+    changed = dict(batch)
+    for name, axis in family.token_axis.items():
+        array = batch[name]
+        if np.issubdtype(array.dtype, np.floating):
+            mask = batch[_mask_of(name)]
+            mask = mask if array.ndim == axis + 1 else mask[..., None]
+            changed[name] = np.where(mask, array, filler)
+    return changed
+
+
+def _mask_of(name: str) -> str:
+    side = next((side for side in ("chosen", "rejected") if side in name), "")
+    return f"{side}_mask" if side else "mask"
+
+
+def join(family: Family, batches: Sequence[Batch]) -> Batch:
+    """One batch of several, padded on the right to the longest."""
+    widest = {name: max(batch[name].shape[axis] for batch in batches) for name, axis in family.token_axis.items()}
+    rows = []
+    for batch in batches:
+        row = dict(batch)
+        for name, axis in family.token_axis.items():
+            other = -0.27 if name.startswith("ref") else -0.77
+            row[name] = pad_one(batch[name], axis, 0, widest[name] - batch[name].shape[axis], other)
+        rows.append(row)
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def pad_one(array: np.ndarray, axis: int, left: int, right: int, filler: float) -> np.ndarray:
+    """Pad one array along one axis; token ids and masks get 0."""
+    width = [(0, 0)] * array.ndim
+    width[axis] = (left, right)
+    return np.pad(array, width, constant_values=filler if np.issubdtype(array.dtype, np.floating) else 0)
+
+
+def size(batch: Batch) -> int:
+    """Number of examples."""
+    return len(next(iter(batch.values())))
+
+
+def take(batch: Batch, rows: Sequence[int]) -> Batch:
+    """Some rows of a batch, in this order."""
+    return {name: array[list(rows)] for name, array in batch.items()}
+
+
+def repeat_tokens(family: Family, batch: Batch, times: int) -> Batch:
+    """Every token `times` times over: the mean log-prob stays, the sum is multiplied."""
+    return batch | {name: np.repeat(batch[name], times, axis=axis) for name, axis in family.token_axis.items()}
+
+
+def splits(n: int) -> Iterator[list[list[int]]]:
+    """Ways to cut n examples, in order, into micro-batches of unequal size (not the whole at once)."""
+    for cuts in itertools.chain.from_iterable(itertools.combinations(range(1, n), k) for k in range(1, n)):
+        edges = [0, *cuts, n]
+        yield [list(range(a, b)) for a, b in itertools.pairwise(edges)]
+
+
+def show(batch: Batch, *, hide: Sequence[str] = ()) -> str:
+    """A batch as numbers; a mask that is true everywhere goes without saying."""
+    shown = []
+    for name, array in batch.items():
+        if name in hide or (array.dtype == bool and array.all()):
+            continue
+        values = array.astype(int) if array.dtype == bool else array.round(6)  # -0.65, not -0.6499999999999999
+        shown.append(f"{name} = {values.tolist()}")
+    return "; ".join(shown)

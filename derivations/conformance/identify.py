@@ -1,0 +1,141 @@
+"""Which objective is it? Least squares of losses and gradients on a few named terms, or the answer "unknown".
+
+Data: the loss of single examples and its gradient by every token's log-prob. A hypothesis is one main
+term (an objective under one reading of its options) plus at most two extras (an NLL of either response,
+mean or sum over tokens, a constant), with free coefficients. Hypotheses are tried from the plainest on, and
+one is accepted only if nothing is left over: at most three coefficients have to explain every number (34
+for pairs) to one part in a million. Whatever is not explained so exactly is unknown.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from derivations.arrays import Array, namespace
+from derivations.conformance.batches import Batch, batch_of, examples, join, size
+from derivations.conformance.families import PAIRS, POLICY_GRADIENT, Arrays
+from derivations.conformance.laws import number
+from derivations.conformance.subject import CallError, Subject
+from derivations.conformance.terms import extra_terms, main_terms
+
+ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The answer: named terms with coefficients (empty: unknown), the residual left, and how batches are reduced."""
+
+    terms: tuple[tuple[float, str], ...]
+    residual: float
+    reduction: str = ""
+
+    @property
+    def known(self) -> bool:
+        return bool(self.terms)
+
+    def __str__(self) -> str:
+        if not self.known:
+            return f"unknown (the nearest sum of named terms leaves {self.residual:.2g} of it unexplained)"
+        parts = [name if abs(c - 1) < 1e-5 else f"{number(c)} x {name}" for c, name in self.terms]
+        return " + ".join(parts) + (f"; {self.reduction}" if self.reduction else "")
+
+
+def identify(subject: Subject) -> Identity:
+    """Name what the function computes. Never raises for a function that can be called."""
+    data = examples(subject.target.family)
+    try:
+        goal = np.concatenate([_numbers(subject, subject.call, batch) for batch in data])
+    except CallError:
+        return Identity((), 1.0)
+    if not np.all(np.isfinite(goal)):
+        return Identity((), float("nan"))
+    mains, extras = main_terms(subject), extra_terms(subject)
+    terms, best = dict(extras) | dict(mains), 1.0
+
+    @functools.cache
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([_numbers(subject, terms[name], batch) for batch in data])
+
+    for names in _hypotheses([name for name, _ in mains], [name for name, _ in extras]):
+        found, residual = _fit(goal, [column(name) for name in names])
+        best = min(best, residual)
+        if residual < ACCEPT and all(abs(c) > 1e-6 for c in found):
+            coefficients = dict(zip(names, map(float, found), strict=True))
+            words = tuple((c, name) for name, c in coefficients.items())
+            return Identity(words, residual, _reduction(subject, coefficients))
+    return Identity((), best)
+
+
+def _hypotheses(mains: list[str], extras: list[str]) -> Iterator[tuple[str, ...]]:
+    """Plainest first: every main term alone, then with one extra, then with two, then the one named with another."""
+    yield from ((main,) for main in mains)
+    yield from ((extra,) for extra in extras)  # an NLL and nothing else
+    for count in (1, 2):
+        for main in mains:
+            for chosen in itertools.combinations(extras, count):
+                yield (main, *chosen)
+    yield from ((mains[0], other) for other in mains[1:])
+
+
+def _fit(goal: np.ndarray, columns: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    matrix = np.stack(columns, axis=1)
+    scale = float(np.linalg.norm(goal)) or 1.0
+    if not np.all(np.isfinite(matrix)):
+        return np.zeros(len(columns)), 1.0
+    found = np.linalg.lstsq(matrix, goal, rcond=None)[0]
+    return found, float(np.linalg.norm(goal - matrix @ found)) / scale
+
+
+def _numbers(subject: Subject, function: Callable[[Arrays], Any], batch: Batch) -> np.ndarray:
+    """Losses and gradients of one example in one row; a pseudo-loss counts by its gradient alone."""
+    family = subject.target.family
+    value, slopes = subject.backend.gradient(function, batch, family.leaves)
+    found = [slope.ravel() for slope in slopes.values()]
+    if family is not POLICY_GRADIENT:
+        found.insert(0, np.atleast_1d(subject.backend.numpy(value)).ravel())
+    return np.concatenate(found)
+
+
+def _reduction(subject: Subject, found: dict[str, float]) -> str:
+    """How a batch becomes a scalar, where it is not the mean over examples."""
+    family, parts = subject.target.family, batch_of(subject.target.family)[:3]
+    whole = join(family, parts)
+    try:
+        result = subject.run(whole)
+    except CallError:
+        return "a batch of several could not be tried"
+    if result.value.ndim or not family.leaves:
+        return ""
+    terms = dict(extra_terms(subject)) | dict(main_terms(subject))
+
+    def total(arrays: Arrays, *, pooled: bool, factor: float = 1.0) -> Array:
+        means = {name: namespace(*arrays.values()).mean(terms[name](arrays)) for name in found}
+        if pooled:
+            means |= {name: _pooled(name, arrays) for name in found if name in POOLED}
+        return factor * sum(c * means[name] for name, c in found.items())
+
+    def matches(**how: Any) -> bool:
+        slopes = subject.backend.gradient(lambda arrays: total(arrays, **how), whole, family.leaves)[1]
+        return all(np.allclose(result.gradient[leaf], slopes[leaf], rtol=1e-5, atol=1e-7) for leaf in family.leaves)
+
+    if matches(pooled=False):
+        return ""
+    if matches(pooled=False, factor=float(size(whole))):
+        return "summed over the batch, not averaged"
+    if set(found) & set(POOLED) and matches(pooled=True):
+        return "the NLL is averaged over all tokens of a batch, so pairs weigh by their length"
+    return "a batch is reduced in a way that depends on its make-up"
+
+
+POOLED = {f"NLL of the {side} response (mean over tokens)": side for side in ("chosen", "rejected")}
+
+
+def _pooled(name: str, arrays: Arrays) -> Array:
+    """The mean over all supervised tokens of a batch instead of the mean of the means of its responses."""
+    named, side = PAIRS.derive(arrays), POOLED[name]
+    xp = namespace(named[f"{side}_logp"])
+    return -xp.sum(named[f"{side}_logp"]) / xp.sum(named[f"{side}_length"])

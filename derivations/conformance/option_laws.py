@@ -1,0 +1,123 @@
+"""Laws about options and number formats: every option lives and means what it says, float32 is float32."""
+
+import numpy as np
+
+from derivations.conformance.batch_laws import LOSSES, has_value
+from derivations.conformance.batches import batch_of, examples, join, repeat_tokens
+from derivations.conformance.families import ENTROPY, Target
+from derivations.conformance.laws import Failure, Skip, Verdict, close, compare, describe, law, number, numbers
+from derivations.conformance.subject import CONVENTIONS, Subject
+
+
+@law(
+    "options-live",
+    "every option changes something",
+    claim="objectives-by-name",
+    threads=("ms-swift#10167",),
+    why="says that an option is dead, where `conventions` shows a number",
+)
+def options_live(subject: Subject) -> Verdict:
+    batch = join(subject.target.family, batch_of(subject.target.family)[:2])
+    reachable = [name for name in subject.target.option_names if moved(subject, name)]
+    if not reachable:
+        return Skip("it takes no option of the objective")
+    for name in reachable:
+        changed = moved(subject, name)
+        assert changed is not None  # noqa: S101
+        a, b = subject.run(batch), subject.run(batch, target=changed)
+        same = np.array_equal(a.value, b.value) and all(
+            np.array_equal(a.gradient[leaf], b.gradient[leaf]) for leaf in a.gradient
+        )
+        if same:
+            other = changed.options[name]
+            return Failure(
+                describe(subject, batch), f"another loss for {name} = {other}", f"the same: {numbers(a.value)}"
+            )
+    return None
+
+
+@law(
+    "conventions",
+    "every option means what the objective means by it: the loss stays right when an option moves",
+    claim="margin-rao-kupper",
+    families=(*LOSSES, ENTROPY),
+    threads=("trl#1725", "trl#5071"),
+)
+def conventions(subject: Subject) -> Verdict:
+    if not has_value(subject):
+        return Skip("only its expected gradient is fixed")
+    changes = [changed for name in subject.target.option_names if (changed := moved(subject, name))]
+    if not changes:
+        return Skip("it takes no option of the objective")
+    for changed in changes:
+        other = subject.with_target(changed)
+        for batch in examples(subject.target.family)[:3]:
+            if failure := compare(other, batch, other.run(batch), other.expect(batch)):
+                return failure
+    return None
+
+
+def moved(subject: Subject, option: str) -> Target | None:
+    """The target with one numeric option moved to another valid value; None if the function does not take it."""
+    taken = {CONVENTIONS[ours][0] if ours in CONVENTIONS else ours for ours in subject.takes.values()}
+    if option not in taken or option in {"divergence", "top"}:
+        return None
+    if option == "order" and subject.target.options.get("divergence") != "alpha-divergence":
+        return None
+    now = subject.target.options.get(option, {"order": 0.5}.get(option, 0.0))
+    new = {"label_smoothing": 0.1 if now != 0.1 else 0.2, "order": 0.3 if now != 0.3 else 0.6, "gamma": now + 0.75}
+    return subject.target.with_options(**{option: new.get(option, 1.5 * now if now else 1.0)})
+
+
+@law(
+    "float32",
+    "float32 inputs give float32 accuracy",
+    claim="objectives-by-name",
+    families=(*LOSSES, ENTROPY),
+    threads=("speculators#788",),
+)
+def float32(subject: Subject) -> Verdict:
+    return in_dtype(subject, "float32", 64 * 2.0**-24)
+
+
+@law(
+    "half-precision",
+    "bfloat16 and float16 inputs give what the format can hold: sums and log-sigmoid are taken in float32 inside",
+    claim="objectives-by-name",
+    kind="advice",
+    families=(*LOSSES,),
+    threads=("speculators#788",),
+)
+def half_precision(subject: Subject) -> Verdict:
+    dtypes = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
+    if not set(dtypes) & set(subject.backend.dtypes):
+        return Skip("NumPy has no bfloat16")
+    for dtype, unit in dtypes.items():
+        if failure := in_dtype(subject, dtype, 2 * unit, rounding_inside=False):
+            return failure
+    return None
+
+
+def in_dtype(subject: Subject, dtype: str, unit: float, *, rounding_inside: bool = True) -> Verdict:
+    """Values in a lower precision against the function's own in float64 at the same, already rounded, inputs.
+
+    Allowed is `unit` times the size of the loss and, if it may round inside, of the terms that are summed,
+    sum |x dL/dx|: the backward-error bound of a sum.
+    """
+    if not has_value(subject):
+        return Skip("only its expected gradient is fixed")
+    family = subject.target.family
+    for batch in [*examples(family), repeat_tokens(family, examples(family)[-1], 24)]:
+        rounded = dict(batch)
+        for name, array in batch.items():
+            if array.dtype == np.float64:
+                rounded[name] = subject.backend.numpy(subject.backend.array(array, dtype))
+        exact, meant = subject.run(rounded, gradient=False), subject.expect(rounded)
+        terms = sum(float(np.abs(rounded[leaf] * slope).sum()) for leaf, slope in meant.gradient.items())
+        allowed = unit * (1 + abs(exact.mean) + (2 * terms if rounding_inside else 0.0))  # 2: the reference's too
+        found = subject.run(rounded, gradient=False, dtype=dtype)
+        if not close(np.asarray(found.mean), np.asarray(exact.mean), allowed):
+            given = f"in {dtype}: {describe(subject, batch)}"
+            words = f"loss {number(exact.mean)} as in float64, within {allowed:.2g}"
+            return Failure(given, words, f"loss {number(found.mean)}")
+    return None

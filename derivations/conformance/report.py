@@ -1,0 +1,132 @@
+"""What a trial of a loss looks like: to people (failing laws first) and to machines (JSON, JUnit)."""
+
+import textwrap
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from typing import Any
+
+from derivations.commands import to_json
+from derivations.conformance import Conformance, Trial
+from derivations.conformance.laws import Failure, Skip, option_words
+
+
+def headline(outcome: Conformance, place: str) -> str:
+    """The verdict in one line."""
+    objective, failed = outcome.subject.target.name, len(outcome.broken)
+    options = ", ".join(option_words(name, value) for name, value in outcome.subject.target.options.items())
+    asked = f"{objective} ({options})" if options else objective
+    if outcome.ok:
+        return f"{place} conforms to {asked}"
+    return f"{place} does NOT conform to {asked}: {failed} law{'s' * (failed > 1)} broken"
+
+
+def as_text(outcome: Conformance, place: str) -> str:
+    """Broken laws first, then what it is, then advice, then the rest in two lines."""
+    passed = [trial.law.id for trial in outcome.trials if not trial.failed and not trial.skipped]
+    skipped = [f"{t.law.id} ({t.verdict.reason})" for t in outcome.trials if isinstance(t.verdict, Skip)]
+    lines = [headline(outcome, place), f"it computes: {outcome.identity}", ""]
+    for trial in [*outcome.broken, *outcome.advice]:
+        lines += [*_block(trial), ""]
+    lines += _wrapped("passed", ", ".join(passed) or "none")
+    if skipped:
+        lines += _wrapped("skipped", "; ".join(skipped))
+    return "\n".join(lines) + f"\n{outcome.subject.backend.name}, float64, {outcome.seconds:.1f} s\n"
+
+
+def _block(trial: Trial) -> list[str]:
+    """One law that fails: what it says, the input, both sides, where to read on."""
+    failure = trial.verdict
+    assert isinstance(failure, Failure)  # noqa: S101
+    mark = "BROKEN" if trial.law.kind == "verdict" else "advice"
+    lines = _wrapped(f"{mark}  {trial.law.id}", trial.law.says, first=": ")
+    for name, words in (("input", failure.given), ("expected", failure.expected), ("found", failure.found)):
+        lines += _wrapped(f"  {name}", words)
+    lines += _wrapped("  claim", f"{trial.law.claim} (python -m derivations show {trial.law.claim})")
+    if trial.law.links:
+        lines += _wrapped("  reported", " ".join(trial.law.links))
+    return lines
+
+
+def _wrapped(name: str, words: str, first: str = "") -> list[str]:
+    head = f"{name}{first}" if first else f"{name:11} "
+    return textwrap.wrap(head + words, 116, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False)
+
+
+def as_json(outcome: Conformance, place: str) -> str:
+    """Everything as data; the schema is `{ok, function, objective, options, identity, laws: [...]}`."""
+    return to_json(_plain(outcome, place), indent=2) + "\n"
+
+
+def _plain(outcome: Conformance, place: str) -> dict[str, Any]:
+    identity = outcome.identity
+    return {
+        "ok": outcome.ok,
+        "function": place,
+        "objective": outcome.subject.target.name,
+        "options": outcome.subject.target.options,
+        "backend": outcome.subject.backend.name,
+        "seconds": round(outcome.seconds, 3),
+        "identity": {
+            "known": identity.known,
+            "words": str(identity),
+            "terms": [{"coefficient": coefficient, "term": term} for coefficient, term in identity.terms],
+            "residual": identity.residual,
+        },
+        "laws": [_law(trial) for trial in sorted(outcome.trials, key=_order)],
+    }
+
+
+def _order(trial: Trial) -> int:
+    """Broken laws first, then advice, then what passed, then what was skipped."""
+    if trial.failed:
+        return 0 if trial.law.kind == "verdict" else 1
+    return 3 if trial.skipped else 2
+
+
+def _law(trial: Trial) -> dict[str, Any]:
+    status = {0: "broken", 1: "advice", 2: "passed", 3: "skipped"}[_order(trial)]
+    found: dict[str, Any] = {
+        "id": trial.law.id,
+        "kind": trial.law.kind,
+        "status": status,
+        "says": trial.law.says,
+        "claim": trial.law.claim,
+        "links": list(trial.law.links),
+        "seconds": round(trial.seconds, 4),
+    }
+    if isinstance(trial.verdict, Failure):
+        found |= {"input": trial.verdict.given, "expected": trial.verdict.expected, "found": trial.verdict.found}
+    if isinstance(trial.verdict, Skip):
+        found["reason"] = trial.verdict.reason
+    return found
+
+
+def as_junit(outcome: Conformance, place: str) -> str:
+    """One test case a law; advice is a passing case with its words in system-out."""
+    suite = ElementTree.Element(
+        "testsuite",
+        name=f"conform {outcome.subject.target.name}",
+        tests=str(len(outcome.trials)),
+        failures=str(len(outcome.broken)),
+        errors="0",
+        skipped=str(sum(trial.skipped for trial in outcome.trials)),
+        time=f"{outcome.seconds:.3f}",
+    )
+    for trial in sorted(outcome.trials, key=_order):
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=place, name=trial.law.id, time=f"{trial.seconds:.3f}"
+        )
+        if isinstance(trial.verdict, Skip):
+            ElementTree.SubElement(case, "skipped", message=trial.verdict.reason)
+        elif isinstance(trial.verdict, Failure):
+            text = "\n".join(_block(trial))
+            if trial.law.kind == "verdict":
+                message = f"expected {trial.verdict.expected}; found {trial.verdict.found}"
+                ElementTree.SubElement(case, "failure", message=message).text = text
+            else:
+                ElementTree.SubElement(case, "system-out").text = text
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+FORMATS: dict[str, Callable[[Conformance, str], str]] = {"text": as_text, "json": as_json, "junit": as_junit}

@@ -1,0 +1,296 @@
+"""The function on trial: how it is found, which arguments it gets, and what comes back.
+
+`load` finds MODULE:FUNCTION or file.py:FUNCTION. A `Subject` calls it with the arrays and options that its
+signature asks for by name, translating the option conventions of other codes, and gives value and
+gradient. What the user has to mend before any law can be tried is an InputError with the contract in it.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from derivations.commands import InputError, input_errors
+from derivations.conformance.batches import Batch, examples
+from derivations.conformance.families import Arrays, Target, family_of, options_of
+from derivations.regularizers import suggest
+
+# Options that other codes call differently: theirs -> (ours, to ours, from ours), each given the options in our names.
+Conversion = tuple[str, Callable[[float, dict[str, Any]], float], Callable[[dict[str, Any]], float]]
+CONVENTIONS: dict[str, Conversion] = {
+    "simpo_gamma": ("gamma", lambda v, o: v, lambda o: o["gamma"]),  # TRL, LLaMA-Factory: reward units
+    "gamma_beta_ratio": ("gamma", lambda v, o: v * o["beta"], lambda o: o["gamma"] / o["beta"]),  # SimPO's own code
+    "pref_beta": ("beta", lambda v, o: v, lambda o: o["beta"]),  # LLaMA-Factory
+    "dpo_label_smoothing": ("label_smoothing", lambda v, o: v, lambda o: o["label_smoothing"]),  # LLaMA-Factory
+}
+DEFAULTS = {"gamma": 0.0, "label_smoothing": 0.0}
+
+
+class CallError(Exception):
+    """The function raised, or returned something that is no loss; the message says which."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a call gave: the value as returned (float64, [] or [B]), its mean, and the gradient of the mean."""
+
+    value: np.ndarray
+    gradient: dict[str, np.ndarray]
+    exact: bool  # returned in float64, so that tolerances of float64 apply
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.value))
+
+
+def load(place: str) -> Callable[..., Any]:
+    """The function at `package.module:function` (from the current folder) or `path/file.py:function`."""
+    module_name, colon, name = place.rpartition(":")
+    if not colon or not module_name or not name:
+        raise InputError(f"{place!r} names no function; write module:function or file.py:function")
+    try:
+        module = _load_file(Path(module_name)) if module_name.endswith(".py") else _load_module(module_name)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # a script that parses its own command line leaves
+        raise InputError(f"{module_name} could not be imported: {_reason(error)}") from error
+    function = module
+    for part in name.split("."):
+        if not hasattr(function, part):
+            known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
+            raise InputError(f"{module_name} has no function {name!r}{suggest(name, known)}")
+        function = getattr(function, part)
+    if not callable(function):
+        raise InputError(f"{place} is not a function but {type(function).__name__}")
+    return function
+
+
+def parse_pairs(flag: str, texts: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` texts as a dictionary. InputError for one without `=`, or a name given twice."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise InputError(f"{flag} {text!r}: write it as NAME=VALUE")
+        if name in found:
+            raise InputError(f"{flag} {name} is given twice")
+        found[name] = value
+    return found
+
+
+def parse_value(text: str) -> Any:
+    """A number, true or false; anything else is a word."""
+    words = {"true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _load_module(name: str) -> ModuleType:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(f"_on_trial_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.path.insert(0, str(path.resolve().parent))  # its neighbours can be imported, as by `python file.py`
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _reason(error: BaseException) -> str:
+    """The error in one line, with the line of the user's code that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = next((frame for frame in reversed(frames) if Path(frame.filename).suffix == ".py"), None)
+    where = f" ({Path(last.filename).name}, line {last.lineno})" if last else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A function with everything needed to call it. names: parameter -> canonical array; takes: parameter -> option."""
+
+    function: Callable[..., Any]
+    target: Target
+    backend: Any
+    names: dict[str, str]
+    takes: dict[str, str]
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    def option_values(self, target: Target) -> dict[str, Any]:
+        """The options under the function's own names, in its own conventions."""
+        options = DEFAULTS | target.options
+        given: dict[str, Any] = {}
+        for parameter, ours in self.takes.items():
+            if ours in CONVENTIONS:
+                given[parameter] = CONVENTIONS[ours][2](options)
+            elif ours in options:
+                given[parameter] = options[ours]
+        return given
+
+    def call(self, arrays: Arrays, target: Target | None = None) -> Any:
+        """Call the function once; `arrays` are canonical arrays of the backend. Raises CallError."""
+        target = target or self.target
+        named = target.family.derive(arrays)
+        arguments = {parameter: named[ours] for parameter, ours in self.names.items()}
+        try:
+            result = self.function(**arguments, **self.option_values(target), **self.extras)
+        except Exception as error:
+            raise CallError(f"it raised {_reason(error)}") from error
+        shape = getattr(result, "shape", () if isinstance(result, int | float) else None)
+        size = len(next(iter(arrays.values())))
+        if shape is None or tuple(shape) not in {(), (size,)}:
+            got = type(result).__name__ if shape is None else f"an array of shape {tuple(shape)}"
+            raise CallError(f"it returned {got}; expected a scalar or one value an example, [{size}]")
+        return result
+
+    def run(
+        self, batch: Batch, *, gradient: bool = True, dtype: str = "float64", target: Target | None = None
+    ) -> Result:
+        """Value and gradient of the function on a batch."""
+        try:
+            return self._evaluate(lambda arrays: self.call(arrays, target), batch, gradient, dtype)
+        except RuntimeError as error:  # raised by automatic differentiation, outside the call
+            raise CallError(f"its gradient could not be taken: {_reason(error)}") from error
+
+    def expect(self, batch: Batch, *, gradient: bool = True, target: Target | None = None) -> Result:
+        """Value and gradient of the objective it is held against, in float64."""
+        return self._evaluate((target or self.target).losses, batch, gradient, "float64")
+
+    def _evaluate(self, function: Callable[[Arrays], Any], batch: Batch, gradient: bool, dtype: str) -> Result:
+        leaves = self.target.family.leaves if gradient else ()
+        value, slopes = self.backend.gradient(function, batch, leaves, dtype)
+        exact = "float64" in str(getattr(value, "dtype", "float64"))
+        return Result(self.backend.numpy(value), slopes, exact)
+
+    def with_target(self, target: Target) -> "Subject":
+        """The same function, held against another target."""
+        return replace(self, target=target)
+
+    @property
+    def per_token(self) -> bool:
+        """Whether it sees tokens and masks; a function of sums has its masking done by the kit."""
+        return any(ours in self.target.family.token_axis for ours in self.names.values())
+
+
+def make_subject(
+    function: Callable[..., Any],
+    objective: str,
+    backend: Any,
+    *,
+    options: dict[str, Any] | None = None,
+    mapping: dict[str, str] | None = None,
+) -> Subject:
+    """Match a function's signature to an objective's contract. InputError, with the contract, where it does not fit."""
+    options, mapping = dict(options or {}), dict(mapping or {})
+    with input_errors():
+        family = family_of(objective)
+    parameters, known = _parameters(function), options_of(objective)
+    arrays = family.derive({name: backend.array(array) for name, array in examples(family)[0].items()})
+    _check_mapping(mapping, parameters, [*arrays, *known, *CONVENTIONS])
+    names, takes, extras = {}, {}, {}
+    for parameter, default in parameters.items():
+        ours = mapping.get(parameter, parameter)
+        if ours in arrays:
+            names[parameter] = ours
+        elif (CONVENTIONS[ours][0] if ours in CONVENTIONS else ours) in known:
+            takes[parameter] = ours
+            if parameter in options:
+                options[ours] = options.pop(parameter)
+            elif ours not in options and not _given(ours, options) and _is_number(default):
+                options[ours] = default
+        elif parameter in options:
+            extras[parameter] = options.pop(parameter)
+        elif default is inspect.Parameter.empty:
+            raise InputError(
+                f"the function's parameter {parameter!r} is not in the contract of {objective}; rename it with "
+                f"--map {parameter}=OURS, give it a value with --option {parameter}=VALUE, or write a small adapter\n"
+                f"{contract(objective)}"
+            )
+    if not names:
+        raise InputError(f"the function takes none of the arrays of {objective}\n{contract(objective)}")
+    if options.get("top") not in (None, 1):
+        raise InputError(f"--option top={options['top']}: rankings of two are tried as well, so top can only be 1 here")
+    with input_errors():
+        target = Target(objective, _ours(options, known))
+    return Subject(function, target, backend, names, takes, extras)
+
+
+def _check_mapping(mapping: dict[str, str], parameters: dict[str, Any], ours: list[str]) -> None:
+    for parameter, name in mapping.items():
+        if parameter not in parameters:
+            raise InputError(f"--map {parameter}={name}: the function's parameters are {', '.join(parameters)}")
+        if name not in ours:
+            raise InputError(f"--map {parameter}={name}: unknown name {name!r}{suggest(name, ours)}")
+
+
+def _given(name: str, options: dict[str, Any]) -> bool:
+    """Whether an option is among the given ones, under its own name or under another code's."""
+    canonical = CONVENTIONS[name][0] if name in CONVENTIONS else name
+    return any(canonical == (CONVENTIONS[other][0] if other in CONVENTIONS else other) for other in options)
+
+
+def _ours(options: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
+    """Options in our names: conventions of other codes converted. InputError for one that nobody takes."""
+    found = {name: value for name, value in options.items() if name in known}
+    for name, value in options.items():
+        if name in found:
+            continue
+        if name not in CONVENTIONS or CONVENTIONS[name][0] not in known:
+            raise InputError(
+                f"--option {name}: neither the objective nor the function takes it{suggest(name, list(known))}"
+            )
+        ours, convert, _ = CONVENTIONS[name]
+        if ours in found:
+            raise InputError(f"--option {name} and {ours} say the same thing; give one of them")
+        found[ours] = convert(value, found)
+    return found
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the signature of {function!r} cannot be read; wrap it in a small adapter") from error
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    positional = [p.name for p in signature.parameters.values() if p.kind is inspect.Parameter.POSITIONAL_ONLY]
+    if positional:
+        raise InputError(
+            f"parameter {positional[0]!r} is positional-only; arguments are passed by name, write an adapter"
+        )
+    return {p.name: p.default for p in signature.parameters.values() if p.kind in kinds}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def contract(objective: str) -> str:
+    """What a function held against this objective may take and must return, in a few lines."""
+    family, known = family_of(objective), options_of(objective)
+    options = f"\n  options: {', '.join(known)}" if known else ""
+    return f"contract ({family.name}; arguments by name, those you need):\n  {family.contract}{options}"
