@@ -3,7 +3,7 @@
 A law looks at a `Subject` and gives None (holds), a `Failure` with the smallest failing input as numbers,
 or `Skip` with the reason it does not apply. `verdict` laws decide the exit status; a correct
 implementation cannot fail them. `advice` laws only speak. This file has what all laws share and the
-registry; the laws themselves are in `conformance_*_laws`.
+registry; the laws themselves are in `conformance/*_laws.py`.
 """
 
 import importlib
@@ -125,7 +125,7 @@ def law(
 def all_laws() -> list[Law]:
     """Every law of the kit."""
     for chapter in CHAPTERS:
-        importlib.import_module(f"derivations.conformance_{chapter}_laws")
+        importlib.import_module(f"derivations.conformance.{chapter}_laws")
     return _registry.laws
 
 
