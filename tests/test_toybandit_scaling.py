@@ -2,12 +2,13 @@
 
 import itertools
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toybandit.bandit import log_softmax, seed_streams, tabular_world
+from toybandit.bandit import log_softmax, seed_streams, shared_world, tabular_world
 from toybandit.metrics import fit_retention, mass_by_comparisons
 from toybandit.scaling import GaoFit, best_of_n, best_of_n_curve, fit_gao, kl_bound
 
@@ -46,6 +47,39 @@ def test_best_of_n_of_a_near_uniform_reference_almost_meets_the_bound():
         logp = best_of_n(ref_logp, reward, n)
         kl = np.sum(np.exp(logp) * (logp - ref_logp), where=np.isfinite(logp))
         assert 0 < kl_bound(n) - kl < 0.01
+
+
+def exact_best_of_n(ref_logp, reward, n):
+    """log P(best = y) in 500 digits, straight from the definition: float64 [arms]."""
+    with mpmath.workdps(500):
+        q = [mpmath.exp(mpmath.mpf(x)) for x in ref_logp]
+        q = [x / sum(q) for x in q]
+        logs = []
+        for y, r in enumerate(reward):
+            below = sum(x for x, other in zip(q, reward, strict=True) if other < r)
+            tie = sum(x for x, other in zip(q, reward, strict=True) if other == r)
+            logs.append(float(mpmath.log(((below + tie) ** n - below**n) * q[y] / tie)))
+        return np.array(logs)
+
+
+@pytest.mark.parametrize("n", [2, 64, 4096])
+def test_best_of_n_keeps_arms_of_vanishing_mass_and_reward(n):
+    world = shared_world(seed_streams(0, 3))
+    assert world.ref_logp.min() < -100
+    reward = np.round(world.gold[1, 0], 1)  # with ties
+    expected = exact_best_of_n(world.ref_logp[1, 0], reward, n)
+    # log F is a sum over arms with round-off of 1e-15 or so, and n of it are taken
+    assert best_of_n(world.ref_logp[1, 0], reward, n) == pytest.approx(expected, rel=1e-12, abs=1e-13 * n)
+    rare = log_softmax(np.array([-60.0, 0.0, 0.0]))
+    assert best_of_n(rare, np.array([-1.0, 0.0, 1.0]), 4)[0] == pytest.approx(4 * rare[0], rel=1e-14)
+
+
+def test_the_curve_of_the_shared_world_is_finite_and_keeps_the_bound():
+    world = shared_world(seed_streams(0, 3))
+    curve = best_of_n_curve(world, world.gold, [1, 8, 512])
+    assert all(np.isfinite(values).all() for values in curve.values())
+    assert np.all(curve["kl"] <= np.array([[kl_bound(n)] for n in (1, 8, 512)]) + 1e-12)
+    assert np.all(np.diff(curve["proxy"], axis=0) > 0)
 
 
 def test_the_curve_begins_at_the_reference_and_its_proxy_rises_with_n():
