@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from derivations.commands import InputError, input_errors, write_text
-from toybandit.experiments import PROTOCOL, as_json, check_names, read_protocol, run_experiments, save
+from derivations.commands import InputError, input_errors
+from toybandit.experiments import as_json, check_names, run_experiments
 from toybandit.online import Diverged
+from toybandit.protocol import PROTOCOL, read_protocol
 from toybandit.settings import Settings
 from toybandit.sweep import Grid, parse_axis, sweep
 from toybandit.verdicts import Statement, show
@@ -100,7 +101,8 @@ def sweep_and_save(command: Sweep) -> None:
 class Experiments:
     """Run the numbered statements of the protocol and print a verdict for each; exit 0 whatever the verdicts are.
 
-    Writes toy.md with figures, toy.json and toy-protocol.toml into --out.
+    Writes toy.md with figures, toy.json and toy-protocol.toml into --out. The same command after a kill goes on
+    with the unfinished statements.
     """
 
     only: tuple[str, ...] = ()
@@ -119,16 +121,13 @@ def experiments_and_save(command: Experiments) -> None:
     """Run, show each verdict as it comes, write the page."""
     check_names(command.only)
     protocol = read_protocol(command.protocol)
-    text = command.protocol.read_text(encoding="utf-8")
-    write_text(command.out / "toy-protocol.toml", text)  # before the run: an unwritable folder shows at once
     progress = Console(stderr=True, quiet=command.quiet, highlight=False)
 
     def on_done(statement: Statement, seconds: float) -> None:
         progress.print(f"  statement {statement.number}: {statement.verdict} ({seconds:.0f} s)")
 
     with input_errors():
-        found, lab = run_experiments(protocol, command.only, on_done=on_done)
-    written = save(command.out, text, found, lab)
+        found = run_experiments(protocol, command.only, command.out, on_done=on_done)
     if command.quiet:
         return
     if command.format == "json":
@@ -137,7 +136,7 @@ def experiments_and_save(command: Experiments) -> None:
         console = Console()
         for statement in found:
             console.print(verdict_table(statement))
-        print(f"written: {written}")
+        print(f"written: {command.out / 'toy.md'}")
 
 
 def verdict_table(statement: Statement) -> Table:
@@ -145,10 +144,11 @@ def verdict_table(statement: Statement) -> Table:
     table = Table(
         title=f"Statement {statement.number}: {statement.verdict}", title_justify="left", caption_justify="left"
     )
+    table.add_column("role")
     table.add_column("check", overflow="fold")
     table.add_column("measured", justify="right")
     table.add_column("expected", justify="right")
     table.add_column("holds")
     for check in statement.checks:
-        table.add_row(check.what, show(check.measured), check.target, "yes" if check.holds else "no")
+        table.add_row(check.role, check.what, show(check.measured), check.target, check.outcome)
     return table
