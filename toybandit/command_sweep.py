@@ -1,10 +1,12 @@
 """The commands `sweep` and `experiments`: many runs, and the verdict table."""
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -43,16 +45,26 @@ class Sweep(Settings):
     def __post_init__(self) -> None:
         """Nothing: the cells are checked one by one."""
 
+    def over_file(self, arguments: Sequence[str]) -> "Sweep":
+        """The same command line with the file's [settings] for defaults, so that whatever is given there wins.
+
+        arguments: the command line after `sweep`. Raises InputError for a file that cannot be read.
+        """
+        if self.file is None:
+            return self
+        shared = _read(self.file).get("settings", {})
+        with input_errors(f"{self.file}: "):
+            Grid(shared, {"seed": [0]})  # names and kinds
+        return tyro.cli(Sweep, args=arguments, default=Sweep(**shared), prog="python -m toybandit sweep")
+
     def resolve(self) -> Grid:
-        """The grid of the command line and the file. Raises InputError."""
+        """The grid of the command line and of the file's [grid]. Raises InputError."""
         with input_errors():
             axes: dict[str, list[Any]] = {}
             standard = {field.name: field.default for field in fields(Settings)}
             base = {name: getattr(self, name) for name in standard if getattr(self, name) != standard[name]}
             if self.file is not None:
-                tables = _read(self.file)
-                axes |= tables.get("grid", {})
-                base = tables.get("settings", {}) | base
+                axes |= _read(self.file).get("grid", {})
             axes |= dict(parse_axis(text) for text in self.grid)
             return Grid({name: value for name, value in base.items() if name not in axes}, axes)
 
@@ -92,7 +104,7 @@ def sweep_and_save(command: Sweep) -> None:
                 for done, total in sweep(grid, command.out, backend=command.backend, jobs=command.jobs):
                     progress.update(task, completed=done, total=total)
         except Diverged as error:
-            raise InputError(f"a cell of the grid: {error}") from error
+            raise InputError(str(error)) from error
     if not command.quiet:
         print(f"written: {command.out} (config.json, results.csv, summary.json)")
 
