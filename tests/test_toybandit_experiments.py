@@ -200,6 +200,8 @@ def test_a_killed_run_goes_on_with_what_it_finished_and_writes_the_page_of_an_un
         ("strength = 0.5\n", "strength = 0.55\n", r"strength = 0.55 is not one of strengths"),
         ("entropy_loses = 0.45, ", "", r"\[s1\], bounds has no 'entropy_loses'"),
         ("spread = [2.0, 4.0]", "spread = [2.0]", r"spread is \[2.0\], expected a list"),
+        ("steps = 2500", "steps = 0", r"\[common\]: steps is 0, and every statement needs a run"),
+        ("drift_from = 50.0", "drift_from = 500.0", r"drift_from is 500.0, expected a time within lr"),
         ("least_effect = 0.001", "least_effect = nan", "least_effect is nan"),
     ],
 )

@@ -101,7 +101,7 @@ def policy_gradient(
             uniforms = None
             if method == "rloo" and streams is not None:
                 generators = [default_rng(stream.samples) for stream in streams[part]]
-                uniforms = Uniforms(generators, (world.gold.shape[1], samples), dtype)
+                uniforms = Uniforms(generators, (world.gold.shape[1], samples))
             advance = NumpyAscent(block, problem, leading, method, optimizer, lr, uniforms)
 
         def report(share: float, first: int = start, last: int = part.stop) -> None:

@@ -56,6 +56,11 @@ def read_protocol(path: Path) -> Protocol:
         numbers = tables["common"] | tables[name]
         with input_errors(f"{path}: table [{name}]: "):
             Settings(regularizer="none", **{key: numbers[key] for key in ("seed", "seeds", "lr", "steps")})
+        if numbers["steps"] < 1:
+            raise InputError(f"{path}: table [{name}]: steps is 0, and every statement needs a run of 1 step or more")
+    late = tables["common"] | tables["s5"]
+    if not 0 < late["drift_from"] < late["lr"] * late["steps"]:
+        raise InputError(f"{path}: table [s5]: drift_from is {late['drift_from']}, expected a time within lr * steps")
     return Protocol(text, tables)
 
 
