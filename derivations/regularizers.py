@@ -249,17 +249,20 @@ def parse_regularizer(text: str, coefficient: float | None = None) -> Regularize
 
     `alpha-divergence:0.3=0.1` gives the order (default 0.5) before the coefficient. `coefficient` is for
     the parts written without `=`. Raises ValueError with the mend for unknown names, missing, malformed
-    or negative coefficients and orders.
+    or negative coefficients and orders, and for a coefficient that no part uses.
 
     >>> parse_regularizer("entropy=0.5+kl=0.1").name
     'entropy+kl'
     """
     if coefficient is not None and not 0 <= coefficient < math.inf:
         raise ValueError(f"regularizer {text!r}: coefficient is {coefficient}, expected a finite number >= 0")
-    if text == "none":
-        return NONE
     # a plus sign joins terms only before a name, so that 1e+2 stays a number
-    parts = [_parse_term(item.strip(), coefficient) for item in re.split(r"\+(?!\d)", text)]
+    items = [] if text == "none" else [item.strip() for item in re.split(r"\+(?!\d)", text)]
+    parts = [_parse_term(item, coefficient) for item in items]
+    if coefficient is not None and not any(not item.partition("=")[2] for item in items):
+        raise ValueError(f"regularizer {text!r}: no part takes the coefficient {coefficient}; leave one of the two out")
+    if not parts:
+        return NONE
     return parts[0] if len(parts) == 1 else Sum(tuple(parts))
 
 

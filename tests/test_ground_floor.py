@@ -174,6 +174,7 @@ def test_a_sum_of_regularizers_adds_up_and_the_empty_one_is_none():
     assert both.needs_reference
     assert not both.needs_length
     assert parse_regularizer("none") == NONE == Sum(())
+    assert parse_regularizer("entropy+kl=0.1", 0.5) == Sum((Entropy(0.5), KL(0.1)))
     assert NONE.score(logp).tolist() == [0.0, 0.0]
 
 
@@ -183,6 +184,8 @@ def test_a_sum_of_regularizers_adds_up_and_the_empty_one_is_none():
         (lambda: parse_regularizer("entropi=1"), "did you mean 'entropy'"),
         (lambda: parse_regularizer("kl"), "no coefficient"),
         (lambda: parse_regularizer("kl=x"), "not a number"),
+        (lambda: parse_regularizer("none", 0.5), "no part takes the coefficient 0.5"),
+        (lambda: parse_regularizer("entropy=0.5+kl=0.1", 1.0), "no part takes the coefficient 1.0"),
         (lambda: parse_regularizer("kl", -1.0), "expected a finite number >= 0"),
         (lambda: parse_regularizer("kl", float("nan")), "expected a finite number >= 0"),
         (lambda: make_objective("sipmo", beta=1), "did you mean 'simpo'"),

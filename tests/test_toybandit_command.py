@@ -90,6 +90,18 @@ def test_quiet_is_silent_and_text_is_a_table_with_intervals(tmp_path, toybandit)
         (["run", "--world", "round", "--coefficient", "1"], "unknown world 'round'"),
         (["run", "--regularizer", "kl", "--coefficient", "-1"], "coefficient is -1.0"),
         (["run", "--regularizer", "kl"], "has no coefficient"),
+        (["run", "--regularizer", "entropy=0.5", "--coefficient", "1"], "no part takes the coefficient 1.0"),
+        (["run", "--regularizer", "none", "--coefficient", "1"], "no part takes the coefficient 1.0"),
+        (["run", "--regularizer", "none", "--pairs", "1000000000000"], "lower --arms, --pairs or --seeds"),
+        (["run", "--regularizer", "none", "--arms", "1000000"], "GiB of memory"),
+        (["offline", "--beta", "1", "--pairs", "1000000000000"], "GiB of memory"),
+        (["sweep", "--grid", "coefficient=0.1,0.9", "--regularizer", "entropy=0.5"], "no part takes the coefficient"),
+        (["sweep", "--grid", "coefficient=1", "--arms", "1000000"], "GiB of memory"),
+        (["sweep", "--grid", "coefficient=1", "--jobs", "0", "--backend", "joblib"], "--jobs is 0, expected -1"),
+        (
+            ["sweep", "--grid", "coefficient=0.1,1e39", "--seeds", "2", "--out", "new/a"],
+            "the cell coefficient=1e+39 seeds=2: the policy diverged",
+        ),
         (["run", "--regularizer", "none", "--seeds", "1"], "--seeds is 1, expected a finite number >= 2"),
         (["run", "--regularizer", "none", "--lr", "0"], "--lr is 0.0"),
         (["run", "--regularizer", "none", "--prior-scale", "nan"], "--prior-scale is nan"),
@@ -214,6 +226,73 @@ def test_a_sweep_reads_its_grid_from_a_file_and_the_command_line(tmp_path, toyba
         "base": {"seeds": 2, "steps": 6}, "axes": {"regularizer": ["entropy", "kl"], "coefficient": [0.1, 0.5]},
     }  # fmt: skip
     assert len((tmp_path / "a/results.csv").read_text().splitlines()) == 1 + 4 * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[grid]\ncoefficient = [[1]]", "--coefficient is [1], expected a number"),
+        ('[grid]\npairs = ["a"]', "--pairs is 'a', expected a whole number"),
+        ("[grid]\npairs = [30.5]", "--pairs is 30.5, expected a whole number"),
+        ("[grid]\ncoefficient = [true, 0.5]", "--coefficient is True, expected a number"),
+        ("[settings]\nseeds = 2.5\n[grid]\ncoefficient = [1]", "--seeds is 2.5, expected a whole number"),
+        ("[settings]\nsteps = [2]\n[grid]\ncoefficient = [1]", "--steps is [2], expected a whole number"),
+        ("[settings]\nproxy = 1\n[grid]\ncoefficient = [1]", "--proxy is 1, expected a text"),
+        ("[settings]\nsede = 1\n[grid]\ncoefficient = [1]", "did you mean 'seed'?"),
+        ("grid = 1", "expected the tables"),
+    ],
+)
+def test_a_grid_file_with_a_value_of_the_wrong_kind_is_one_line_and_leaves_nothing(tmp_path, toybandit, text, message):
+    (tmp_path / "grid.toml").write_text(text)
+    done = toybandit("sweep", "--file", "grid.toml", "--out", "a")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.toml"]
+
+
+def test_an_option_given_on_the_command_line_wins_over_the_file_even_if_it_is_the_default(tmp_path, toybandit):
+    (tmp_path / "grid.toml").write_text(
+        '[settings]\nseeds = 2\nsteps = 5\nproxy = "exact"\n[grid]\ncoefficient = [1]\n'
+    )
+    done = toybandit("sweep", "--file", "grid.toml", "--proxy", "fitted", "--out", "a", "--quiet")
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "a/config.json").read_text())["config"]
+    assert config["base"] == {"seeds": 2, "steps": 5}  # fitted is the standard, which the file had changed
+
+
+def test_a_sweep_that_failed_at_once_leaves_its_folder_to_the_mended_one(tmp_path, toybandit):
+    assert toybandit("sweep", "--grid", "coefficient=1e39", "--seeds", "2", "--out", "a").returncode == 2
+    assert not (tmp_path / "a").exists()
+    mended = toybandit("sweep", "--grid", "coefficient=0.1", "--seeds", "2", "--steps", "5", "--out", "a")
+    assert mended.returncode == 0, mended.stderr
+
+
+@pytest.mark.parametrize("command", [["sweep", "--grid", "coefficient=0.1"], ["run", "--coefficient", "0.1"]])
+def test_a_kill_within_the_first_write_does_not_block_the_folder(tmp_path, toybandit, command):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/.config.json.4711.tmp").write_text('{"conf')
+    done = toybandit(*command, "--seeds", "2", "--steps", "5", "--out", "a")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "a/.config.json.4711.tmp").exists()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/.config.json.4711.tmp").write_text("{")
+    (tmp_path / "b/mine.txt").write_text("not of a run")
+    assert toybandit(*command, "--seeds", "2", "--out", "b").returncode == 2
+    assert len(list((tmp_path / "b").iterdir())) == 2
+
+
+def test_collinear_retention_is_null_in_the_summary_and_no_warning(tmp_path, toybandit):
+    options = ("--knowledge", "1", "--proxy", "exact", "--coefficient", "0.5", "--format", "json", "--out", "a")
+    done = toybandit("run", *options, *QUICK)
+    assert (done.returncode, done.stderr) == (0, "")
+    summary = json.loads(done.stdout)["summary"]
+    for name in ("kappa", "tau", "kappa_error", "tau_error"):
+        assert summary[f"retention/{name}"] == {"mean": None, "low": None, "high": None}
+    assert summary["gold_gain"]["mean"] is not None
+    grid = ("--grid", "coefficient=0.5", "--knowledge", "1", "--proxy", "exact", "--out", "b", "--quiet")
+    assert toybandit("sweep", *grid, *QUICK).returncode == 0
+    assert json.loads((tmp_path / "b/summary.json").read_text())[0]["retention/kappa"]["mean"] is None
 
 
 def test_experiments_write_the_page_with_a_verdict(tmp_path, toybandit):

@@ -1,5 +1,6 @@
 """The exact optimum against a generic convex solver, against closed forms, and against the theorem itself."""
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from scipy.optimize import Bounds, LinearConstraint, minimize
 
 from derivations.regularizers import KL, NONE, REGULARIZERS, Entropy, parse_regularizer
 from toybandit.bandit import log_softmax
-from toybandit.optimum import is_affine, optimum
+from toybandit.optimum import is_affine, optimum, score_below_top
 
 EVERY = [
     *(f"{name}=0.7" for name in REGULARIZERS),
@@ -108,3 +109,57 @@ def test_affine_regularizers_are_recognized():
 def test_where_there_is_no_optimum_it_says_why(regularizer, reward, message):
     with pytest.raises(ValueError, match=message):
         optimum(np.array(reward), regularizer=regularizer)
+
+
+def exact_optimum(inverse, reward, ref_logp, beta):
+    """p = q u(r - lambda) with the multiplier by bisection in 300 digits: float64 [arms]. inverse: s -> u, at beta."""
+    with mpmath.workdps(300):
+        r, q = [mpmath.mpf(x) for x in reward], [mpmath.exp(mpmath.mpf(t)) for t in ref_logp]
+        low, high = max(r) - inverse.top * beta, max(r) + 100
+        for _ in range(1000):
+            middle = (low + high) / 2
+            mass = sum(a * inverse((x - middle) / beta) for a, x in zip(q, r, strict=True))
+            low, high = (middle, high) if mass > 1 else (low, middle)
+        return np.array([float(a * inverse((x - high) / beta)) for a, x in zip(q, r, strict=True)])
+
+
+def forward_kl(s):  # s = -1/u
+    return -1 / s
+
+
+def jensen_shannon(s):  # s = log(2u / (1 + u))
+    return mpmath.exp(s) / (2 - mpmath.exp(s))
+
+
+def half_order(s):  # s = 2 (1 - u^(-1/2))
+    return (1 - s / 2) ** -2
+
+
+forward_kl.top, jensen_shannon.top, half_order.top = 0, mpmath.log(2), 2
+
+
+@pytest.mark.parametrize(
+    ("text", "inverse"),
+    [("forward-kl=0.5", forward_kl), ("jensen-shannon=0.5", jensen_shannon), ("alpha-divergence:0.5=0.5", half_order)],
+)
+@pytest.mark.parametrize("t", [-2.0, -30.0, -37.0, -40.0, -100.0, -600.0])
+def test_an_arm_that_the_reference_all_but_excludes_gets_what_300_digits_give_it(text, inverse, t):
+    reward, ref_logp = np.array([0.0, 0.3, 1.0]), np.array([np.log(0.5), np.log(0.5), t])
+    with mpmath.workdps(300):
+        inverse.top = mpmath.log(2) if inverse is jensen_shannon else inverse.top
+    expected = exact_optimum(inverse, reward, ref_logp, 0.5)
+    found = np.exp(optimum(reward, regularizer=parse_regularizer(text), ref_logp=ref_logp))
+    assert found == pytest.approx(expected, abs=1e-9)  # MASS_ERROR is 1e-10
+
+
+def test_an_optimum_nearer_to_its_bound_than_floats_reach_is_an_error_and_no_wrong_policy():
+    with pytest.raises(ValueError, match="raise the coefficient"):
+        optimum(np.array([0.0, 1.0]), regularizer=parse_regularizer("forward-kl=0.5"), ref_logp=np.array([0.0, -690.0]))
+
+
+@pytest.mark.parametrize("text", EVERY)
+def test_the_score_below_its_top_is_the_score_up_to_one_constant(text):
+    _, options = case(4, 3, 6)
+    regularizer, logp = parse_regularizer(text), log_softmax(np.random.default_rng(1).normal(size=(3, 6)))
+    difference = regularizer.score(logp, **options) - score_below_top(regularizer, logp, **options)
+    assert np.ptp(difference) == pytest.approx(0, abs=1e-13)

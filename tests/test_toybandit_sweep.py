@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from derivations.commands import InputError
-from toybandit.experiment import run
+from toybandit.experiment import FINAL, run
 from toybandit.settings import Settings
 from toybandit.sweep import CELLS_PER_BLOCK, Grid, blocks_of, parse_axis, sweep
 
@@ -95,6 +95,30 @@ def test_another_sweep_in_the_folder_is_refused_and_a_damaged_block_is_named(tmp
     (tmp_path / "blocks/00001.json").write_text("[{")
     with pytest.raises(InputError, match=r"00001.json is damaged"):
         finish(Grid(BASE, AXES), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (lambda block: [{}, {}], "metrics are missing"),
+        (lambda block: block[:1], "not 2 cells"),
+        (lambda block: {"a": 1, "b": 2}, "not 2 cells"),
+        (lambda block: [block[0], block[1] | {"gold_gain": [1.0]}], "gold_gain is not 3 numbers"),
+        (lambda block: [block[0], block[1] | {"kl": ["x", 1.0, 2.0]}], "kl is not 3 numbers"),
+        (lambda block: [block[0], block[1] | {"other": [1.0] * 3}], "metrics are missing or unknown"),
+    ],
+)
+def test_a_block_that_is_json_but_no_result_is_named_as_damaged(tmp_path, mistake, message):
+    grid = Grid(BASE | {"steps": 2}, {"coefficient": [0.1, 0.5]})
+    finish(grid, tmp_path)
+    file = tmp_path / "blocks/00000.json"
+    file.write_text(json.dumps(mistake(json.loads(file.read_text()))))
+    with pytest.raises(InputError, match=f"00000.json is damaged .*{message}"):
+        finish(grid, tmp_path)
+
+
+def test_the_names_of_the_final_numbers_are_those_of_a_run():
+    assert tuple(run(Settings(coefficient=0.5, **BASE)).final) == FINAL
 
 
 def test_blocks_hold_cells_that_differ_only_in_the_coefficient_of_one_named_regularizer():

@@ -3,6 +3,7 @@
 Example: python -m toybandit run --regularizer entropy --coefficient 0.5 --out runs/entropy
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -52,7 +53,7 @@ def main() -> None:
         case Offline():
             offline_and_save(command)
         case Sweep():
-            sweep_and_save(command)
+            sweep_and_save(command.over_file(sys.argv[2:]))
         case Experiments():
             experiments_and_save(command)
         case Plot():

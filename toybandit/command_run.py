@@ -13,7 +13,7 @@ from derivations.commands import InputError, input_errors, to_json, write_json, 
 from derivations.objectives import Objective, make_objective
 from toybandit.bandit import seed_streams
 from toybandit.data import draw_pairs, draw_rankings
-from toybandit.experiment import make_world, run
+from toybandit.experiment import check_draw, make_world, run
 from toybandit.folders import run_folder
 from toybandit.metrics import Interval, interval
 from toybandit.offline import OfflineTrajectory, descend
@@ -33,6 +33,8 @@ UNITS = {
     "entropy": "nats",
     "retention/kappa": "1",
     "retention/tau": "1 / reward unit",
+    "retention/kappa_error": "1",
+    "retention/tau_error": "1 / reward unit",
     "mass/rare": "share",
     "mass/unseen": "share",
     "proxy_accuracy": "share",
@@ -182,8 +184,15 @@ ENDS = (("", "mean"), ("_low", "low"), ("_high", "high"))
 
 
 def _train(command: Offline, objective: Objective) -> OfflineTrajectory:
+    settings = Settings(
+        world=command.world,
+        regularizer="none",
+        seeds=command.seeds,
+        pairs=max(command.held_out, command.pairs * command.responses if objective.listwise else command.pairs),
+    )
+    check_draw(settings)
     streams = seed_streams(command.seed, command.seeds)
-    world = make_world(Settings(world=command.world, regularizer="none"), streams)
+    world = make_world(settings, streams)
     if command.equal_lengths:
         world = world.with_equal_lengths()
     if objective.listwise:

@@ -1,17 +1,20 @@
 """The commands `sweep` and `experiments`: many runs, and the verdict table."""
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from derivations.commands import InputError, input_errors, write_text
-from toybandit.experiments import PROTOCOL, as_json, check_names, read_protocol, run_experiments, save
+from derivations.commands import InputError, input_errors
+from toybandit.experiments import as_json, check_names, run_experiments
 from toybandit.online import Diverged
+from toybandit.protocol import PROTOCOL, read_protocol
 from toybandit.settings import Settings
 from toybandit.sweep import Grid, parse_axis, sweep
 from toybandit.verdicts import Statement, show
@@ -42,16 +45,26 @@ class Sweep(Settings):
     def __post_init__(self) -> None:
         """Nothing: the cells are checked one by one."""
 
+    def over_file(self, arguments: Sequence[str]) -> "Sweep":
+        """The same command line with the file's [settings] for defaults, so that whatever is given there wins.
+
+        arguments: the command line after `sweep`. Raises InputError for a file that cannot be read.
+        """
+        if self.file is None:
+            return self
+        shared = _read(self.file).get("settings", {})
+        with input_errors(f"{self.file}: "):
+            Grid(shared, {"seed": [0]})  # names and kinds
+        return tyro.cli(Sweep, args=arguments, default=Sweep(**shared), prog="python -m toybandit sweep")
+
     def resolve(self) -> Grid:
-        """The grid of the command line and the file. Raises InputError."""
+        """The grid of the command line and of the file's [grid]. Raises InputError."""
         with input_errors():
             axes: dict[str, list[Any]] = {}
             standard = {field.name: field.default for field in fields(Settings)}
             base = {name: getattr(self, name) for name in standard if getattr(self, name) != standard[name]}
             if self.file is not None:
-                tables = _read(self.file)
-                axes |= tables.get("grid", {})
-                base = tables.get("settings", {}) | base
+                axes |= _read(self.file).get("grid", {})
             axes |= dict(parse_axis(text) for text in self.grid)
             return Grid({name: value for name, value in base.items() if name not in axes}, axes)
 
@@ -91,7 +104,7 @@ def sweep_and_save(command: Sweep) -> None:
                 for done, total in sweep(grid, command.out, backend=command.backend, jobs=command.jobs):
                     progress.update(task, completed=done, total=total)
         except Diverged as error:
-            raise InputError(f"a cell of the grid: {error}") from error
+            raise InputError(str(error)) from error
     if not command.quiet:
         print(f"written: {command.out} (config.json, results.csv, summary.json)")
 
@@ -100,7 +113,8 @@ def sweep_and_save(command: Sweep) -> None:
 class Experiments:
     """Run the numbered statements of the protocol and print a verdict for each; exit 0 whatever the verdicts are.
 
-    Writes toy.md with figures, toy.json and toy-protocol.toml into --out.
+    Writes toy.md with figures, toy.json and toy-protocol.toml into --out. The same command after a kill goes on
+    with the unfinished statements.
     """
 
     only: tuple[str, ...] = ()
@@ -119,16 +133,13 @@ def experiments_and_save(command: Experiments) -> None:
     """Run, show each verdict as it comes, write the page."""
     check_names(command.only)
     protocol = read_protocol(command.protocol)
-    text = command.protocol.read_text(encoding="utf-8")
-    write_text(command.out / "toy-protocol.toml", text)  # before the run: an unwritable folder shows at once
     progress = Console(stderr=True, quiet=command.quiet, highlight=False)
 
     def on_done(statement: Statement, seconds: float) -> None:
         progress.print(f"  statement {statement.number}: {statement.verdict} ({seconds:.0f} s)")
 
     with input_errors():
-        found, lab = run_experiments(protocol, command.only, on_done=on_done)
-    written = save(command.out, text, found, lab)
+        found = run_experiments(protocol, command.only, command.out, on_done=on_done)
     if command.quiet:
         return
     if command.format == "json":
@@ -137,7 +148,7 @@ def experiments_and_save(command: Experiments) -> None:
         console = Console()
         for statement in found:
             console.print(verdict_table(statement))
-        print(f"written: {written}")
+        print(f"written: {command.out / 'toy.md'}")
 
 
 def verdict_table(statement: Statement) -> Table:
@@ -145,10 +156,11 @@ def verdict_table(statement: Statement) -> Table:
     table = Table(
         title=f"Statement {statement.number}: {statement.verdict}", title_justify="left", caption_justify="left"
     )
+    table.add_column("role")
     table.add_column("check", overflow="fold")
     table.add_column("measured", justify="right")
     table.add_column("expected", justify="right")
     table.add_column("holds")
     for check in statement.checks:
-        table.add_row(check.what, show(check.measured), check.target, "yes" if check.holds else "no")
+        table.add_row(check.role, check.what, show(check.measured), check.target, check.outcome)
     return table

@@ -13,12 +13,30 @@ from derivations.regularizers import Regularizer, parse_regularizer
 from toybandit.bandit import ARMS, PROMPTS, SHARED_PROMPTS, Streams, World, seed_streams, shared_world, tabular_world
 from toybandit.data import Rankings, draw_pairs
 from toybandit.interventions import RARE, arm_set, replace_by_gold
-from toybandit.metrics import Interval, interval, measure, overoptimization, wins_against_reference
+from toybandit.metrics import Interval, fit_retention, interval, measure, overoptimization, wins_against_reference
 from toybandit.online import Trajectory, policy_gradient
 from toybandit.optimum import optimum
 from toybandit.proxy import make_proxy, pairwise_accuracy
-from toybandit.settings import OPTIMUM, Settings
+from toybandit.settings import OPTIMUM, Settings, check_size
 from toybandit.tree import tree_world
+
+# The numbers of a final policy, in the order of `assess`.
+FINAL = (
+    "proxy_gain",
+    "gold_gain",
+    "overoptimization",
+    "gold_fall",
+    "win_rate",
+    "kl",
+    "kl_forward",
+    "entropy",
+    "retention/kappa",
+    "retention/tau",
+    "retention/kappa_error",
+    "retention/tau_error",
+    "mass/rare",
+    "proxy_accuracy",
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,7 @@ class Result:
 
 def draw(settings: Settings) -> Bandit:
     """Draw the worlds and the preference data, and make the proxy."""
+    check_draw(settings)
     streams = seed_streams(settings.seed, settings.seeds)
     world = make_world(settings, streams)
     pairs = draw_pairs(world, streams, count=settings.pairs)
@@ -82,6 +101,12 @@ def draw(settings: Settings) -> Bandit:
         arms = arm_set(settings.gold_on, comparisons)
         proxy = replace_by_gold(proxy, world.gold, arms, keep_level=settings.gold_level == "kept")
     return Bandit(world, streams, pairs, proxy, comparisons)
+
+
+def check_draw(settings: Settings) -> None:
+    """Raise ValueError for worlds or data that do not fit into memory."""
+    prompts = settings.prompts or (SHARED_PROMPTS if settings.world == "shared" else PROMPTS)
+    check_size(seeds=settings.seeds, prompts=prompts, arms=settings.arms or ARMS, pairs=settings.pairs)
 
 
 # What decides how a bandit is optimized and not which one is drawn.
@@ -181,12 +206,15 @@ def assess(settings: Settings, bandit: Bandit, trajectory: Trajectory) -> Result
     final = {name: values[-1] for name, values in trajectory.metrics.items()}
     counted, plain = overoptimization(trajectory.metrics["proxy"], trajectory.metrics["gold"])
     rare = np.sum(np.exp(trajectory.logp), axis=-1, where=bandit.comparisons <= RARE)
+    fit = fit_retention(trajectory.logp, bandit.world.ref_logp, bandit.proxy)
     per_seed = {
         "proxy_gain": final.pop("proxy"),
         "gold_gain": final.pop("gold"),
         "overoptimization": counted,
         "gold_fall": plain,
         **final,
+        "retention/kappa_error": fit.kappa_error,
+        "retention/tau_error": fit.tau_error,
         "mass/rare": np.mean(rare, axis=-1),
         "proxy_accuracy": pairwise_accuracy(bandit.world, bandit.proxy),
     }

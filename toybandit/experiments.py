@@ -1,26 +1,25 @@
 """All numbered statements of the bandit by their protocol: verdicts, tables and figures in one Markdown page.
 
-The protocol (`protocol.toml`) is fixed before the run and copied beside the page; what comes out is printed
-either way. A statement that cannot be run is an error, never an empty line.
+The protocol (`protocol.toml`) is copied beside the page; what comes out is printed either way. A statement that
+cannot be run is an error, never an empty line. Finished statements are kept until the page is written.
 """
 
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from derivations.commands import InputError, to_json, versions, write_json, write_text
 from derivations.regularizers import suggest
-from toybandit.plots import save_figure
+from toybandit.protocol import Protocol
 from toybandit.statements.common import Laboratory
 from toybandit.statements.mechanism import statement_6, statement_7, statement_8
 from toybandit.statements.offline import statement_9
 from toybandit.statements.online import statement_1, statement_2, statement_3, statement_4, statement_5
 from toybandit.statements.scaling import other_worlds, phases, statement_10
+from toybandit.unfinished import Unfinished
 from toybandit.verdicts import Statement, Table, show
 
-PROTOCOL = Path(__file__).with_name("protocol.toml")
 STATEMENTS: dict[str, Callable[[Laboratory], Statement]] = {
     "1": statement_1,
     "2": statement_2,
@@ -37,23 +36,6 @@ STATEMENTS: dict[str, Callable[[Laboratory], Statement]] = {
 }
 
 
-def read_protocol(path: Path) -> dict[str, dict[str, Any]]:
-    """The protocol as tables of numbers. Raises InputError for a file that is not one."""
-    try:
-        protocol = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
-    standard = tomllib.loads(PROTOCOL.read_text(encoding="utf-8"))
-    for table, numbers in standard.items():
-        if missing := sorted(set(numbers) - set(protocol.get(table, {}))):
-            raise InputError(
-                f"{path}: table [{table}] has no {missing[0]!r}; start from {PROTOCOL.name} of the package"
-            )
-    return protocol
-
-
 def check_names(only: Sequence[str]) -> None:
     """Raise InputError for a statement that does not exist."""
     for name in only:
@@ -62,26 +44,38 @@ def check_names(only: Sequence[str]) -> None:
 
 
 def run_experiments(
-    protocol: dict[str, dict[str, Any]], only: Sequence[str], *, on_done: Callable[[Statement, float], None]
-) -> tuple[list[Statement], Laboratory]:
-    """Run the named statements (empty: all) in order. on_done gets each with its seconds."""
-    lab, found = Laboratory(protocol), []
-    for name, experiment in STATEMENTS.items():
-        if not only or name in only:
-            start = time.monotonic()
-            found.append(experiment(lab))
-            on_done(found[-1], time.monotonic() - start)
-    return found, lab
+    protocol: Protocol, only: Sequence[str], out: Path, *, on_done: Callable[[Statement, float], None]
+) -> list[Statement]:
+    """Run the named statements (empty: all) in order, but not those that an unfinished run in `out` left finished.
+
+    Writes the page and what belongs to it (`save`). on_done gets each new statement with its seconds.
+    """
+    kept, lab, found = Unfinished(out, protocol.text), Laboratory(protocol.tables), []
+    try:
+        for name, experiment in STATEMENTS.items():
+            if only and name not in only:
+                continue
+            statement = kept.load(name)
+            if statement is None:
+                start = time.monotonic()
+                statement = experiment(lab)
+                kept.keep(name, statement, lab.figures)
+                on_done(statement, time.monotonic() - start)
+            found.append(statement)
+    except BaseException:
+        kept.remove_if_empty()
+        raise
+    save(out, protocol, found)
+    kept.remove()
+    return found
 
 
-def save(out: Path, protocol_text: str, statements: Sequence[Statement], lab: Laboratory) -> Path:
-    """Write `out`/toy.md with figures, the protocol and toy.json. Returns the page."""
-    for name, figure in lab.figures.items():
-        save_figure(figure, out / "figures" / f"toy-{name}.png")
-    write_text(out / "toy-protocol.toml", protocol_text)
-    write_json(out / "toy.json", {"statements": [_record(s) for s in statements], "versions": versions()})
-    write_text(out / "toy.md", page(statements))
-    return out / "toy.md"
+def save(out: Path, protocol: Protocol, statements: Sequence[Statement]) -> None:
+    """Write `out`/toy.md, the protocol and toy.json; the figures are there already."""
+    write_text(out / "toy-protocol.toml", protocol.text)
+    record = {"protocol": protocol.digest, "packaged_protocol": protocol.packaged, "versions": versions()}
+    write_json(out / "toy.json", {"statements": [_record(s) for s in statements]} | record)
+    write_text(out / "toy.md", page(statements, protocol))
 
 
 def _record(statement: Statement) -> dict[str, Any]:
@@ -93,33 +87,41 @@ def _record(statement: Statement) -> dict[str, Any]:
     }
 
 
-def page(statements: Sequence[Statement]) -> str:
+def page(statements: Sequence[Statement], protocol: Protocol) -> str:
     """The Markdown page: verdict table first, then each statement with its checks, tables and figures."""
+    origin = (
+        "the packaged one, which was fixed before this run (its head says what was added since the first)"
+        if protocol.packaged
+        else "**not** the packaged one: its bounds may have been chosen after results were seen"
+    )
+    summary = [
+        [s.number, f"**{s.verdict}**", _count(s, "headline"), _count(s, "control"), "; ".join(s.refuted)]
+        for s in statements
+    ]
     lines = [
         "# The bandit: statements, measured",
         "",
-        "Means over worlds with 95 % intervals (Student's t); a bare number has no spread (a maximum, a rank "
-        "correlation of means). The protocol was fixed before the run: `toy-protocol.toml`. `depends` means that "
-        "some checks hold and some do not; a dagger marks a check whose interval reaches across its bound.",
+        "Means over worlds with 95 % intervals (Student's t; bootstrap over worlds for ratios of spreads, rank "
+        "correlations and R^2); a bare number has no spread (a maximum, a count).",
+        "",
+        f"Protocol: `toy-protocol.toml`, SHA-256 `{protocol.digest}`, {origin}.",
+        "",
+        "A control is a check that would hold too if nothing happened: it can spoil a statement, not earn one. "
+        "`reproduced`: every check holds; `not reproduced`: no headline holds; `depends`: anything between. A check "
+        "that fails with its whole interval reads `not reproduced`; a dagger marks an interval that reaches across "
+        "its bound.",
         "",
         *markdown(
-            Table(
-                "",
-                ("statement", "verdict", "checks that hold"),
-                [
-                    [s.number, f"**{s.verdict}**", f"{sum(c.holds for c in s.checks)} of {len(s.checks)}"]
-                    for s in statements
-                ],
-            )
+            Table("", ("statement", "verdict", "headlines that hold", "controls that hold", "not reproduced"), summary)
         ),
     ]
     for s in statements:
         rows = [
-            [c.what, show(c.measured), c.target, ("yes" if c.holds else "**no**") + ("" if c.firm else " †")]
+            [c.role, c.what, show(c.measured), c.target, _emphasis(c.outcome) + ("" if c.firm else " †")]
             for c in s.checks
         ]
         lines += ["", f"## Statement {s.number}: {s.verdict}", "", s.sentence, ""]
-        lines += markdown(Table("", ("check", "measured", "expected", "holds"), rows))
+        lines += markdown(Table("", ("role", "check", "measured", "expected", "holds"), rows))
         for remark in s.remarks:
             lines += ["", remark]
         for table in s.tables:
@@ -127,6 +129,15 @@ def page(statements: Sequence[Statement]) -> str:
         for name in s.figures:
             lines += ["", f"![{name}](figures/toy-{name}.png)"]
     return "\n".join(lines) + "\n"
+
+
+def _count(statement: Statement, role: str) -> str:
+    checks = [check for check in statement.checks if check.role == role]
+    return f"{sum(check.holds for check in checks)} of {len(checks)}"
+
+
+def _emphasis(outcome: str) -> str:
+    return outcome if outcome == "yes" else f"**{outcome}**"
 
 
 def markdown(table: Table) -> list[str]:

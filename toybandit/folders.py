@@ -8,28 +8,38 @@ from typing import Any
 from derivations.commands import InputError, start_run
 
 
+def clear_killed_start(out: Path) -> None:
+    """Remove what a kill within the first write of config.json leaves: a folder with a temporary file and no more."""
+    if out.is_dir():
+        left = list(out.iterdir())
+        if left and all(path.match(".config.json.*.tmp") for path in left):
+            for path in left:
+                path.unlink()
+
+
 @contextlib.contextmanager
 def run_folder(out: Path, config: Any) -> Iterator[Path]:
     """`start_run`, undone if the body raises: the folder goes, and an earlier run that was moved aside comes back."""
+    clear_killed_start(out)
     missing = [path for path in (out, *out.parents) if not path.exists()]
     before = set(out.parent.glob(f"{out.name}.*"))
     try:
         folder = start_run(out, config)
     except InputError:
-        _remove(missing)
+        remove_empty(missing)
         raise
     aside = set(out.parent.glob(f"{out.name}.*")) - before
     try:
         yield folder
     except BaseException:
         (folder / "config.json").unlink(missing_ok=True)
-        _remove([folder, *missing])
+        remove_empty([folder, *missing])
         for earlier in aside:
             earlier.rename(out)
         raise
 
 
-def _remove(folders: list[Path]) -> None:
+def remove_empty(folders: list[Path]) -> None:
     """Remove those of the folders, innermost first, that are empty."""
     for folder in folders:
         with contextlib.suppress(OSError):  # not made, or something else is in it

@@ -15,6 +15,7 @@ from derivations.preferences import bradley_terry
 from toybandit.bandit import World
 
 CONFIDENCE = 0.95
+COLLINEAR = 1e-10  # 1 - correlation^2; below, round-off leaves kappa and tau fewer than 6 digits
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def measure(world: World, proxy: np.ndarray, wins: np.ndarray, logp: np.ndarray)
     proxy, wins (of `wins_against_reference`): [seeds, prompts, arms]; logp: log-probs of the policy,
     [..., seeds, prompts, arms], normalized. Returns arrays [..., seeds]:
     proxy, gold: gains over the reference, reward units; win_rate: in [0, 1]; kl: KL(pi || pi_ref),
-    kl_forward: KL(pi_ref || pi), entropy: nats; retention/kappa, retention/tau: see `retention`.
+    kl_forward: KL(pi_ref || pi), entropy: nats; retention/kappa, retention/tau: see `Retention`.
     """
     policy, ref, log_ratio = np.exp(logp), np.exp(world.ref_logp), logp - world.ref_logp
     kappa, tau = retention(logp, world.ref_logp, proxy)
@@ -78,7 +79,9 @@ class Retention:
     """Least-squares fit of log pi = kappa log pi_ref + tau proxy + one constant a prompt, each [...]. THEORY 4.2.
 
     kappa: share of the reference that is kept. tau: reward pressure, 1 / reward unit. kappa_error,
-    tau_error: standard errors from the residuals (0 where the law holds exactly).
+    tau_error: standard errors from the residuals (0 where the law holds exactly), of the sandwich form HC3,
+    right whatever the variances of the residuals (MacKinnon and White 1985). All four are NaN where
+    log pi_ref and the proxy are collinear, as then only a combination of kappa and tau is determined.
     """
 
     kappa: np.ndarray
@@ -97,7 +100,7 @@ def fit_retention(logp: np.ndarray, ref_logp: np.ndarray, proxy: np.ndarray) -> 
     """Fit `Retention`; logp [..., prompts, arms], the others broadcast to it.
 
     Least squares weighted by pi_ref: weights that move with the policy would change kappa by selection
-    alone. The reference itself has kappa 1, tau 0. Degrees of freedom: prompts * (arms - 1) - 2.
+    alone. The reference itself has kappa 1, tau 0.
     """
     weights = np.exp(ref_logp)
 
@@ -112,13 +115,22 @@ def fit_retention(logp: np.ndarray, ref_logp: np.ndarray, proxy: np.ndarray) -> 
     ref_ref, ref_reward, reward_reward = product(ref, ref), product(ref, reward), product(reward, reward)
     change_ref, change_reward = product(change, ref), product(change, reward)
     determinant = ref_ref * reward_reward - ref_reward**2
+    determinant = np.where(determinant > COLLINEAR * ref_ref * reward_reward, determinant, np.nan)
     slope = (change_ref * reward_reward - change_reward * ref_reward) / determinant
     tau = (change_reward * ref_ref - change_ref * ref_reward) / determinant
-    residual = change - slope[..., None, None] * ref - tau[..., None, None] * reward
-    prompts, arms = logp.shape[-2:]
-    variance = product(residual, residual) / max(1, prompts * (arms - 1) - 2)
-    errors = (np.sqrt(variance * other / determinant) for other in (reward_reward, ref_ref))
+    residual = change - _arms(slope) * ref - _arms(tau) * reward
+    # How much each slope changes with the residual of one arm, and how much of an arm's value its own fit takes up.
+    pull_slope = weights * (ref * _arms(reward_reward) - reward * _arms(ref_reward)) / _arms(determinant)
+    pull_tau = weights * (reward * _arms(ref_ref) - ref * _arms(ref_reward)) / _arms(determinant)
+    leverage = weights + pull_slope * ref + pull_tau * reward
+    left_out = residual / np.maximum(1 - leverage, np.finfo(float).eps)
+    errors = (np.sqrt(np.sum((pull * left_out) ** 2, axis=(-2, -1))) for pull in (pull_slope, pull_tau))
     return Retention(1 + slope, tau, *errors)
+
+
+def _arms(values: np.ndarray) -> np.ndarray:
+    """[...] -> [..., 1, 1], to go with [..., prompts, arms]."""
+    return values[..., None, None]
 
 
 def mass_by_comparisons(logp: np.ndarray, comparisons: np.ndarray, edges: Sequence[int]) -> np.ndarray:

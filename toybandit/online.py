@@ -101,7 +101,7 @@ def policy_gradient(
             uniforms = None
             if method == "rloo" and streams is not None:
                 generators = [default_rng(stream.samples) for stream in streams[part]]
-                uniforms = Uniforms(generators, (world.gold.shape[1], samples), dtype)
+                uniforms = Uniforms(generators, (world.gold.shape[1], samples))
             advance = NumpyAscent(block, problem, leading, method, optimizer, lr, uniforms)
 
         def report(share: float, first: int = start, last: int = part.stop) -> None:
@@ -134,7 +134,7 @@ def logged_steps(steps: int, *, count: int = LOGGED) -> np.ndarray:
 def _leading_axes(world: World, regularizer: Regularizer) -> tuple[int, ...]:
     """Axes that array-valued coefficients put before [seeds, prompts, arms]."""
     one = np.ones((1, 1, 1))
-    return np.shape(regularizer.score(0 * one, length=one, ref_logp=0 * one))[:-3]
+    return np.shape(regularizer.score(-one, length=one, ref_logp=-2 * one))[:-3]
 
 
 # Steps -> log-probs, float64 [..., seeds, prompts, arms], after that many more steps.

@@ -3,15 +3,17 @@
 The optimum satisfies r(y) = s_y(pi(y)) + lambda (THEORY 1). s_y is increasing, so pi(y) is a decreasing
 function of lambda, and sum_y pi(y) = 1 fixes lambda. Both sides of that root are known beforehand: at
 lambda = max_y [r - s_y(1)] some arm alone has probability 1, at max_y [r - s_y(1/K)] no arm has more
-than 1/K. Where s is affine in log pi with one slope a prompt (entropy, KL, their sum) there is a closed form.
+than 1/K. The unknown is the distance from the first of them: an arm that the reference all but excludes
+can hold it at 1e-18 or less, which added to lambda would be lost. Where s is affine in log pi with one
+slope a prompt (entropy, KL, their sum) there is a closed form.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from derivations.arrays import logsumexp
-from derivations.regularizers import Regularizer
+from derivations.arrays import log_sigmoid, logsumexp
+from derivations.regularizers import AlphaDivergence, JensenShannon, Regularizer, terms
 from toybandit.bandit import log_softmax
 
 Function = Callable[[np.ndarray], np.ndarray]
@@ -19,7 +21,9 @@ Function = Callable[[np.ndarray], np.ndarray]
 FAR = 2.0**20  # nats; an optimum with a log-probability below -FAR is out of reach
 HALVINGS = 80  # of an interval of at most FAR nats: down to round-off
 MOST_ITERATIONS = 200
-MASS_ERROR = 1e-10  # of log sum pi, relative error of a probability; near a bound of s round-off allows no less
+MASS_ERROR = 1e-10  # of log sum pi, relative error of a probability
+ROUND_OFF = 1e-8  # of the same, where no float between the ends of the bracket is left
+NEAREST = 1e-290  # reward units; the multiplier is sought at this distance from its bound or farther
 
 
 def optimum(
@@ -41,19 +45,41 @@ def optimum(
 
     def score(logp: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # forward KL at a vanishing probability is -inf, and rightly so
-            return regularizer.score(zeros + logp, length=length, ref_logp=ref_logp)
+            return score_below_top(regularizer, zeros + logp, length=length, ref_logp=ref_logp)
 
-    if not np.all(score(zeros - 1) < score(zeros)):
+    # Where pi = pi_ref no regularizer is flat, so a slope that vanishes there is a coefficient of 0.
+    at_reference = {"length": zeros + 1, "ref_logp": zeros}
+    if not np.all(regularizer.score(zeros - 1, **at_reference) < regularizer.score(zeros, **at_reference)):
         raise ValueError(
             f"regularizer {regularizer.name}: no barrier at probability 0, so the optimum puts everything on the best "
             "arm; give it a coefficient > 0"
         )
-    offset, slope = score(zeros), score(zeros) - score(zeros - 1)
     if not is_affine(regularizer):
         return _solve(reward, score, _bisection(score))
+    offset, slope = score(zeros), score(zeros) - score(zeros - 1)
     if np.all(np.ptp(slope, axis=-1) <= 1e-12 * np.max(slope, axis=-1)):
         return log_softmax((reward - offset) / slope)
     return _solve(reward, score, lambda value: (value - offset) / slope)
+
+
+def score_below_top(
+    regularizer: Regularizer, logp: np.ndarray, *, length: np.ndarray | None, ref_logp: np.ndarray | None
+) -> np.ndarray:
+    """`regularizer.score` up to one constant, chosen so that s tends to 0 where it is bounded above; reward units.
+
+    Jensen-Shannon tends to beta log 2 and alpha-divergence to beta / a as pi / pi_ref grows. Their scores
+    hold the distance from there as a difference of two numbers that agree to all digits; here it stands
+    alone. A test holds both to `score`. Coefficients must not differ between the arms of a prompt.
+    """
+    total = np.zeros_like(logp)
+    for part in terms(regularizer):
+        if isinstance(part, JensenShannon):
+            total = total + part.coefficient * log_sigmoid(logp - ref_logp)
+        elif isinstance(part, AlphaDivergence):
+            total = total - part.coefficient * np.exp(-part.order * (logp - ref_logp)) / part.order
+        else:
+            total = total + part.score(logp, length=length, ref_logp=ref_logp)
+    return total
 
 
 def is_affine(regularizer: Regularizer) -> bool:
@@ -86,26 +112,45 @@ def _bisection(score: Function) -> Function:
 
 
 def _solve(reward: np.ndarray, score: Function, invert: Function) -> np.ndarray:
-    """The policy at the multiplier of each prompt: false position on log sum pi, safeguarded by halving."""
+    """The policy at the multiplier of each prompt: false position on log sum pi, safeguarded by halving.
 
-    def log_mass(multiplier: np.ndarray) -> np.ndarray:
-        return logsumexp(invert(reward - multiplier[..., None]), axis=-1)
-
+    The unknown is the distance of the multiplier from max_y [r - s_y(1)], on a logarithmic scale while
+    its bracket is wide.
+    """
     zeros = np.zeros_like(reward)
-    low = np.max(reward - score(zeros), axis=-1)  # log mass >= 0 here
-    high = np.max(reward - score(zeros - np.log(reward.shape[-1])), axis=-1)  # and <= 0 here
+    top = score(zeros)
+    first = np.argmax(reward - top, axis=-1)[..., None]  # the arm that alone would have probability 1
+    # r_y minus the bound; a difference of rewards, so that a tiny s of the first arm keeps its digits
+    start = (reward - np.take_along_axis(reward, first, axis=-1)) + np.take_along_axis(top, first, axis=-1)
+
+    def log_mass(distance: np.ndarray) -> np.ndarray:
+        return logsumexp(invert(start - distance[..., None]), axis=-1)
+
+    alone = log_mass(np.zeros(reward.shape[:-1])) <= MASS_ERROR  # the others hold next to nothing
+    low = np.full(reward.shape[:-1], NEAREST)
+    high = np.maximum(2 * low, np.max(start - score(zeros - np.log(reward.shape[-1])), axis=-1))
     at_low, at_high = log_mass(low), log_mass(high)
+    if np.any((at_low < -MASS_ERROR) & ~alone):
+        raise ValueError("the optimum lies nearer to its bound than floats reach; raise the coefficient")
     for i in range(MOST_ITERATIONS):
-        span = np.where(at_low > at_high, at_low - at_high, 1.0)
-        multiplier = np.where(at_low > at_high, low + (high - low) * at_low / span, low)
+        share = np.clip(at_low / np.where(at_low > at_high, at_low - at_high, 1.0), 0.0, 1.0)
         if i % 3 == 2:  # false position can creep along one side; halving cannot
-            multiplier = (low + high) / 2
-        mass = log_mass(multiplier)
-        if np.all(np.abs(mass) <= MASS_ERROR) or np.all(high - low <= np.spacing(np.abs(low))):
-            return log_softmax(invert(reward - multiplier[..., None]))
+            share = np.full_like(share, 0.5)
+        wide = low * np.exp(share * (np.log(high) - np.log(low)))
+        distance = np.where(alone, 0.0, np.where(high > 2 * low, wide, low + (high - low) * share))
+        mass = np.where(alone, 0.0, log_mass(distance))
+        collapsed = high - low <= np.spacing(low)
+        if np.all((np.abs(mass) <= MASS_ERROR) | collapsed):
+            if np.any(np.abs(mass) > ROUND_OFF):
+                raise ValueError(
+                    f"the optimum is out of reach: its probabilities sum to {np.exp(np.max(np.abs(mass)))} at the "
+                    "nearest float; raise the coefficient"
+                )
+            return log_softmax(invert(start - distance[..., None]))
+        distance = np.where(alone, low, distance)
         heavy = mass > 0
-        low, at_low = np.where(heavy, multiplier, low), np.where(heavy, mass, at_low)
-        high, at_high = np.where(heavy, high, multiplier), np.where(heavy, at_high, mass)
+        low, at_low = np.where(heavy, distance, low), np.where(heavy, mass, at_low)
+        high, at_high = np.where(heavy, high, distance), np.where(heavy, at_high, mass)
     raise RuntimeError(
         f"multiplier not found in {MOST_ITERATIONS} iterations; the bracket is {low.min()}, {high.max()}"
     )

@@ -8,28 +8,35 @@ import numpy as np
 from toybandit.bandit import World
 from toybandit.metrics import measure, wins_against_reference
 
+LEADING = -60.0  # nats; below, 1 - (1 - e^x)^n is n e^x to far more digits than float64 has
+
 
 def best_of_n(ref_logp: np.ndarray, reward: np.ndarray, n: int) -> np.ndarray:
     """Log-probs of the best of n independent reference draws by reward, ties broken by chance: [..., arms].
 
     P(best = y) = [F(r_y)^n - F(r_y -)^n] q(y) / q(tie of y), F the distribution function of the reward
-    under pi_ref. n >= 1. Exact, with arms that are all but impossible kept at their leading order.
+    under pi_ref. n >= 1. With x = q(tie) / F the bracket is F^n (1 - (1 - x)^n), and log F is summed from
+    below where F < 1/2 and is log1p(-P(r > r_y)) elsewhere: no arm loses its digits, however improbable.
     """
     order = np.argsort(reward, axis=-1)
     sorted_reward = np.take_along_axis(reward, order, axis=-1)
-    mass = np.take_along_axis(np.exp(ref_logp), order, axis=-1)
-    above = np.flip(np.cumsum(np.flip(mass, axis=-1), axis=-1), axis=-1)  # P(r >= this arm), small ones exact
-    # Runs of equal rewards: where each begins, and its mass (summed by itself, so small masses keep their digits).
-    begins = np.concatenate([np.ones_like(mass[..., :1], bool), np.diff(sorted_reward, axis=-1) > 0], axis=-1)
-    run = np.cumsum(begins.ravel()).reshape(begins.shape) - 1
-    tie = np.bincount(run.ravel(), mass.ravel())[run]
-    first = np.maximum.accumulate(np.where(begins, np.arange(mass.shape[-1]), 0), axis=-1)
-    at_least = np.minimum(1.0, np.take_along_axis(above, first, axis=-1))
-    strictly = np.maximum(0.0, at_least - tie)  # P(r > this arm)
-    # F^n - F-^n = (1 - strictly)^n - (1 - at_least)^n, by logarithms so that high powers keep their digits
-    with np.errstate(divide="ignore"):
-        upper, lower = n * np.log1p(-strictly), n * np.log1p(-at_least)
-        logp = upper + np.log(-np.expm1(lower - upper)) + np.log(mass / tie)
+    logq = np.take_along_axis(ref_logp, order, axis=-1)
+    # Runs of equal rewards: the last place of each, and its mass.
+    ends = np.concatenate([np.diff(sorted_reward, axis=-1) > 0, np.ones_like(logq[..., :1], bool)], axis=-1)
+    places = np.where(ends, np.arange(logq.shape[-1]), logq.shape[-1])
+    last = np.flip(np.minimum.accumulate(np.flip(places, axis=-1), axis=-1), axis=-1)
+    begins = np.flatnonzero(np.concatenate([[True], ends.ravel()[:-1]]))
+    tie = np.repeat(np.logaddexp.reduceat(logq.ravel(), begins), np.diff([*begins, logq.size])).reshape(logq.shape)
+    at_most = np.take_along_axis(np.logaddexp.accumulate(logq, axis=-1), last, axis=-1)
+    from_above = np.flip(np.logaddexp.accumulate(np.flip(logq, axis=-1), axis=-1), axis=-1)
+    nothing = np.full_like(logq[..., :1], -np.inf)
+    above = np.take_along_axis(np.concatenate([from_above[..., 1:], nothing], axis=-1), last, axis=-1)
+    log_f = np.where(at_most < np.log(0.5), at_most, np.log1p(-np.exp(np.minimum(above, np.log(0.5)))))
+    share = np.minimum(0.0, tie - log_f)
+    with np.errstate(divide="ignore"):  # a share of 1, the lowest run: log1p(-1) = -inf, and the bracket is F^n
+        bracket = np.log(-np.expm1(n * np.log1p(-np.exp(np.maximum(share, LEADING)))))
+    bracket = np.where(share > LEADING, bracket, np.log(n) + share)
+    logp = n * log_f + bracket + logq - tie
     result = np.empty_like(logp)
     np.put_along_axis(result, order, logp, axis=-1)
     return result
@@ -41,13 +48,12 @@ def kl_bound(n: int) -> float:
 
 
 def best_of_n_curve(world: World, proxy: np.ndarray, ns: list[int]) -> dict[str, np.ndarray]:
-    """Metrics of `metrics.measure` of best-of-n by the proxy: name -> [n, seeds]; no retention (-inf log-probs)."""
+    """Metrics of `metrics.measure` of best-of-n by the proxy: name -> [n, seeds]; no retention (no fit)."""
     wins = wins_against_reference(world)
     rows = []
     for n in ns:
         logp = best_of_n(world.ref_logp, proxy, n)
-        # An arm that underflowed has no mass in any sum; the smallest number stands for its logarithm.
-        row = measure(world, proxy, wins, np.maximum(logp, np.log(np.finfo(float).tiny)))
+        row = measure(world, proxy, wins, logp)
         rows.append({name: row[name] for name in ("proxy", "gold", "win_rate", "kl", "entropy")})
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 

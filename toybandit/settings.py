@@ -1,7 +1,11 @@
 """Settings of an online run: the dataclass that is the command line, the sweep's grid and the Python interface."""
 
 import math
+import numbers
+import os
+import typing
 from dataclasses import dataclass
+from typing import Any
 
 from derivations.regularizers import parse_regularizer, suggest
 from toybandit.compiled import check_device
@@ -76,6 +80,8 @@ class Settings:
     """Device of the compiled engine: cpu or cuda."""
 
     def __post_init__(self) -> None:
+        for name in typing.get_type_hints(Settings):
+            check_kind(name, getattr(self, name))
         for option, known in CHOICES.items():
             if (value := getattr(self, option.replace("-", "_"))) not in known:
                 raise ValueError(f"unknown {option} {value!r}{suggest(str(value), list(known))}")
@@ -114,6 +120,38 @@ class Settings:
         """The regularizer and its strength, for tables and legends."""
         plain = self.coefficient is None or "=" in self.regularizer or self.regularizer == "none"
         return self.regularizer if plain else f"{self.regularizer} {self.coefficient:g}"
+
+
+def kind_of(name: str) -> tuple[type, bool]:
+    """The kind of a setting (str, int or float), and whether it may be None."""
+    hint = typing.get_type_hints(Settings)[name]
+    kinds = typing.get_args(hint) or (hint,)
+    return next(kind for kind in kinds if kind is not type(None)), type(None) in kinds
+
+
+def check_kind(name: str, value: Any) -> None:
+    """Raise ValueError for a value that is not of the kind of its setting; true and false are no numbers."""
+    kind, optional = kind_of(name)
+    wanted = {str: str, int: numbers.Integral, float: numbers.Real}[kind]
+    if (value is None and optional) or (isinstance(value, wanted) and not isinstance(value, bool)):
+        return
+    expected = {str: "a text", int: "a whole number", float: "a number"}[kind]
+    raise ValueError(f"--{name.replace('_', '-')} is {value!r}, expected {expected}")
+
+
+def check_size(*, seeds: int, prompts: int, arms: int, pairs: int) -> None:
+    """Raise ValueError where a draw would not fit into this machine's memory.
+
+    Bytes: wins of every arm over every other, [seeds, prompts, arms, arms] in float64, twice; and of a pair two arms
+    and its label, about 40.
+    """
+    need = seeds * prompts * (16 * arms**2 + 40 * pairs)
+    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > have:
+        raise ValueError(
+            f"{seeds} seeds x {prompts} prompts of {arms} arms and {pairs} pairs need about {need / 2**30:.0f} GiB of "
+            f"memory, and there are {have / 2**30:.0f}; lower --arms, --pairs or --seeds"
+        )
 
 
 CHOICES = {

@@ -5,11 +5,12 @@ array of coefficients. A finished block is a file; a sweep that was killed goes 
 the results are put together from the files alone, so it ends with the bytes of an uninterrupted one.
 """
 
+import contextlib
 import csv
 import io
 import itertools
 import json
-import typing
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -20,9 +21,11 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from derivations.commands import InputError, input_errors, start_run, to_json, write_json, write_text
 from derivations.regularizers import REGULARIZERS, suggest
-from toybandit.experiment import assess, drawing, drawn, optimize
+from toybandit.experiment import FINAL, assess, check_draw, drawing, drawn, optimize
+from toybandit.folders import clear_killed_start, remove_empty
 from toybandit.metrics import interval
-from toybandit.settings import Settings
+from toybandit.online import Diverged
+from toybandit.settings import Settings, check_kind, kind_of
 
 BACKENDS = ("local", "joblib", "ray")
 CELLS_PER_BLOCK = 25
@@ -44,6 +47,11 @@ class Grid:
             raise ValueError(
                 "the grid is empty: give at least one setting with at least one value, coefficient=0.1,0.5"
             )
+        for name, value in ((name, value) for name, values in self.axes.items() for value in values):
+            with _named("grid: "):
+                check_kind(name, value)
+        for name, value in self.base.items():
+            check_kind(name, value)
         for name, values in self.axes.items():
             if len(set(values)) < len(values):
                 raise ValueError(f"grid: {name} has a value twice; leave one out")
@@ -55,14 +63,22 @@ class Grid:
         ]
 
 
+@contextlib.contextmanager
+def _named(where: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") from None
+
+
 def parse_axis(text: str) -> tuple[str, list[Any]]:
     """`name=value,value` -> name and its values, of the type of the setting. Raises ValueError."""
     name, _, listed = text.partition("=")
     name = name.strip().replace("-", "_")
-    types = typing.get_type_hints(Settings)
-    if name not in types:
-        raise ValueError(f"grid: unknown setting {name!r}{suggest(name, list(types))}")
-    kind = next(t for t in (typing.get_args(types[name]) or (types[name],)) if t is not type(None))
+    known = [field.name for field in fields(Settings)]
+    if name not in known:
+        raise ValueError(f"grid: unknown setting {name!r}{suggest(name, known)}")
+    kind, _ = kind_of(name)
     try:
         return name, [kind(value.strip()) for value in listed.split(",") if value.strip()]
     except ValueError:
@@ -88,12 +104,25 @@ def run_block(cells: Sequence[Settings]) -> list[dict[str, list[float]]]:
     first = cells[0]
     bandit, regularizer = drawn(first), None
     if first.regularizer in REGULARIZERS:
-        strengths = np.array([cell.coefficient for cell in cells], dtype=first.dtype)
+        with np.errstate(over="ignore"):  # a strength beyond float32 is infinite, and the run says that it diverged
+            strengths = np.array([cell.coefficient for cell in cells], dtype=first.dtype)
         regularizer = REGULARIZERS[first.regularizer](strengths.reshape(-1, 1, 1, 1))
-    final = assess(first, bandit, optimize(bandit, first, regularizer=regularizer)).final
+    try:
+        final = assess(first, bandit, optimize(bandit, first, regularizer=regularizer)).final
+    except Diverged as error:
+        if len(cells) > 1:
+            for cell in cells:  # alone, so that the one that diverges is named
+                run_block([cell])
+        raise Diverged(f"the cell {describe(first)}: {error}") from error
     shape = (len(cells), first.seeds)
     spread = {name: np.broadcast_to(values, shape) for name, values in final.items()}
     return [{name: values[i].tolist() for name, values in spread.items()} for i in range(len(cells))]
+
+
+def describe(cell: Settings) -> str:
+    """What a cell has that the standard settings have not: `regularizer=kl coefficient=0.5`."""
+    values = {field.name: (getattr(cell, field.name), field.default) for field in fields(Settings)}
+    return " ".join(f"{name}={value}" for name, (value, standard) in values.items() if value != standard)
 
 
 def sweep(grid: Grid, out: Path, *, backend: str = "local", jobs: int = -1) -> Iterator[tuple[int, int]]:
@@ -106,9 +135,21 @@ def sweep(grid: Grid, out: Path, *, backend: str = "local", jobs: int = -1) -> I
     with input_errors():
         if backend not in BACKENDS:
             raise ValueError(f"unknown backend {backend!r}{suggest(backend, list(BACKENDS))}")
+        if jobs != -1 and jobs < 1:
+            raise ValueError(f"--jobs is {jobs}, expected -1 for all cores or a number >= 1")
         cells = grid.cells()
+        for cell in cells:
+            check_draw(cell)
     blocks = blocks_of(cells)
-    _open(out, grid)
+    clear_killed_start(out)
+    with _opened(out, grid):
+        yield from _run(grid, cells, blocks, out, backend, jobs)
+
+
+def _run(
+    grid: Grid, cells: list[Settings], blocks: list[tuple[int, ...]], out: Path, backend: str, jobs: int
+) -> Iterator[tuple[int, int]]:
+    """Run the blocks that are missing, then write the table and the summary."""
     files = [out / "blocks" / f"{i:05d}.json" for i in range(len(blocks))]
     todo = [i for i, file in enumerate(files) if not file.exists()]
     done = len(blocks) - len(todo)
@@ -117,16 +158,32 @@ def sweep(grid: Grid, out: Path, *, backend: str = "local", jobs: int = -1) -> I
         write_json(files[i], results)
         done += 1
         yield done, len(blocks)
-    finished = {c: r for b, f in zip(blocks, files, strict=True) for c, r in zip(b, _read(f, len(b)), strict=True)}
+    finished = {
+        c: r
+        for b, f in zip(blocks, files, strict=True)
+        for c, r in zip(b, _read(f, [cells[c] for c in b]), strict=True)
+    }
     write_text(out / "results.csv", _table(grid, cells, finished))
     write_json(out / "summary.json", _summary(grid, cells, finished))
 
 
-def _open(out: Path, grid: Grid) -> None:
-    """Begin the sweep in `out`, or check that the one begun there is this one."""
+@contextlib.contextmanager
+def _opened(out: Path, grid: Grid) -> Iterator[None]:
+    """Begin the sweep in `out`, or check that the one begun there is this one.
+
+    A sweep that fails before its first block is finished leaves nothing, so that its mend can use the folder.
+    """
     config = out / "config.json"
     if not config.exists():
+        missing = [path for path in (out, *out.parents) if not path.exists()]
         start_run(out, grid)
+        try:
+            yield
+        except Exception:
+            if not any(out.glob("blocks/*.json")):
+                config.unlink()
+                remove_empty([out / "blocks", out, *missing])
+            raise
         return
     try:
         begun = json.loads(config.read_text(encoding="utf-8"))["config"]
@@ -136,16 +193,26 @@ def _open(out: Path, grid: Grid) -> None:
         raise InputError(
             f"--out {out} holds another run or sweep; choose another folder, or repeat its settings to resume"
         )
+    yield
 
 
-def _read(file: Path, cells: int) -> list[dict[str, list[float]]]:
+def _read(file: Path, cells: Sequence[Settings]) -> list[dict[str, list[float]]]:
+    """Results of a block: every metric of every cell, one number a seed; null is NaN. Raises InputError."""
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{file} is damaged ({error}); delete it and run the sweep again") from error
-    if len(results) != cells:
-        raise InputError(f"{file} has {len(results)} cells, expected {cells}; delete it and run the sweep again")
-    return results
+    mend = "delete it and run the sweep again"
+    if not isinstance(results, list) or len(results) != len(cells):
+        raise InputError(f"{file} is damaged (not {len(cells)} cells); {mend}")
+    for cell, result in zip(cells, results, strict=True):
+        if not isinstance(result, dict) or set(result) != set(FINAL):
+            raise InputError(f"{file} is damaged (metrics are missing or unknown); {mend}")
+        for name, values in result.items():
+            numbers = isinstance(values, list) and all(v is None or type(v) in (int, float) for v in values)
+            if not numbers or len(values) != cell.seeds:
+                raise InputError(f"{file} is damaged ({name} is not {cell.seeds} numbers); {mend}")
+    return [{n: [math.nan if v is None else v for v in result[n]] for n in FINAL} for result in results]
 
 
 def _execute(

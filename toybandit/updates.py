@@ -114,7 +114,6 @@ class Uniforms:
 
     generators: Sequence[Generator]
     shape: tuple[int, int]
-    dtype: Any
     _ahead: list[np.ndarray] = field(default_factory=list)
 
     def __call__(self) -> np.ndarray:

@@ -1,12 +1,15 @@
 """Checks, verdicts and their table: what an experiment found against what was expected of it.
 
-A statement is a list of checks. All hold: `reproduced`; none: `not reproduced`; some: `depends`, and the
-failed ones say on what. A check on a mean is judged by the mean and shown with its 95 % interval; `firm` says
-whether the whole interval agrees with the verdict.
+A statement is a list of checks, each a headline or a control. A headline says that something happens; a
+control would hold too if nothing happened (an optimizer that does nothing loses no gold), so it can spoil a
+statement and never earn one. Every check holds: `reproduced`; no headline holds and one fails firmly:
+`not reproduced`; else `depends`, and the failed checks say on what. A check on a mean is judged by the mean
+and shown with its 95 % interval; `firm` says whether the whole interval agrees with the verdict.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +25,17 @@ class Check:
     target: str
     holds: bool
     firm: bool
+    role: Literal["headline", "control"] = "headline"
+
+    @property
+    def outcome(self) -> str:
+        """`yes`, or `no`, or `not reproduced` where the whole interval lies beyond the bound."""
+        return "yes" if self.holds else "not reproduced" if self.firm else "no"
+
+
+def control(check: Check) -> Check:
+    """The check as a control: one that would hold too if nothing happened."""
+    return replace(check, role="control")
 
 
 @dataclass(frozen=True)
@@ -47,10 +61,16 @@ class Statement:
     @property
     def verdict(self) -> str:
         """`reproduced`, `not reproduced`, or `depends`."""
-        held = [check.holds for check in self.checks]
-        if all(held):
+        if all(check.holds for check in self.checks):
             return "reproduced"
-        return "depends" if any(held) else "not reproduced"
+        headlines = [check for check in self.checks if check.role == "headline"]
+        nothing = not any(check.holds for check in headlines) and any(check.firm for check in headlines)
+        return "not reproduced" if nothing else "depends"
+
+    @property
+    def refuted(self) -> list[str]:
+        """What the parts say that were firmly not reproduced."""
+        return [f"{check.what} ({show(check.measured)})" for check in self.checks if check.outcome == "not reproduced"]
 
 
 def exactly(value: float) -> Interval:

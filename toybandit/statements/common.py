@@ -9,7 +9,7 @@ from scipy import stats
 
 from derivations.regularizers import REGULARIZERS, Term
 from toybandit.experiment import Result, assess, drawn, optimize
-from toybandit.metrics import overoptimization
+from toybandit.metrics import Interval, overoptimization
 from toybandit.online import Trajectory
 from toybandit.settings import Settings
 
@@ -58,13 +58,34 @@ def final(trajectory: Trajectory, name: str) -> np.ndarray:
     return trajectory.metrics[name][-1]
 
 
-def spearman(x: Any, y: Any) -> float:
-    """Rank correlation; 0 where y is constant, which has no ranks."""
-    return 0.0 if np.ptp(y) == 0 else round(float(stats.spearmanr(x, y).statistic), 12)
+def fallen(trajectory: Trajectory) -> np.ndarray:
+    """The plain fall of gold from its peak, whatever the proxy does, [..., seeds]."""
+    return overoptimization(trajectory.metrics["proxy"], trajectory.metrics["gold"])[1]
 
 
-def sd_ratio(above: np.ndarray, below: np.ndarray, *, seed: int, draws: int = 2000) -> tuple[float, float, float]:
-    """Ratio of standard deviations over seeds, with its 95 % bootstrap interval over (paired) seeds."""
+def spearman(x: Any, y: Any, *, least: float = 0.0) -> float:
+    """Rank correlation; 0 where y varies by no more than `least`: round-off has no ranks."""
+    return 0.0 if np.ptp(y) <= least else round(float(stats.spearmanr(x, y).statistic), 12)
+
+
+def spearman_interval(x: Any, y: np.ndarray, *, seed: int, least: float, draws: int = 1000) -> Interval:
+    """Rank correlation of x [n] with the means of y [n, seeds], and its 95 % bootstrap interval over (paired) seeds."""
+    picks = np.random.default_rng(seed).integers(y.shape[-1], size=(draws, y.shape[-1]))
+    means = np.stack([y[:, pick].mean(-1) for pick in picks])
+    found = [spearman(x, mean, least=least) for mean in means]
+    low, high = np.quantile(found, [0.025, 0.975])
+    return Interval(spearman(x, y.mean(-1), least=least), float(low), float(high))
+
+
+def sd_ratio(
+    above: np.ndarray, below: np.ndarray, *, seed: int, least: float = 0.0, draws: int = 2000
+) -> tuple[float, float, float]:
+    """Ratio of standard deviations over seeds, with its 95 % bootstrap interval over (paired) seeds.
+
+    1 where neither spread exceeds `least`: there is nothing to compare.
+    """
+    if np.std(above) <= least and np.std(below) <= least:
+        return 1.0, 1.0, 1.0
     picks = np.random.default_rng(seed).integers(len(above), size=(draws, len(above)))
     ratios = np.std(above[picks], axis=-1) / np.std(below[picks], axis=-1)
     low, high = np.quantile(ratios, [0.025, 0.975])

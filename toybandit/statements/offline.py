@@ -11,7 +11,7 @@ from toybandit.metrics import interval
 from toybandit.offline import OfflineTrajectory, default_lr, descend
 from toybandit.proxy import map_rewards
 from toybandit.statements.common import Laboratory
-from toybandit.verdicts import Check, Statement, Table, at_least, at_most, show
+from toybandit.verdicts import Check, Statement, Table, at_least, at_most, control, show
 
 LOOSE = 1e-9  # precision of the prior that makes the reward model's estimate the maximum-likelihood one
 
@@ -29,8 +29,9 @@ def statement_9(lab: Laboratory) -> Statement:
 
 def _comparison(lab: Laboratory) -> tuple[list[Check], list[str], list[Table]]:
     table = lab.table("s9")
+    bound, least = table["bounds"], table["least_effect"]
     bandit = drawn(lab.settings("s9"))
-    held_out = draw_pairs(bandit.world, bandit.streams, count=300, held_out=True)
+    held_out = draw_pairs(bandit.world, bandit.streams, count=table["held_out"], held_out=True)
     large, small = table["large_beta"], table["small_betas"]
     equal = bandit.world.with_equal_lengths()
     runs: dict[str, OfflineTrajectory] = {}
@@ -52,9 +53,9 @@ def _comparison(lab: Laboratory) -> tuple[list[Check], list[str], list[Table]]:
         f"simpo {large:g}, gamma {table['gamma']:g}", bandit.world, "simpo", 1.0, beta=large, gamma=table["gamma"]
     )
     for name, options in (
-        ("maxent", {"alpha": 0.5}),
-        ("ipo", {"beta": 0.5}),
-        ("cdpo", {"beta": large, "label_smoothing": 0.1}),
+        ("maxent", {"alpha": table["maxent_alpha"]}),
+        ("ipo", {"beta": table["ipo_beta"]}),
+        ("cdpo", {"beta": large, "label_smoothing": table["label_smoothing"]}),
     ):
         train(f"{name} {next(iter(options.values())):g}", bandit.world, name, 1.0, **options)
 
@@ -72,16 +73,21 @@ def _comparison(lab: Laboratory) -> tuple[list[Check], list[str], list[Table]]:
     best_dpo = max((run.at_stop("gold") for label, run in runs.items() if label.startswith("dpo")), key=np.mean)
     best_simpo = max((run.at_stop("gold") for label, run in runs.items() if label.startswith("simpo")), key=np.mean)
     checks = [
-        at_most("largest move of an unseen arm's logit, DPO", moved(dpo), 0),
-        at_most("the same, SimPO with equal lengths", moved(same), 0),
-        at_least("the same, SimPO with unequal lengths: it moves", moved(simpo), 1e-3),
+        control(at_most("largest move of an unseen arm's logit, DPO", moved(dpo), 0)),
+        control(at_most("the same, SimPO with equal lengths", moved(same), 0)),
+        at_least("the same, SimPO with unequal lengths: it moves", moved(simpo), bound["unseen_moves"]),
         at_most(
-            "distance of SimPO's converged log-probs on the seen arms from the prediction", _prediction_error(lab), 1e-3
+            "distance of SimPO's converged log-probs on the seen arms from the prediction",
+            _prediction_error(lab),
+            bound["prediction"],
         ),
-        *(at_least(f"early-stopped gold, {label}, minus DPO's", values, -0.05) for label, values in lead.items()),
-        at_most(f"final gold at beta = {large:g}: SimPO minus DPO", gold_simpo - gold_dpo, 0),
-        at_least("final gold, SimPO: gamma minus no gamma", margin.metrics["gold"][-1] - gold_simpo, 0),
-        at_most("early-stopped gold: best SimPO minus best DPO", best_simpo - best_dpo, 0),
+        *(
+            control(at_least(f"early-stopped gold, {label}, minus DPO's", values, bound["early_lead"]))
+            for label, values in lead.items()
+        ),
+        at_most(f"final gold at beta = {large:g}: SimPO minus DPO", gold_simpo - gold_dpo, -least),
+        at_least("final gold, SimPO: gamma minus no gamma", margin.metrics["gold"][-1] - gold_simpo, least),
+        control(at_most("early-stopped gold: best SimPO minus best DPO", best_simpo - best_dpo, least)),
     ]
     keys = ("gold", "kl", "eval/rewards/accuracies", "mass/unseen")
     rows = [

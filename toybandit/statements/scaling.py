@@ -7,11 +7,11 @@ import numpy as np
 from toybandit.bandit import log_softmax
 from toybandit.experiment import drawn
 from toybandit.figures import gao_figure, phase_figure, retention_figure
-from toybandit.metrics import interval
+from toybandit.metrics import Interval, interval
 from toybandit.online import Trajectory
 from toybandit.scaling import GaoFit, best_of_n, best_of_n_curve, fit_gao, kl_bound
-from toybandit.statements.common import Laboratory, counted, final
-from toybandit.verdicts import Check, Statement, Table, at_least, at_most, show
+from toybandit.statements.common import Laboratory, counted, fallen, final
+from toybandit.verdicts import Check, Statement, Table, at_least, at_most, control, show
 
 ROUND_OFF = 1e-12  # the bound is met with equality at n = 1
 FORMS = ("quadratic", "logarithmic")
@@ -20,47 +20,50 @@ FORMS = ("quadratic", "logarithmic")
 def statement_10(lab: Laboratory) -> Statement:
     """Best-of-n."""
     table = lab.table("s10")
-    ns, alpha = table["n"], table["alpha"]
+    ns, alpha, bound = table["n"], table["alpha"], table["bounds"]
     bounds = np.array([kl_bound(n) for n in ns])
     bandit = drawn(lab.settings("s10"))
     curve = best_of_n_curve(bandit.world, bandit.proxy, ns)
-    uniform_ns = [n for n in ns if n <= table["uniform_largest_n"]]
+    arms, largest = table["uniform_arms"], table["uniform_largest_n"]
+    uniform_ns = [n for n in ns if n <= largest]
     uniform = _uniform_kl(table, uniform_ns)
     short = bounds[: len(uniform_ns), None] - uniform
-    curves = {"best-of-n": (curve["kl"].mean(-1), curve["gold"].mean(-1))}
+    curves = {"best-of-n": (curve["kl"], curve["gold"])}
     for label, changes in (
         (f"softmax gradient, entropy {alpha:g}", {"regularizer": "entropy", "coefficient": alpha}),
         ("softmax gradient, none", {}),
         ("natural gradient, none", {"method": "natural", "lr": table["natural_lr"]}),
     ):
         metrics = lab.run("s10", **changes).trajectory.metrics
-        curves[label] = (metrics["kl"].mean(-1), metrics["gold"].mean(-1))
-    fits = {label: {form: fit_gao(kl, gold, form) for form in FORMS} for label, (kl, gold) in curves.items()}
-    lab.figures["gao"] = gao_figure(curves, fits)
+        curves[label] = (metrics["kl"], metrics["gold"])
+    leads = {label: _lead(*pair, seed=table["seed"]) for label, pair in curves.items()}
+    means = {label: (kl.mean(-1), gold.mean(-1)) for label, (kl, gold) in curves.items()}
+    fits = {label: {form: fit_gao(kl, gold, form) for form in FORMS} for label, (kl, gold) in means.items()}
+    lab.figures["gao"] = gao_figure(means, fits)
     checks: list[Check] = [
-        at_most(
-            "largest KL(best-of-n) - (log n - (n - 1)/n) of any seed and n, standard world",
-            (curve["kl"] - bounds[:, None]).max(),
-            ROUND_OFF,
+        control(
+            at_most(
+                "largest KL(best-of-n) - (log n - (n - 1)/n) of any seed and n, standard world",
+                (curve["kl"] - bounds[:, None]).max(),
+                ROUND_OFF,
+            )
         ),
-        at_most("the same, near-uniform reference of 2000 arms", (-short).max(), ROUND_OFF),
-        at_most("largest shortfall from the bound there, n <= 512", short.max(), 0.01),
+        control(at_most(f"the same, near-uniform reference of {arms} arms", (-short).max(), ROUND_OFF)),
+        at_most(f"largest shortfall from the bound there, n <= {largest}", short.max(), bound["shortfall"]),
     ]
     checks += [
-        at_least(
-            f"R^2 of d(a - b d) minus R^2 of d(a - b log d): {label}", fit["quadratic"].r2 - fit["logarithmic"].r2, 0
-        )
-        for label, fit in fits.items()
+        at_least(f"R^2 of d(a - b d) minus R^2 of d(a - b log d): {label}", lead, bound["quadratic_lead"])
+        for label, lead in leads.items()
     ]
     fit_rows = [[label, *_row(fit["quadratic"]), *_row(fit["logarithmic"])] for label, fit in fits.items()]
     n_rows = [
-        [str(n), f"{bound:.3f}", *(show(interval(curve[key][i])) for key in ("kl", "proxy", "gold"))]
-        for i, (n, bound) in enumerate(zip(ns, bounds, strict=True))
+        [str(n), f"{most:.3f}", *(show(interval(curve[key][i])) for key in ("kl", "proxy", "gold"))]
+        for i, (n, most) in enumerate(zip(ns, bounds, strict=True))
     ]
     return Statement(
         "10",
-        "Exact KL of best-of-n is <= log n - (n - 1)/n always, within 0.01 for near-uniform K = 2000, n <= 512. Of "
-        "the forms of Gao et al. the quadratic one wins in this world, with exact KL.",
+        f"Exact KL of best-of-n is <= log n - (n - 1)/n always, within {bound['shortfall']:g} for near-uniform "
+        f"K = {arms}, n <= {largest}. Of the forms of Gao et al. the quadratic one wins in this world, with exact KL.",
         checks,
         tables=[
             Table(
@@ -72,6 +75,18 @@ def statement_10(lab: Laboratory) -> Statement:
         ],
         figures=["gao"],
     )
+
+
+def _lead(kl: np.ndarray, gold: np.ndarray, *, seed: int, draws: int = 400) -> Interval:
+    """R^2 of the quadratic form minus that of the logarithmic one, with its 95 % bootstrap interval over worlds."""
+
+    def lead(worlds: np.ndarray) -> float:
+        d2, gain = kl[:, worlds].mean(-1), gold[:, worlds].mean(-1)
+        return fit_gao(d2, gain, "quadratic").r2 - fit_gao(d2, gain, "logarithmic").r2
+
+    worlds = kl.shape[-1]
+    found = [lead(pick) for pick in np.random.default_rng(seed).integers(worlds, size=(draws, worlds))]
+    return Interval(lead(np.arange(worlds)), *(float(end) for end in np.quantile(found, [0.025, 0.975])))
 
 
 def _row(fit: GaoFit) -> tuple[str, str, str]:
@@ -90,13 +105,15 @@ def _uniform_kl(table: dict[str, Any], ns: list[int]) -> np.ndarray:
 def phases(lab: Laboratory) -> Statement:
     """Phase diagrams: overoptimization over alpha x amount of data, and alpha x quality of the proxy."""
     table = lab.table("phase")
-    alphas = table["alphas"]
+    alphas, alpha, bound = table["alphas"], table["alpha"], table["bounds"]
     grids: dict[str, np.ndarray] = {}
     golds: dict[str, np.ndarray] = {}
+    falls: dict[str, np.ndarray] = {}
     for option in ("pairs", "prior_scale"):
         values = table["pairs" if option == "pairs" else "prior_scales"]
         runs: list[Trajectory] = [lab.strengths("phase", "entropy", alphas, **{option: value}) for value in values]
         grids[option] = np.stack([counted(run) for run in runs])
+        falls[option] = np.stack([fallen(run) for run in runs])
         golds[option] = np.stack([final(run, "gold") for run in runs])
         lab.figures[f"phase-{option}"] = phase_figure(
             {"overoptimization": grids[option].mean(-1), "final gold gain": golds[option].mean(-1)},
@@ -105,22 +122,33 @@ def phases(lab: Laboratory) -> Statement:
             x_label="alpha (entropy)",
             y_label="pairs a prompt" if option == "pairs" else "spread of the prior, s",
         )
-    half = alphas.index(0.5)
+    half, scales = alphas.index(alpha), table["prior_scales"]
     return Statement(
         "phase",
         "Overoptimization needs both a proxy that is wrong off the data and a regularizer that goes there: it "
         "vanishes with a prior of no spread; more data makes it smaller.",
         [
             at_most(
-                "overoptimization at alpha 0.5: most data minus least",
+                f"overoptimization at alpha {alpha:g}: most data minus least",
                 grids["pairs"][-1, half] - grids["pairs"][0, half],
-                0,
+                -table["least_effect"],
             ),
             at_least(
-                "overoptimization at alpha 0.5: s = 1 minus s = 0",
+                f"overoptimization at alpha {alpha:g}: s = {scales[-1]:g} minus s = {scales[0]:g}",
                 grids["prior_scale"][-1, half] - grids["prior_scale"][0, half],
-                0.2,
+                bound["prior_spread"],
             ),
+        ],
+        tables=[
+            Table(
+                f"By data and by proxy, alpha {alpha:g}",
+                ("setting", "value", "overoptimization", "plain fall of gold", "final gold gain"),
+                [
+                    [option, f"{value:g}", *(show(interval(v[option][i, half])) for v in (grids, falls, golds))]
+                    for option, values in (("pairs", table["pairs"]), ("prior_scale", scales))
+                    for i, value in enumerate(values)
+                ],
+            )
         ],
         figures=["phase-pairs", "phase-prior_scale"],
     )
@@ -129,27 +157,30 @@ def phases(lab: Laboratory) -> Statement:
 def other_worlds(lab: Laboratory) -> Statement:
     """The question of statement 1 in the token tree and in the shared-parameter world; and where policies go."""
     table = lab.table("others")
-    strength = table["strength"]
+    strength, bound, least = table["strength"], table["bounds"], table["least_effect"]
     both = {name: {"regularizer": name, "coefficient": strength} for name in ("entropy", "kl")}
     tree = {name: lab.run("others", world="tree", **how) for name, how in both.items()}
     linear = {"world": "shared", "proxy": "linear", "pairs": table["shared_pairs"], "seeds": table["shared_seeds"]}
     shared = {
         (name, quad): lab.run("others", quad=quad, **linear, **how) for name, how in both.items() for quad in (1.0, 0.0)
     }
-    natural = {name: lab.run("others", method="natural", lr=0.01, **how).trajectory for name, how in both.items()}
+    natural = {
+        name: lab.run("others", method="natural", lr=table["natural_lr"], **how).trajectory
+        for name, how in both.items()
+    }
     softmax = {name: lab.run("others", **how).trajectory for name, how in both.items()}
-    none = lab.run("others", method="natural", lr=0.002).trajectory
+    none = lab.run("others", method="natural", lr=table["natural_none_lr"]).trajectory
     lab.figures["retention"] = retention_figure(
         {
-            "entropy 0.5": (softmax["entropy"], natural["entropy"]),
-            "KL 0.5": (softmax["kl"], natural["kl"]),
+            f"entropy {strength:g}": (softmax["entropy"], natural["entropy"]),
+            f"KL {strength:g}": (softmax["kl"], natural["kl"]),
             "none": (None, none),
         },
-        laws={"entropy 0.5": strength, "KL 0.5": 0.0, "none": 0.0},
+        laws={f"entropy {strength:g}": strength, f"KL {strength:g}": 0.0, "none": 0.0},
     )
     runs = {f"tree, {name}": run for name, run in tree.items()}
     runs |= {f"shared, quad = {quad:g}, {name}": run for (name, quad), run in shared.items()}
-    keys = ("overoptimization", "gold_gain", "proxy_gain", "kl", "entropy")
+    keys = ("overoptimization", "gold_fall", "gold_gain", "proxy_gain", "kl", "entropy")
     rows = [[name, *(show(interval(run.final[key])) for key in keys)] for name, run in runs.items()]
     over = {key: run.final["overoptimization"] for key, run in shared.items()}
     law = max(
@@ -158,31 +189,38 @@ def other_worlds(lab: Laboratory) -> Statement:
     )
     return Statement(
         "other worlds",
-        "The difference between entropy and KL shows in the token tree too; in the shared-parameter world a cost that "
-        "the linear reward model cannot see (quad = 1) is what overoptimization comes from; natural gradient obeys "
-        "kappa = 1 - alpha tau.",
+        "The difference between entropy and KL shows in the token tree too; in the shared-parameter world "
+        "overoptimization comes from a cost that the linear reward model cannot see (quad = 1), and without it "
+        f"(quad = 0) at most {bound['quad_left']:g} is left; natural gradient obeys kappa = 1 - alpha tau.",
         [
             at_least(
-                "tree: overoptimization, entropy 0.5 minus KL 0.5",
+                f"tree: overoptimization, entropy {strength:g} minus KL {strength:g}",
                 tree["entropy"].final["overoptimization"] - tree["kl"].final["overoptimization"],
-                0.2,
+                bound["tree"],
             ),
             at_least(
-                "shared: overoptimization under entropy 0.5, quad = 1 minus quad = 0",
+                f"shared: overoptimization under entropy {strength:g}, quad = 1 minus quad = 0",
                 over["entropy", 1.0] - over["entropy", 0.0],
-                0.1,
+                bound["quad"],
+            ),
+            control(
+                at_most(
+                    f"shared, quad = 0: overoptimization under entropy {strength:g}",
+                    over["entropy", 0.0],
+                    bound["quad_left"],
+                )
             ),
             at_least(
-                "shared, quad = 1: overoptimization, entropy 0.5 minus KL 0.5",
+                f"shared, quad = 1: overoptimization, entropy {strength:g} minus KL {strength:g}",
                 over["entropy", 1.0] - over["kl", 1.0],
-                0.0,
+                least,
             ),
-            at_most("largest |kappa - (1 - alpha tau)| along natural gradient", law, 1e-3),
+            control(at_most("largest |kappa - (1 - alpha tau)| along natural gradient", law, bound["law"])),
         ],
         tables=[
             Table(
-                "Final policies, strength 0.5",
-                ("world and regularizer", "overoptimization", "gold", "proxy", "KL", "entropy"),
+                f"Final policies, strength {strength:g}",
+                ("world and regularizer", "overoptimization", "plain fall of gold", "gold", "proxy", "KL", "entropy"),
                 rows,
             )
         ],

@@ -1,0 +1,69 @@
+"""Statements that are done before all are: one file each, so that a killed run goes on where it stopped.
+
+The folder lies beside the page until the page is written. It belongs to one protocol and one version of the
+program and its libraries; under any other it is begun anew, so a page never mixes two.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from derivations.commands import InputError, to_json, versions, write_json, write_text
+from toybandit.metrics import Interval
+from toybandit.plots import save_figure
+from toybandit.verdicts import Check, Statement, Table
+
+FOLDER = "toy-unfinished"
+BELONGS = "belongs-to.json"
+
+
+class Unfinished:
+    """The finished statements of an unfinished run in `out`. Raises InputError if `out` cannot be written."""
+
+    def __init__(self, out: Path, protocol_text: str) -> None:
+        self.out, self.folder = out, out / FOLDER
+        belongs = to_json({"protocol": protocol_text, "versions": versions()}, indent=2)
+        mark = self.folder / BELONGS
+        if not mark.exists() or mark.read_text(encoding="utf-8") != belongs:
+            self.remove()
+            write_text(mark, belongs)
+
+    def load(self, name: str) -> Statement | None:
+        """The statement if it is done; None otherwise. Raises InputError for a file that is none."""
+        file = self.folder / f"{name}.json"
+        if not file.exists():
+            return None
+        try:
+            return from_record(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file} is damaged ({error}); delete it and run again") from error
+
+    def keep(self, name: str, statement: Statement, figures: Mapping[str, Figure]) -> None:
+        """Write a finished statement, its figures first."""
+        for figure in statement.figures:
+            save_figure(figures[figure], self.out / "figures" / f"toy-{figure}.png")
+        write_json(self.folder / f"{name}.json", asdict(statement))
+
+    def remove(self) -> None:
+        """The page is written, or nothing was finished: the folder goes."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def remove_if_empty(self) -> None:
+        """After a failure: leave only what somebody can go on from."""
+        if {path.name for path in self.folder.iterdir()} == {BELONGS}:
+            self.remove()
+            if not any(self.out.iterdir()):
+                self.out.rmdir()
+
+
+def from_record(record: Mapping[str, Any]) -> Statement:
+    """A statement from the JSON that `Unfinished.keep` wrote."""
+    checks = [Check(**check | {"measured": Interval(**check["measured"])}) for check in record["checks"]]
+    tables = [Table(**table) for table in record["tables"]]
+    return Statement(**dict(record) | {"checks": checks, "tables": tables})
