@@ -1,4 +1,4 @@
-"""Sphinx: the book of claims, notebooks, how-to pages and API, readable offline (formulas are MathML, nothing is fetched).
+"""Sphinx: the book, notebooks, how-to pages and API, readable offline (formulas are MathML, nothing is fetched).
 
 The notebooks are copied beside these pages at the start of a build, with the outputs they have, and not run.
 """
