@@ -57,10 +57,9 @@ def test_the_python_example_of_the_readme_prints_the_loss_and_its_formula(capsys
     block = next(block for block in blocks(ROOT / "README.md", "python") if "SymArray" in block)
     exec(compile(block, "README.md", "exec"), {})  # noqa: S102
     number, formula = capsys.readouterr().out.splitlines()
+    # 1e-8: NumPy prints eight digits
     margin = 2.0 / 6 * -12 - 2.0 / 8 * -20 - 0.5
-    assert float(number.strip("[]")) == pytest.approx(
-        math.log1p(math.exp(-margin)), abs=1e-8
-    )  # eight digits are printed
+    assert float(number.strip("[]")) == pytest.approx(math.log1p(math.exp(-margin)), abs=1e-8)
     assert {"logp_w", "logp_l"} <= set(re.findall(r"\w+", formula))
 
 
