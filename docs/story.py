@@ -28,7 +28,8 @@ from toybandit.settings import Settings
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "_static" / "prove-simulate-train.png"
 RUNS = ROOT / "out" / "story"
-TRAINING = ("--max-steps", "24", "--lr", "1e-5", "--eval-every", "4", "--checkpoint-every", "0", "--no-save", "--quiet")
+TRAINING = ("--max-steps", "12", "--lr", "1e-5", "--eval-every", "3", "--eval-size", "16", "--checkpoint-every", "0")
+TRAINING += ("--no-save", "--quiet")
 BLUE, RED = STYLES[0], STYLES[1]
 
 
@@ -64,25 +65,29 @@ def simulate(axes: Axes) -> None:
 
 
 def train(axes: Axes) -> None:
-    """Held-out margin of the implicit reward while the bundled language model trains, from its start."""
+    """Change of the held-out margin while the bundled language model trains, with the 95 % band over comparisons."""
     for name, label, (colour, style) in (("simpo", "SimPO", RED), ("dpo", "DPO", BLUE)):
-        rows = evaluations(name)
-        margin = np.array([row["eval/rewards/margins"] for row in rows])
-        steps = [row["step"] for row in rows]
-        axes.plot(steps, margin - margin[0], color=colour, linestyle=style, marker="o", label=label)
+        steps, margins = evaluations(name)
+        found = [interval(at_step - margins[0]) for at_step in margins]
+        axes.fill_between(steps, [f.low for f in found], [f.high for f in found], color=colour, alpha=0.2, lw=0)
+        axes.plot(steps, [f.mean for f in found], color=colour, linestyle=style, marker="o", label=label)
+        end = found[-1]
+        print(f"{label}: margin after {steps[-1]} steps {end.mean:+.3f} [{end.low:+.3f}, {end.high:+.3f}]")
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set(xlabel="step", ylabel="margin gained")
     axes.set_title("3  Train: the same functions, SmolLM2-135M", loc="left", weight="bold")
 
 
-def evaluations(objective: str) -> list[dict[str, float]]:
-    """Evaluation rows of the run of that objective, trained now if it is not there."""
+def evaluations(objective: str) -> tuple[list[int], np.ndarray]:
+    """Evaluated steps, and the margin of each held-out comparison there, [steps, comparisons]; trained if need be."""
     folder = RUNS / objective
     if not (folder / "summary.json").exists():
         command = [sys.executable, "-m", "llm", "train", "--objective", objective, *TRAINING, "--out", str(folder)]
         subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if "eval/loss" in row]
+    rows = [json.loads(line) for line in (folder / "examples.jsonl").read_text().splitlines()]
+    held_out = [row for row in rows if row["split"] == "eval"]
+    steps = sorted({row["step"] for row in held_out})
+    return steps, np.array([[row["rewards/margins"] for row in held_out if row["step"] == step] for step in steps])
 
 
 def main() -> None:
