@@ -4,7 +4,8 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 PYTHON ?= python3
 
-.PHONY: help setup report test lint format clean book zoo mutation reproduce-toy reproduce-offline gpu-check
+.PHONY: help setup report test lint format clean book docs notebooks zoo mutation
+.PHONY: reproduce-toy reproduce-offline gpu-check
 .PHONY: bench bench-derivations bench-toybandit bench-llm
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 18
@@ -35,13 +36,18 @@ format: setup    ## put the code into its canonical form
 	@$(VENV)/bin/ruff check --fix-only .
 	@$(VENV)/bin/ruff format .
 
-book: setup      ## the book of claims and the how-to pages as HTML: out/docs/index.html
+book: setup      ## the claims, notebooks, how-to pages and API as HTML: out/docs/index.html
 	@$(PY) -m derivations book --output docs/book
 	@$(VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going docs out/docs
 	@echo "wrote out/docs/index.html"
 
 zoo: setup       ## the conformance kit on trial: planted bugs against its laws, and docs/zoo.svg (half a minute)
 	@$(PY) -m derivations zoo --picture docs/zoo.svg
+
+docs: book       ## the same as book
+
+notebooks: setup ## execute notebooks/0*.ipynb in place (under two minutes)
+	@OMP_NUM_THREADS=1 $(PY) notebooks/execute.py
 
 mutation: setup  ## plant mistakes in the formulas, one at a time: the check must catch each (minutes)
 	@$(PY) tests/planted_mistakes.py
@@ -72,4 +78,4 @@ gpu-check: setup ## log-probs, trainer and online suites on a CUDA device (minut
 	else echo "gpu-check: no CUDA device here, nothing was checked"; fi
 
 clean:           ## remove what the targets made, but not .venv and not the cached model
-	rm -rf out runs docs/book .pytest_cache .mypy_cache .ruff_cache
+	rm -rf out runs docs/book docs/notebooks .pytest_cache .mypy_cache .ruff_cache
