@@ -48,7 +48,7 @@ def _ranking_slope(rewards: np.ndarray, top: int | None) -> np.ndarray:
 
 def score_slope(regularizer: Regularizer, logp: np.ndarray, *, length: np.ndarray, ref_logp: np.ndarray) -> np.ndarray:
     """d s / d log pi, elementwise > 0, of one named regularizer; reward units per nat, shape of logp."""
-    beta = regularizer.coefficient  # type: ignore[attr-defined]
+    beta = getattr(regularizer, "coefficient", None)
     match regularizer:
         case Entropy() | KL():
             return np.full_like(logp, beta)
@@ -60,4 +60,4 @@ def score_slope(regularizer: Regularizer, logp: np.ndarray, *, length: np.ndarra
             return beta * expit(ref_logp - logp)
         case AlphaDivergence():
             return beta * np.exp(regularizer.order * (ref_logp - logp))
-    raise TypeError(f"no slope for {type(regularizer).__name__}: offline objectives have one named regularizer")
+    raise TypeError(f"no slope for {type(regularizer).__name__}: offline descent takes one named regularizer")
