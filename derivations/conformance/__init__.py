@@ -14,9 +14,10 @@ from typing import Any
 from derivations.commands import InputError
 from derivations.conformance.backends import NumpyBackend, make_backend
 from derivations.conformance.batches import examples
+from derivations.conformance.calls import CallError
 from derivations.conformance.identify import Identity, identify
 from derivations.conformance.laws import Failure, Law, Skip, Verdict, all_laws
-from derivations.conformance.subject import CallError, Subject, contract, make_subject
+from derivations.conformance.subject import Subject, contract, make_subject
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from derivations.commands import InputError
+from derivations.conformance.calls import guarded
 
 Function = Callable[[dict[str, Any]], Any]
 STEP = 1e-5  # central differences: truncation h^2 ~ 1e-10, rounding eps / h ~ 2e-11 for values near 1
@@ -108,7 +109,7 @@ class TorchBackend:
             warnings.simplefilter("ignore")
             result = function(handed)
             if isinstance(result, self.torch.Tensor) and result.requires_grad:
-                result.mean().backward()
+                guarded(lambda: result.mean().backward(), "its gradient could not be taken:")
         found = {}
         for leaf in leaves:
             gradient = tensors[leaf].grad

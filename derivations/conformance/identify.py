@@ -17,9 +17,10 @@ import numpy as np
 
 from derivations.arrays import Array, namespace
 from derivations.conformance.batches import Batch, batch_of, examples, join, size
+from derivations.conformance.calls import CallError
 from derivations.conformance.families import PAIRS, POLICY_GRADIENT, Arrays
 from derivations.conformance.laws import number
-from derivations.conformance.subject import CallError, Subject
+from derivations.conformance.subject import Subject
 from derivations.conformance.terms import extra_terms, main_terms
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7

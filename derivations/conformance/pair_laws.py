@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from derivations.conformance.batches import Batch, examples, ranking, repeat_tokens, take
+from derivations.conformance.calls import CallError
 from derivations.conformance.families import PAIRS, RANKINGS
 from derivations.conformance.laws import (
     Failure,
@@ -19,7 +20,7 @@ from derivations.conformance.laws import (
     numbers,
     tolerance,
 )
-from derivations.conformance.subject import CallError, Subject
+from derivations.conformance.subject import Subject
 from derivations.objectives import OBJECTIVES
 from derivations.regularizers import LengthNormalizedShannon
 

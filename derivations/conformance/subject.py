@@ -10,7 +10,6 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from derivations.commands import InputError, input_errors
 from derivations.conformance.batches import Batch, examples
+from derivations.conformance.calls import CallError, guarded, reason
 from derivations.conformance.families import Arrays, Target, family_of, options_of
 from derivations.regularizers import suggest
 
@@ -33,10 +33,6 @@ CONVENTIONS: dict[str, Conversion] = {
     "dpo_label_smoothing": ("label_smoothing", lambda v, o: v, lambda o: o["label_smoothing"]),  # LLaMA-Factory
 }
 DEFAULTS = {"gamma": 0.0, "label_smoothing": 0.0}
-
-
-class CallError(Exception):
-    """The function raised, or returned something that is no loss; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ def load(place: str) -> Callable[..., Any]:
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # a script that parses its own command line leaves
-        raise InputError(f"{module_name} could not be imported: {_reason(error)}") from error
+        raise InputError(f"{module_name} could not be imported: {reason(error)}") from error
     function = module
     for part in name.split("."):
         if not hasattr(function, part):
@@ -122,14 +118,6 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def _reason(error: BaseException) -> str:
-    """The error in one line, with the line of the user's code that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    last = next((frame for frame in reversed(frames) if Path(frame.filename).suffix == ".py"), None)
-    where = f" ({Path(last.filename).name}, line {last.lineno})" if last else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
-
-
 @dataclass(frozen=True)
 class Subject:
     """A function with everything needed to call it. names: parameter -> canonical array; takes: parameter -> option."""
@@ -157,10 +145,8 @@ class Subject:
         target = target or self.target
         named = target.family.derive(arrays)
         arguments = {parameter: named[ours] for parameter, ours in self.names.items()}
-        try:
-            result = self.function(**arguments, **self.option_values(target), **self.extras)
-        except Exception as error:
-            raise CallError(f"it raised {_reason(error)}") from error
+        given = self.option_values(target) | self.extras
+        result = guarded(lambda: self.function(**arguments, **given), "it raised")
         shape = getattr(result, "shape", () if isinstance(result, int | float) else None)
         size = len(next(iter(arrays.values())))
         if shape is None or tuple(shape) not in {(), (size,)}:
@@ -172,10 +158,7 @@ class Subject:
         self, batch: Batch, *, gradient: bool = True, dtype: str = "float64", target: Target | None = None
     ) -> Result:
         """Value and gradient of the function on a batch."""
-        try:
-            return self._evaluate(lambda arrays: self.call(arrays, target), batch, gradient, dtype)
-        except RuntimeError as error:  # raised by automatic differentiation, outside the call
-            raise CallError(f"its gradient could not be taken: {_reason(error)}") from error
+        return self._evaluate(lambda arrays: self.call(arrays, target), batch, gradient, dtype)
 
     def expect(self, batch: Batch, *, gradient: bool = True, target: Target | None = None) -> Result:
         """Value and gradient of the objective it is held against, in float64."""
