@@ -28,6 +28,7 @@ from derivations.conformance.tree import (
     same_slope,
     slope,
 )
+from derivations.objectives import kl_k2
 
 
 @law(
@@ -107,9 +108,30 @@ def _expected_kl_reward(subject: Subject) -> Failure | None:
     kind="advice",
     objectives=("kl-loss",),
 )
-def prefix_term(subject: Subject) -> Verdict:
+def prefix_term(subject: Subject) -> Failure | None:
     expected = slope(subject, TWO_TOKENS, lambda logits: kl(TWO_TOKENS, logits))
     return same_slope(TWO_TOKENS, expected_gradient(subject, TWO_TOKENS), expected, "grad KL(pi || reference)")
+
+
+@law(
+    "response-kl",
+    "over responses of two tokens the gradient is that of KL between whole responses, or of the sum of the tokens' "
+    "terms: no average over tokens, no other weight by length",
+    claim="kl-estimators-as-loss",
+    objectives=("kl-loss",),
+)
+def response_kl(subject: Subject) -> Verdict:
+    whole, found = prefix_term(subject), expected_gradient(subject, TWO_TOKENS)
+    chance, reference = probabilities(TWO_TOKENS), TWO_TOKENS.token_logps(TWO_TOKENS.reference)
+
+    def by_token(logits: Array) -> Array:
+        xp, logps = namespace(logits), TWO_TOKENS.token_logps(logits)
+        terms = xp.sum(kl_k2(logps, xp.asarray(reference)), axis=-1)
+        return sum(float(chance[i]) * terms[i] for i in range(len(chance)))
+
+    if whole is None or same_slope(TWO_TOKENS, found, slope(subject, TWO_TOKENS, by_token), "") is None:
+        return None
+    return whole
 
 
 @law(

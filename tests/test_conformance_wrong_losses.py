@@ -1,0 +1,93 @@
+"""Losses that are wrong only for certain options, masks, sizes or lengths, and correct ones that look odd."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the losses on trial here are written in torch")
+
+from derivations.conformance import conform  # noqa: E402
+
+PAIR = "chosen_logps, rejected_logps, chosen_mask, rejected_mask"
+SUMS = """
+    c, r = where(chosen_mask, chosen_logps, 0.0).sum(-1), where(rejected_mask, rejected_logps, 0.0).sum(-1)
+    nc, nr = chosen_mask.sum(-1), rejected_mask.sum(-1)
+"""
+REFERENCE = """
+    rc = where(chosen_mask, ref_chosen_logps, 0.0).sum(-1)
+    rr = where(rejected_mask, ref_rejected_logps, 0.0).sum(-1)
+"""
+
+
+def written(parameters, body, returns):
+    """A torch loss from its parameters, the lines before its last, and what it returns."""
+    names = {"torch": torch, "where": torch.where, "ls": torch.nn.functional.logsigmoid}
+    exec(f"def loss({parameters}):\n{body}\n    return {returns}\n", names)  # noqa: S102
+    return names["loss"]
+
+
+def simpo(returns, **defaults):
+    """A SimPO-like loss of the summed log-probs c, r and the lengths nc, nr."""
+    options = ", ".join(f"{name}={value}" for name, value in defaults.items())
+    return written(f"{PAIR}, {options}", SUMS, returns)
+
+
+def dpo(returns, beta=0.1):
+    """A DPO-like loss of the summed log-probs c, r and the references rc, rr."""
+    return written(f"{PAIR}, ref_chosen_logps, ref_rejected_logps, beta={beta}", SUMS + REFERENCE, returns)
+
+
+def broken(function, name, **options):
+    return {trial.law.id for trial in conform(function, name, options=options or None).broken}
+
+
+# ---------------------------------------------------------------- KL
+
+
+KL = "    d = where(mask, logps - ref_logps, 0.0)"
+
+
+@pytest.mark.parametrize(
+    "returns",
+    [
+        "d.sum(-1) ** 2 / 2 / mask.sum(-1)",
+        "(d**2 / 2).sum(-1) / mask.sum(-1)",
+        "d.sum(-1) ** 2 / 2 * mask.sum(-1) ** 2",
+        "(d**2 / 2).sum() / mask.sum()",
+    ],
+)
+def test_a_kl_loss_weighted_by_the_length_of_the_response_does_not_conform(returns):
+    assert "response-kl" in broken(written("logps, ref_logps, mask", KL, returns), "kl-loss")
+
+
+@pytest.mark.parametrize("returns", ["d.sum(-1) ** 2 / 2", "(d**2 / 2).sum(-1)", "(d.sum(-1).detach() * d.sum(-1))"])
+def test_the_kl_of_responses_and_the_sum_over_tokens_conform(returns):
+    assert broken(written("logps, ref_logps, mask", KL, returns), "kl-loss") == set()
+
+
+# ---------------------------------------------------------------- options that hide each other
+
+
+SMOOTHED = "-(1 - label_smoothing) * ls({}) - label_smoothing * ls({})"
+
+
+@pytest.mark.parametrize(
+    ("returns", "options"),
+    [
+        ("-ls(beta * (c / nc - r / nr - gamma))", {"beta": 1.0, "gamma": 0.0}),
+        ("-ls(beta**2 * (c / nc - r / nr) - gamma)", {"beta": 1.0, "gamma": 0.0}),
+        (
+            SMOOTHED.format("beta * (c / nc - r / nr) - gamma", "-beta * (c / nc - r / nr) - gamma"),
+            {"beta": 2.0, "gamma": 0.0, "label_smoothing": 0.0},
+        ),
+        (
+            SMOOTHED.format("beta * (c / nc - r / nr) - gamma", "-beta * (c / nc - r / nr)"),
+            {"beta": 2.0, "gamma": 0.0, "label_smoothing": 0.0},
+        ),
+    ],
+)
+def test_a_misread_option_is_seen_although_the_defaults_hide_it(returns, options):
+    assert "conventions" in broken(simpo(returns, **options), "simpo")
+
+
+def test_the_right_reading_conforms_at_the_same_defaults():
+    returns = SMOOTHED.format("beta * (c / nc - r / nr) - gamma", "-beta * (c / nc - r / nr) + gamma")
+    assert broken(simpo(returns, beta=1.0, gamma=0.0, label_smoothing=0.0), "simpo") == set()
