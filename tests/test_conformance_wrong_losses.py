@@ -91,3 +91,35 @@ def test_a_misread_option_is_seen_although_the_defaults_hide_it(returns, options
 def test_the_right_reading_conforms_at_the_same_defaults():
     returns = SMOOTHED.format("beta * (c / nc - r / nr) - gamma", "-beta * (c / nc - r / nr) + gamma")
     assert broken(simpo(returns, beta=1.0, gamma=0.0, label_smoothing=0.0), "simpo") == set()
+
+
+# ---------------------------------------------------------------- masks with holes, certain tokens, longer rankings
+
+
+SPAN = """
+    def span(mask):
+        return (mask.int().cumsum(-1) > 0) & (mask.int().flip(-1).cumsum(-1).flip(-1) > 0)
+    chosen_mask, rejected_mask = span(chosen_mask), span(rejected_mask)
+"""
+NONZERO = """
+    chosen_mask, rejected_mask = chosen_mask & (chosen_logps != 0), rejected_mask & (rejected_logps != 0)
+"""
+
+
+@pytest.mark.parametrize("spoiled", [SPAN, NONZERO])
+def test_a_hole_in_the_mask_and_a_certain_token_are_tried(spoiled):
+    returns = "-ls(beta * (c / nc - r / nr) - gamma)"
+    assert broken(simpo(returns, beta=2.0, gamma=1.0), "simpo") == set()
+    wrong = written(f"{PAIR}, beta=2.0, gamma=1.0", spoiled + SUMS, returns)
+    assert {"value", "gradient"} <= broken(wrong, "simpo")
+
+
+ORDERED = "    s = (beta * (logp - ref_logp)).gather(1, ranking)"
+PLACES = "sum(s[:, i:].logsumexp(1) - s[:, i] for i in range({}))"
+
+
+def test_a_listwise_loss_of_the_first_places_only_does_not_conform_although_it_is_right_for_three():
+    wrong = written("logp, ref_logp, ranking, beta=0.1", ORDERED, PLACES.format("min(2, s.shape[1] - 1)"))
+    right = written("logp, ref_logp, ranking, beta=0.1", ORDERED, PLACES.format("s.shape[1] - 1"))
+    assert "value" in broken(wrong, "dpo-pl")
+    assert broken(right, "dpo-pl") == set()

@@ -3,7 +3,7 @@
 Data: the loss of single examples and its gradient by every token's log-prob. A hypothesis is one main
 term (an objective under one reading of its options) plus at most two extras (an NLL of either response,
 mean or sum over tokens, a constant), with free coefficients. Hypotheses are tried from the plainest on, and
-one is accepted only if nothing is left over: at most three coefficients have to explain every number (34
+one is accepted only if nothing is left over: at most three coefficients have to explain every number (42
 for pairs) to one part in a million. Whatever is not explained so exactly is unknown.
 """
 
