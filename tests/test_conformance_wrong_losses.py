@@ -123,3 +123,36 @@ def test_a_listwise_loss_of_the_first_places_only_does_not_conform_although_it_i
     right = written("logp, ref_logp, ranking, beta=0.1", ORDERED, PLACES.format("s.shape[1] - 1"))
     assert "value" in broken(wrong, "dpo-pl")
     assert broken(right, "dpo-pl") == set()
+
+
+# ---------------------------------------------------------------- far from zero
+
+
+@pytest.mark.parametrize("beta", [0.01, 0.1, 2.0])
+@pytest.mark.parametrize(
+    "returns",
+    [
+        "-ls((beta * (c - r - rc + rr)).clamp(-20, 20))",
+        "torch.log1p(torch.exp(-beta * (c - r - rc + rr)))",
+        "-torch.log(torch.sigmoid(beta * (c - r - rc + rr)) + 1e-8)",
+    ],
+)
+def test_a_loss_that_saturates_or_overflows_is_seen_whatever_beta_is(returns, beta):
+    assert "extremes" in broken(dpo(returns, beta), "dpo")
+    assert broken(dpo("-ls(beta * (c - r - rc + rr))", beta), "dpo") == set()
+
+
+def test_overflow_in_float32_alone_is_seen():
+    """exp(89) is infinite in float32 and 4e38 in float64; clamped at 600, float64 never overflows."""
+    returns = (
+        "torch.log1p(torch.exp((-beta * (c - r - rc + rr)).clamp(max=600))) + (-beta * (c - r - rc + rr) - 600).relu()"
+    )
+    assert broken(dpo(returns, 0.1), "dpo") == {"extremes"}
+
+
+def test_a_listwise_loss_that_overflows_is_seen():
+    for returns in (
+        "sum(torch.log(s.exp()[:, i:].sum(1)) - s[:, i] for i in range(s.shape[1] - 1))",
+        "sum(s.clamp(-5, 5)[:, i:].logsumexp(1) - s.clamp(-5, 5)[:, i] for i in range(s.shape[1] - 1))",
+    ):
+        assert "extremes" in broken(written("logp, ref_logp, ranking, beta=0.1", ORDERED, returns), "dpo-pl")

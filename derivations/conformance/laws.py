@@ -19,7 +19,7 @@ from derivations.conformance.families import ADVANTAGE, Family
 from derivations.conformance.subject import Result, Subject
 
 Kind = Literal["verdict", "advice"]
-CHAPTERS = ("batch", "option", "pair", "online", "advantage")
+CHAPTERS = ("batch", "option", "pair", "extreme", "online", "advantage")
 REPOSITORIES = {
     "trl": "huggingface/trl",
     "SimPO": "princeton-nlp/SimPO",
