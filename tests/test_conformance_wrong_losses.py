@@ -156,3 +156,52 @@ def test_a_listwise_loss_that_overflows_is_seen():
         "sum(s.clamp(-5, 5)[:, i:].logsumexp(1) - s.clamp(-5, 5)[:, i] for i in range(s.shape[1] - 1))",
     ):
         assert "extremes" in broken(written("logp, ref_logp, ranking, beta=0.1", ORDERED, returns), "dpo-pl")
+
+
+# ---------------------------------------------------------------- clips, leaks and gradients of online objectives
+
+
+ONLINE = "logp, rewards, group"
+ADVANTAGE = """
+    a = torch.zeros_like(rewards)
+    for prompt in group.unique():
+        own = rewards[group == prompt]
+        a[group == prompt] = (own - own.mean()) * len(own) / (len(own) - 1)
+"""
+
+
+def test_a_clip_of_the_advantage_at_5_is_seen():
+    assert "reward-scale" in broken(written(ONLINE, ADVANTAGE, "-(a.clamp(-5, 5) * logp).mean()"), "rloo")
+    assert "reward-scale" in broken(written("rewards, group", ADVANTAGE, "a.clamp(-5, 5)"), "rloo-advantage")
+    assert broken(written(ONLINE, ADVANTAGE, "-(a * logp).mean()"), "rloo") == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "returns"),
+    [
+        ("kl-metric", "d.clamp(max=100)"),
+        ("kl-loss", "d.clamp(-100, 100) ** 2 / 2"),
+        ("kl-loss", "d.clamp(min=-10) ** 2 / 2"),
+        ("kl-reward", "d.clamp(min=-10).detach()"),
+        ("kl-reward", "d.clamp(max=100).detach()"),
+    ],
+)
+def test_a_clamped_log_ratio_is_seen_on_either_side_and_beyond_100(name, returns):
+    assert "no-clamp" in broken(written("logp, ref_logp", "    d = logp - ref_logp", returns), name)
+
+
+def test_a_mask_multiplied_into_an_entropy_leaks():
+    body = "    p = logits.softmax(-1)\n    h = -(p * logits.log_softmax(-1)).sum(-1)"
+    leak, right = "(h * mask).sum(-1)", "where(mask, h, 0.0).sum(-1)"
+    for sums, laws in ((leak, {"mask-leak"}), (right, set())):
+        function = written("logits, mask, coefficient=1.0", body, f"-coefficient * {sums} / mask.sum(-1)")
+        assert broken(function, "entropy-token") & {"mask-leak", "value"} == laws
+
+
+def test_a_penalty_of_the_reward_has_to_be_detached_and_is_named_when_it_is():
+    leaks = conform(written("logp, ref_logp", "", "logp - ref_logp"), "kl-reward")
+    right = conform(written("logp, ref_logp", "", "(logp - ref_logp).detach()"), "kl-reward")
+    assert [trial.law.id for trial in leaks.broken] == ["no-gradient"]
+    assert str(leaks.identity) == "k1 of whole responses"
+    assert right.ok
+    assert str(right.identity) == "kl-reward as named"

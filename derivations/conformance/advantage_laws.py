@@ -27,7 +27,8 @@ def reward_shift(subject: Subject) -> Verdict:
 
 @law(
     "reward-scale",
-    "doubling all rewards doubles advantages and gradients (divided by their own deviation they stay)",
+    "rewards twice or a thousand times as large give advantages and gradients as much larger (divided by their own "
+    "deviation they stay)",
     claim="rloo-unbiased",
     families=(POLICY_GRADIENT, ADVANTAGE),
     threads=("Relax#174",),
@@ -38,10 +39,11 @@ def reward_scale(subject: Subject) -> Verdict:
     for batch in examples(subject.target.family):
         # the 1e-4 beside the deviation is not scale-free; at rewards near 1000 it no longer shows
         start = batch | {"rewards": batch["rewards"] * (1e6 if standardized else 1.0)}
-        moved = start | {"rewards": start["rewards"] * 2.0}
-        factor = 1.0 if standardized else 2.0
-        if failure := _same(subject, moved, subject.run(start), subject.run(moved), factor):
-            return failure
+        for times in (2.0, 1000.0):  # a thousand: a clip at 5 or 10 shows
+            moved = start | {"rewards": start["rewards"] * times}
+            factor = 1.0 if standardized else times
+            if failure := _same(subject, moved, subject.run(start), subject.run(moved), factor):
+                return failure
     return None
 
 
@@ -125,6 +127,6 @@ def _same(subject: Subject, batch: Batch, plain: Result, found: Result, factor: 
         else [(plain.gradient[leaf], found.gradient[leaf]) for leaf in plain.gradient]
     )
     for before, after in both:
-        if not close(after, factor * before, 1e-6 * (1 + np.abs(before).max())):
+        if not close(after, factor * before, 1e-6 * factor * (1 + np.abs(before).max())):
             return Failure(describe(subject, batch), numbers(factor * before), numbers(after))
     return None

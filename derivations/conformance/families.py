@@ -240,6 +240,11 @@ def token_entropies(logits: Array) -> Array:
     return -xp.sum(Entropy(1.0).phi(logp), axis=-1)
 
 
+def detached(array: Array) -> Array:
+    """The array without its history, where its library keeps one (torch)."""
+    return array.detach() if hasattr(array, "detach") else array
+
+
 def _rloo(named: Arrays) -> Array:
     return -by_group(named["rewards"], named["group"], rloo_advantage) * named["logp"]
 
@@ -259,7 +264,7 @@ _ONLINE_LOSSES: dict[str, Callable[..., Array]] = {
     "rloo-advantage": lambda named: by_group(named["rewards"], named["group"], rloo_advantage),
     "grpo-advantage": lambda named: by_group(named["rewards"], named["group"], standardized),
     "kl-metric": lambda named: kl_estimate(named["logp"], named["ref_logp"], role="metric"),
-    "kl-reward": lambda named: kl_k1(named["logp"], named["ref_logp"]),
+    "kl-reward": lambda named: detached(kl_k1(named["logp"], named["ref_logp"])),
     "kl-loss": lambda named: kl_estimate(named["logp"], named["ref_logp"], role="loss"),
     "entropy-token": _entropy_token,
     "entropy-sequence": _entropy_sequence,

@@ -19,6 +19,7 @@ from derivations.conformance.families import (
     RANKINGS,
     Arrays,
     by_group,
+    detached,
     group_mean,
     standardized,
     token_entropies,
@@ -243,7 +244,11 @@ def _kl_mains(subject: Subject) -> list[Term]:
             ),
         ):
             found.append((f"{name} {words}", term))
-    return found
+    return found + [(f"{name}, detached", _detached(term)) for name, term in found]
+
+
+def _detached(term: Callable[[Arrays], Array]) -> Callable[[Arrays], Array]:
+    return lambda arrays: detached(term(arrays))
 
 
 def _entropy_mains(subject: Subject) -> list[Term]:
