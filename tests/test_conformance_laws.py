@@ -225,7 +225,7 @@ def loss(chosen_logp, rejected_logp, chosen_length, rejected_length, ref_chosen_
     ("expression", "says"),
     [
         ("-ls(beta * (cw / nw - cl / nl) - gamma)", "simpo as named (gamma/beta = 0.25 nats a token)"),
-        ("-ls(beta * (cw / nw - cl / nl - gamma))", "SimPO, gamma read as gamma/beta"),
+        ("-ls(beta * (cw / nw - cl / nl - gamma))", "SimPO, gamma read as gamma/beta, or SimPO, gamma doubled"),
         ("-ls(beta * (cw / nw - cl / nl))", "SimPO, gamma left out"),
         ("-cw / nw", "NLL of the chosen response (mean over tokens)"),
         ("0.5 + 0 * cw", "0.5 x a constant"),

@@ -205,3 +205,39 @@ def test_a_penalty_of_the_reward_has_to_be_detached_and_is_named_when_it_is():
     assert str(leaks.identity) == "k1 of whole responses"
     assert right.ok
     assert str(right.identity) == "kl-reward as named"
+
+
+# ---------------------------------------------------------------- correct losses in other conventions and precisions
+
+
+GRPO = """
+    a = torch.zeros_like(rewards)
+    for prompt in group.unique():
+        own = rewards[group == prompt]
+        a[group == prompt] = (own - own.mean()) / ({})
+"""
+
+
+@pytest.mark.parametrize("epsilon", [1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize("deviation", ["own.std()", "own.std(correction=0)"])
+def test_the_guard_and_the_deviation_of_grpo_are_conventions_and_are_named(epsilon, deviation):
+    outcome = conform(written("rewards, group", GRPO.format(f"{deviation} + {epsilon}"), "a"), "grpo-advantage")
+    assert outcome.ok
+    named = epsilon == 1e-4 and deviation == "own.std()"
+    kind = "sample" if deviation == "own.std()" else "population"
+    expected = "grpo-advantage as named" if named else f"{kind} standard deviation + {epsilon:g} (GRPO)"
+    assert expected in str(outcome.identity)
+
+
+@pytest.mark.parametrize("deviation", ["own.std() + 1e-3", "own.std().clamp(min=0.1)", "own.var() + 1e-4"])
+def test_another_divisor_is_no_convention(deviation):
+    assert "standardized" in broken(written("rewards, group", GRPO.format(deviation), "a"), "grpo-advantage")
+
+
+def test_float32_inside_and_float64_outside_conforms():
+    inside = "    c, r, rc, rr = (x.float() for x in (c, r, rc, rr))"
+    parameters = f"{PAIR}, ref_chosen_logps, ref_rejected_logps, beta=0.1"
+    for returns in ("-ls(beta * (c - r - rc + rr)).double()", "-ls((beta * (c - r - rc + rr)).double())"):
+        assert broken(written(parameters, SUMS + REFERENCE + inside, returns), "dpo") == set()
+    dead = "-ls(beta * (c - r.detach() - rc + rr)).double()"
+    assert "gradient" in broken(written(parameters, SUMS + REFERENCE + inside, dead), "dpo")

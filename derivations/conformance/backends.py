@@ -45,7 +45,7 @@ class NumpyBackend:
 
 
 def differences(
-    backend: Any, function: Function, arrays: dict[str, np.ndarray], leaves: tuple[str, ...]
+    backend: Any, function: Function, arrays: dict[str, np.ndarray], leaves: tuple[str, ...], width: float = STEP
 ) -> dict[str, np.ndarray]:
     """Gradient of the mean of function(arrays) by central differences, entry by entry, in float64."""
 
@@ -57,11 +57,11 @@ def differences(
         gradient = np.zeros(arrays[leaf].shape)
         for index in np.argwhere(np.isfinite(arrays[leaf])):
             sides = []
-            for step in (STEP, -STEP):
+            for step in (width, -width):
                 moved = arrays[leaf].copy()
                 moved[tuple(index)] += step
                 sides.append(mean(arrays | {leaf: moved}))
-            gradient[tuple(index)] = (sides[0] - sides[1]) / (2 * STEP)
+            gradient[tuple(index)] = (sides[0] - sides[1]) / (2 * width)
         found[leaf] = gradient
     return found
 

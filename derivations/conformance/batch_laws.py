@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 
-from derivations.conformance.backends import differences
+from derivations.conformance.backends import STEP, differences
 from derivations.conformance.batches import (
     Batch,
     batch_of,
@@ -41,6 +41,8 @@ def has_value(subject: Subject) -> bool:
     why="the definition; the laws that fail with it say what kind of mistake it is",
 )
 def value(subject: Subject) -> Verdict:
+    if subject.target.name == "grpo-advantage":
+        return Skip("conventions differ; `standardized` holds it")
     if not has_value(subject):
         return Skip("only its expected gradient is fixed")
     for batch in examples(subject.target.family):
@@ -67,10 +69,11 @@ def gradient(subject: Subject) -> Verdict:
         if failure := compare(subject, batch, found, subject.expect(batch), value=False):
             return failure
         certain = any((batch[leaf] == 0).any() for leaf in family.leaves)  # nothing above: no difference to take
-        if family in LOSSES and found.exact and not certain:
-            slopes = differences(subject.backend, subject.call, batch, family.leaves)
+        if family in LOSSES and not certain:
+            step, allowed = (STEP, 1e-6) if found.exact else (1e-2, 2e-3)  # 1e-2: float32 sees nothing of 1e-5
+            slopes = differences(subject.backend, subject.call, batch, family.leaves, step)
             for leaf, slope in slopes.items():
-                if not close(found.gradient[leaf], slope, 1e-6 * max(1.0, np.abs(slope).max())):
+                if not close(found.gradient[leaf], slope, allowed * max(1.0, np.abs(slope).max())):
                     words = f"by {leaf} {numbers(slope)} (differences of its own values)"
                     return Failure(describe(subject, batch), words, f"by {leaf} {numbers(found.gradient[leaf])}")
     return None
@@ -120,6 +123,7 @@ def _accumulate(subject: Subject, pieces: list[Batch], whole: Batch) -> Result:
     claim="objectives-by-name",
     families=MASKED,
     threads=("trl#6357", "trl#4970", "trl#1625"),
+    why="says that padding is at fault, where `value` fails on a mask with a hole",
 )
 def padding(subject: Subject) -> Verdict:
     if not subject.per_token:

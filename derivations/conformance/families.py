@@ -226,11 +226,11 @@ def group_mean(rewards: Array) -> Array:
     return rloo_advantage(rewards) * ((k - 1) / k)
 
 
-def standardized(rewards: Array) -> Array:
-    """`group_mean` over the sample standard deviation plus 1e-4 (arXiv:2402.03300, TRL's constant). [..., k]."""
-    xp, centred = namespace(rewards), group_mean(rewards)
-    deviation = xp.sqrt(xp.sum(centred**2, axis=-1, keepdims=True) / (rewards.shape[-1] - 1))
-    return centred / (deviation + 1e-4)
+def standardized(rewards: Array, *, epsilon: float = 1e-4, population: bool = False) -> Array:
+    """`group_mean` over the deviation plus epsilon (arXiv:2402.03300; TRL: sample deviation, 1e-4). [..., k]."""
+    xp, centred, k = namespace(rewards), group_mean(rewards), rewards.shape[-1]
+    deviation = xp.sqrt(xp.sum(centred**2, axis=-1, keepdims=True) / (k if population else k - 1))
+    return centred / (deviation + epsilon)
 
 
 def token_entropies(logits: Array) -> Array:

@@ -83,6 +83,7 @@ def moved(subject: Subject, option: str) -> Target | None:
     claim="objectives-by-name",
     families=(*LOSSES, ENTROPY),
     threads=("speculators#788",),
+    why="the accuracy of ordinary margins, where `extremes` allows 5e-3",
 )
 def float32(subject: Subject) -> Verdict:
     return in_dtype(subject, "float32", 64 * 2.0**-24)

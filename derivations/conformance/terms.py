@@ -3,6 +3,7 @@
 Each term is built from the ground floor's own functions; a reading changes only which numbers go in.
 """
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -196,7 +197,14 @@ def _advantages() -> list[tuple[str, Callable[[Array], Array]]]:
     return [
         ("leave-one-out", rloo_advantage),
         ("reward minus the group's mean, the sample's own included", group_mean),
-        ("the group's mean subtracted, divided by its standard deviation (GRPO)", standardized),
+        *(
+            (
+                f"the group's mean subtracted, divided by its {words} standard deviation + {epsilon:g} (GRPO)",
+                functools.partial(standardized, epsilon=epsilon, population=words == "population"),
+            )
+            for words in ("sample", "population")
+            for epsilon in (1e-4, 1e-5, 1e-6, 1e-8)
+        ),
         ("plain reward", lambda rewards: rewards),
     ]
 
