@@ -190,12 +190,17 @@ def test_a_clamped_log_ratio_is_seen_on_either_side_and_beyond_100(name, returns
     assert "no-clamp" in broken(written("logp, ref_logp", "    d = logp - ref_logp", returns), name)
 
 
-def test_a_mask_multiplied_into_an_entropy_leaks():
-    body = "    p = logits.softmax(-1)\n    h = -(p * logits.log_softmax(-1)).sum(-1)"
-    leak, right = "(h * mask).sum(-1)", "where(mask, h, 0.0).sum(-1)"
-    for sums, laws in ((leak, {"mask-leak"}), (right, set())):
-        function = written("logits, mask, coefficient=1.0", body, f"-coefficient * {sums} / mask.sum(-1)")
-        assert broken(function, "entropy-token") & {"mask-leak", "value"} == laws
+def test_a_mask_multiplied_into_the_log_probs_of_an_entropy_leaks():
+    for summed, leaks in (("(logps * mask)", True), ("where(mask, logps, 0.0)", False)):
+        returns = f"coefficient * {summed}.sum(-1) ** 2 / 2"
+        found = broken(written("logps, mask, coefficient=1.0", "", returns), "entropy-sequence")
+        assert found == ({"mask-leak"} if leaks else set())
+
+
+def test_entropies_of_finite_logits_may_be_multiplied_by_the_mask():
+    body = "    h = -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)"
+    returns = "-coefficient * (h * mask).sum(-1) / mask.sum(-1)"
+    assert broken(written("logits, mask, coefficient=1.0", body, returns), "entropy-token") == set()
 
 
 def test_a_penalty_of_the_reward_has_to_be_detached_and_is_named_when_it_is():

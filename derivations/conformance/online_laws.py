@@ -159,10 +159,7 @@ def zero_iff_equal(subject: Subject) -> Verdict:
     families=(KL_FAMILY,),
 )
 def no_clamp(subject: Subject) -> Verdict:
-    ranges = [(12.0, 60.0), (125.0, 250.0), (-12.0, -60.0)]
-    if subject.target.name != "kl-metric":  # k3 is e^125 there, beyond float32
-        ranges.append((-125.0, -250.0))
-    for near, far in ranges:
+    for near, far in ((12.0, 60.0), (125.0, 250.0), (-8.0, -20.0)):  # k3 is e^20 at -20: further out it drowns the rest
         if failure := _stuck(subject, near, far):
             return failure
     return None
