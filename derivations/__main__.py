@@ -153,15 +153,21 @@ class Conform:
     """`json` and `junit` are for machines."""
     output: Path | None = None
     """Write there instead of to the terminal."""
+    timeout: float = 60.0
+    """Seconds one call of your function may take; 0 for no limit."""
 
     def run(self) -> int:
+        if not self.timeout >= 0:
+            raise InputError(f"--timeout {self.timeout:g}: seconds, 0 or more")
         if self.objective not in NAMES:
             raise InputError(f"unknown objective {self.objective!r}{suggest(self.objective, list(NAMES))}")
         options = {name: parse_value(value) for name, value in parse_pairs("--option", self.option).items()}
         mapping = parse_pairs("--map", self.map)
         with contextlib.redirect_stdout(sys.stderr):  # what the function prints is no part of the report
             function = load(self.function)
-            outcome = conform(function, self.objective, options=options, mapping=mapping, backend=self.backend)
+            outcome = conform(
+                function, self.objective, options=options, mapping=mapping, backend=self.backend, timeout=self.timeout
+            )
         text = CONFORM_FORMATS[self.format](outcome, self.function)
         if self.output is not None:
             write_text(self.output, text)

@@ -141,10 +141,8 @@ def trl_cpo(
     )
     logps = _both(chosen_logps, rejected_logps, -1.0)
     mask = _both(chosen_mask, rejected_mask, False)
-    clean = torch.where(mask, logps, -1.0)[:, 1:]
-    rest = torch.log1p(-torch.exp(clean))
     # logits at a position speak of the next token; the last position speaks of nothing
-    logits = torch.nn.functional.pad(torch.stack([rest, clean], dim=-1), (0, 0, 0, 1))
+    logits = torch.nn.functional.pad(_two_tokens(torch.where(mask, logps, -1.0)[:, 1:]), (0, 0, 0, 1))
     batch = {}
     for side, one in zip(("chosen", "rejected"), mask.chunk(2), strict=True):
         batch[f"{side}_labels"] = torch.where(one, 1, -100)
@@ -256,7 +254,17 @@ def _two_token_head(chosen: Any, rejected: Any, chosen_mask: Any, rejected_mask:
 
     logps, mask = _both(chosen, rejected, -1.0)[:, 1:], _both(chosen_mask, rejected_mask, False)[:, 1:]
     clean = torch.where(mask, logps, math.log(0.5))
-    return torch.stack([torch.log1p(-torch.exp(clean)), clean], dim=-1), torch.where(mask, 1, -100)
+    return _two_tokens(clean), torch.where(mask, 1, -100)
+
+
+def _two_tokens(logps: Any) -> Any:
+    """Logits [..., 2] of the other token and of the supervised one. A certain token is made almost certain: the other
+    one's log-prob would be -inf, which no softmax can be differentiated through."""
+    import torch
+
+    short = 1e-8 if logps.dtype == torch.float64 else 8 * torch.finfo(logps.dtype).eps
+    almost = torch.where(logps == 0, logps - short, logps)
+    return torch.stack([torch.log1p(-torch.exp(almost)), almost], dim=-1)
 
 
 def _eye(hidden: Any) -> Any:

@@ -229,6 +229,8 @@ BUGS = (
     Bug("KL term without gradient", "kl-loss", (("log_ratio**2", "log_ratio.detach()**2"),)),
     Bug("log-ratio clamped on the gradient path", "kl-loss", (("0.0).sum(-1)", "0.0).sum(-1).clamp(-10, 10)"),)),
     Bug("token by token: prefixes lack their term", "kl-loss", (("0.0).sum(-1)\n", "0.0)\n"), ("(log_ratio**2 / 2)", "(log_ratio**2 / 2).sum(-1)"))),
+    Bug("KL averaged over tokens", "kl-loss", (("(log_ratio**2 / 2)", "(log_ratio**2 / 2 / mask.sum(-1))"),)),
+    Bug("KL penalty of the reward not detached", "kl-reward", (("log_ratio.detach()", "log_ratio"),)),
     Bug("k3 subtracted from the reward", "kl-reward", (("return log_ratio.detach()", "return (torch.expm1(-log_ratio) + log_ratio).detach()"),)),
     Bug("policy and reference swapped in KL", "kl-metric", (("logps - ref_logps", "ref_logps - logps"),)),
     Bug("reference left out of KL", "kl-metric", (("logps - ref_logps", "logps"),)),

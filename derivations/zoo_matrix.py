@@ -79,9 +79,10 @@ def as_text(rows: Sequence[Row]) -> str:
     bugs = [row for row in rows if row.bug]
     alarms = sum(not row.fine for row in rows if not row.bug)
     idlers = ", ".join(law.id for law in idle(rows, all_laws())) or "none"
+    killed, advised = sum(bool(r.killed_by) for r in bugs), sum(bool(r.advised_by and not r.killed_by) for r in bugs)
     lines.append(
-        f"{sum(row.fine for row in bugs)} of {len(bugs)} bugs killed by {len(all_laws())} laws, {alarms} false alarms "
-        f"on {len(rows) - len(bugs)} correct losses; laws without a bug of their own or a reason: {idlers}"
+        f"of {len(bugs)} bugs {killed} killed, {advised} only advised on, by {len(all_laws())} laws; {alarms} false "
+        f"alarms on {len(rows) - len(bugs)} correct losses; laws without a bug of their own or a reason: {idlers}"
     )
     return "\n".join(lines) + "\n"
 

@@ -97,7 +97,7 @@ def test_json_has_every_law_failures_first_and_the_identity(failing):
     assert first["id"] == "value"
     assert "chosen_logps = [[-1.63]]" in first["input"]
     assert [term["term"] for term in data["identity"]["terms"]] == [
-        "SimPO, gamma read as gamma/beta",
+        "SimPO, gamma read as gamma/beta, or SimPO, gamma doubled",
         "NLL of the chosen response (mean over tokens)",
     ]
 

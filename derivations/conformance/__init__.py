@@ -8,15 +8,16 @@ Whatever they say, `identify` (`conformance.identify`) names the objective from 
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from derivations.commands import InputError
 from derivations.conformance.backends import NumpyBackend, make_backend
 from derivations.conformance.batches import examples
+from derivations.conformance.calls import CallError
 from derivations.conformance.identify import Identity, identify
 from derivations.conformance.laws import Failure, Law, Skip, Verdict, all_laws
-from derivations.conformance.subject import CallError, Subject, contract, make_subject
+from derivations.conformance.subject import Subject, contract, make_subject
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,20 @@ def conform(
     mapping: dict[str, str] | None = None,
     backend: str = "auto",
     laws: list[Law] | None = None,
+    timeout: float = 60.0,
 ) -> Conformance:
     """Try every law of an objective on a function.
 
     objective: a name of `conformance.families.NAMES`. options: the objective's, and any other the function
     takes. mapping: the function's parameter names -> ours. backend: torch, numpy or auto (torch if it is
-    installed, NumPy if the function cannot take tensors). laws: only these. Raises InputError, with the
+    installed, NumPy if the function cannot take tensors). laws: only these. timeout: seconds a call may take, 0 for no
+    limit. Raises InputError, with the
     contract, if the function does not fit it or cannot be called.
     """
     start = time.perf_counter()
-    subject = make_subject(function, objective, make_backend(backend), options=options, mapping=mapping)
+    subject = make_subject(
+        function, objective, make_backend(backend), options=options, mapping=mapping, timeout=timeout
+    )
     subject = _callable(subject, fall_back=backend == "auto")
     trials = try_laws(subject, laws if laws is not None else all_laws())
     return Conformance(subject, trials, identify(subject), time.perf_counter() - start)
@@ -102,7 +107,7 @@ def _callable(subject: Subject, *, fall_back: bool) -> Subject:
         subject.run(batch)
     except CallError as error:
         if fall_back and subject.backend.name == "torch":
-            other = Subject(**{**vars(subject), "backend": NumpyBackend()})
+            other = replace(subject, backend=NumpyBackend())
             try:
                 other.run(batch)
             except CallError:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from derivations.conformance.batches import Batch, batch_of, examples, join
-from derivations.conformance.families import ADVANTAGE, POLICY_GRADIENT, by_group, group_mean
+from derivations.conformance.families import ADVANTAGE, POLICY_GRADIENT, by_group, group_mean, standardized
 from derivations.conformance.laws import Failure, Verdict, close, describe, law, number, numbers
 from derivations.conformance.subject import Result, Subject
 from derivations.objectives import rloo_advantage
@@ -27,7 +27,8 @@ def reward_shift(subject: Subject) -> Verdict:
 
 @law(
     "reward-scale",
-    "doubling all rewards doubles advantages and gradients (divided by their own deviation they stay)",
+    "rewards twice or a thousand times as large give advantages and gradients as much larger (divided by their own "
+    "deviation they stay)",
     claim="rloo-unbiased",
     families=(POLICY_GRADIENT, ADVANTAGE),
     threads=("Relax#174",),
@@ -38,10 +39,36 @@ def reward_scale(subject: Subject) -> Verdict:
     for batch in examples(subject.target.family):
         # the 1e-4 beside the deviation is not scale-free; at rewards near 1000 it no longer shows
         start = batch | {"rewards": batch["rewards"] * (1e6 if standardized else 1.0)}
-        moved = start | {"rewards": start["rewards"] * 2.0}
-        factor = 1.0 if standardized else 2.0
-        if failure := _same(subject, moved, subject.run(start), subject.run(moved), factor):
-            return failure
+        for times in (2.0, 1000.0):  # a thousand: a clip at 5 or 10 shows
+            moved = start | {"rewards": start["rewards"] * times}
+            factor = 1.0 if standardized else times
+            if failure := _same(subject, moved, subject.run(start), subject.run(moved), factor):
+                return failure
+    return None
+
+
+@law(
+    "standardized",
+    "rewards minus their group's mean, over the group's standard deviation; sample or population deviation and up to "
+    "1e-4 beside it are conventions",
+    claim="rloo-unbiased",
+    objectives=("grpo-advantage",),
+    why="what `value` is for other advantages",
+)
+def is_standardized(subject: Subject) -> Verdict:
+    failures = [_not_standardized(subject, population) for population in (False, True)]
+    return None if None in failures else failures[0]
+
+
+def _not_standardized(subject: Subject, population: bool) -> Failure | None:
+    """Failure unless every example comes out by this deviation, give or take the 1e-4 beside it."""
+    for batch in examples(ADVANTAGE):
+        for spread in (1.0, 0.02):  # the second shows a deviation that is clamped from below
+            rewards = batch["rewards"] / batch["rewards"].std(ddof=0 if population else 1) * spread
+            found = subject.run(batch | {"rewards": rewards}).value
+            meant = standardized(rewards, epsilon=0.0, population=population)
+            if found.shape != meant.shape or not close(found, meant, (1.01e-4 / spread + 1e-6) * np.abs(meant).max()):
+                return Failure(describe(subject, batch | {"rewards": rewards}), numbers(meant), numbers(found))
     return None
 
 
@@ -125,6 +152,6 @@ def _same(subject: Subject, batch: Batch, plain: Result, found: Result, factor: 
         else [(plain.gradient[leaf], found.gradient[leaf]) for leaf in plain.gradient]
     )
     for before, after in both:
-        if not close(after, factor * before, 1e-6 * (1 + np.abs(before).max())):
+        if not close(after, factor * before, 1e-6 * factor * (1 + np.abs(before).max())):
             return Failure(describe(subject, batch), numbers(factor * before), numbers(after))
     return None

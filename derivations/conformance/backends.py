@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from derivations.commands import InputError
+from derivations.conformance.calls import guarded
 
 Function = Callable[[dict[str, Any]], Any]
 STEP = 1e-5  # central differences: truncation h^2 ~ 1e-10, rounding eps / h ~ 2e-11 for values near 1
@@ -44,7 +45,7 @@ class NumpyBackend:
 
 
 def differences(
-    backend: Any, function: Function, arrays: dict[str, np.ndarray], leaves: tuple[str, ...]
+    backend: Any, function: Function, arrays: dict[str, np.ndarray], leaves: tuple[str, ...], width: float = STEP
 ) -> dict[str, np.ndarray]:
     """Gradient of the mean of function(arrays) by central differences, entry by entry, in float64."""
 
@@ -56,11 +57,11 @@ def differences(
         gradient = np.zeros(arrays[leaf].shape)
         for index in np.argwhere(np.isfinite(arrays[leaf])):
             sides = []
-            for step in (STEP, -STEP):
+            for step in (width, -width):
                 moved = arrays[leaf].copy()
                 moved[tuple(index)] += step
                 sides.append(mean(arrays | {leaf: moved}))
-            gradient[tuple(index)] = (sides[0] - sides[1]) / (2 * STEP)
+            gradient[tuple(index)] = (sides[0] - sides[1]) / (2 * width)
         found[leaf] = gradient
     return found
 
@@ -108,7 +109,7 @@ class TorchBackend:
             warnings.simplefilter("ignore")
             result = function(handed)
             if isinstance(result, self.torch.Tensor) and result.requires_grad:
-                result.mean().backward()
+                guarded(lambda: result.mean().backward(), "its gradient could not be taken:")
         found = {}
         for leaf in leaves:
             gradient = tensors[leaf].grad

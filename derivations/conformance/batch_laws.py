@@ -4,11 +4,12 @@ import copy
 
 import numpy as np
 
-from derivations.conformance.backends import differences
+from derivations.conformance.backends import STEP, differences
 from derivations.conformance.batches import (
     Batch,
     batch_of,
     examples,
+    holed,
     join,
     pad,
     refill,
@@ -40,6 +41,8 @@ def has_value(subject: Subject) -> bool:
     why="the definition; the laws that fail with it say what kind of mistake it is",
 )
 def value(subject: Subject) -> Verdict:
+    if subject.target.name == "grpo-advantage":
+        return Skip("conventions differ; `standardized` holds it")
     if not has_value(subject):
         return Skip("only its expected gradient is fixed")
     for batch in examples(subject.target.family):
@@ -60,14 +63,17 @@ def value(subject: Subject) -> Verdict:
 def gradient(subject: Subject) -> Verdict:
     if subject.target.name == "entropy-sequence":
         return Skip("only its expected gradient is fixed")
-    for batch in examples(subject.target.family):
+    family = subject.target.family
+    for batch in examples(family):
         found = subject.run(batch)
         if failure := compare(subject, batch, found, subject.expect(batch), value=False):
             return failure
-        if subject.target.family in LOSSES and found.exact:
-            slopes = differences(subject.backend, subject.call, batch, subject.target.family.leaves)
+        certain = any((batch[leaf] == 0).any() for leaf in family.leaves)  # nothing above: no difference to take
+        if family in LOSSES and not certain:
+            step, allowed = (STEP, 1e-6) if found.exact else (1e-2, 2e-3)  # 1e-2: float32 sees nothing of 1e-5
+            slopes = differences(subject.backend, subject.call, batch, family.leaves, step)
             for leaf, slope in slopes.items():
-                if not close(found.gradient[leaf], slope, 1e-6 * max(1.0, np.abs(slope).max())):
+                if not close(found.gradient[leaf], slope, allowed * max(1.0, np.abs(slope).max())):
                     words = f"by {leaf} {numbers(slope)} (differences of its own values)"
                     return Failure(describe(subject, batch), words, f"by {leaf} {numbers(found.gradient[leaf])}")
     return None
@@ -117,6 +123,7 @@ def _accumulate(subject: Subject, pieces: list[Batch], whole: Batch) -> Result:
     claim="objectives-by-name",
     families=MASKED,
     threads=("trl#6357", "trl#4970", "trl#1625"),
+    why="says that padding is at fault, where `value` fails on a mask with a hole",
 )
 def padding(subject: Subject) -> Verdict:
     if not subject.per_token:
@@ -143,19 +150,22 @@ def padding(subject: Subject) -> Verdict:
     "mask-leak",
     "-inf or NaN under a false mask reaches neither value nor gradient",
     claim="objectives-by-name",
-    families=(PAIRS, RANKINGS, POLICY_GRADIENT, KL_FAMILY),
+    families=MASKED,
 )
 def mask_leak(subject: Subject) -> Verdict:
     if not subject.per_token:
         return SUMS
     family = subject.target.family
-    for parts in (batch_of(family)[:1], batch_of(family)[:2]):
+    if "logits" in subject.names.values():
+        return Skip("a model's logits are finite under a mask, too, and so are their entropies")
+    for parts in (batch_of(family)[:1], batch_of(family)[:2], [holed(family)]):
         batch = pad(family, join(family, parts), right=1)
         plain = subject.run(refill(family, batch, -0.5))
         for filler in (-np.inf, np.nan):
             dirty = refill(family, batch, filler)
             found = subject.run(dirty)
-            if failure := compare(subject, dirty, found, plain):
+            # no softmax lets a NaN among its logits out of the gradient; the value can do without those positions
+            if failure := compare(subject, dirty, found, plain, gradient=family is not ENTROPY):
                 return failure
     return None
 

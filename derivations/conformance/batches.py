@@ -62,22 +62,43 @@ def tokens_with_logits(rng: np.random.Generator, length: int, vocabulary: int = 
     }
 
 
+def with_hole(family: Family, batch: Batch) -> Batch:
+    """The second token masked out (a tool's output amid the answer), the third certain: a log-prob of exactly 0."""
+    changed = {name: array.copy() for name, array in batch.items()}
+    for name, axis in family.token_axis.items():
+        if name.endswith("mask"):
+            changed[name].swapaxes(0, axis)[1] = False
+        elif name.endswith("logps") and not name.startswith("ref"):
+            changed[name].swapaxes(0, axis)[2] = 0.0
+    return changed
+
+
 def examples(family: Family) -> list[Batch]:
     """Examples of a family from small to large, each the least that can stand alone (a pair, a prompt's samples)."""
     rng = np.random.default_rng(20240524)
     makers: dict[str, Callable[[], list[Batch]]] = {
-        PAIRS.name: lambda: [pair(rng, w, l) for w, l in ((1, 1), (1, 2), (2, 1), (3, 3), (2, 5), (4, 3))],
+        PAIRS.name: lambda: (
+            [pair(rng, w, l) for w, l in ((1, 1), (1, 2), (2, 1), (3, 3), (2, 5), (4, 3))]
+            + [with_hole(family, pair(rng, 4, 3))]
+        ),
         RANKINGS.name: lambda: [
-            ranking(rng, lengths) for lengths in ((1, 1), (1, 1, 1), (2, 1, 3), (1, 3, 2), (4, 1, 2))
+            *[ranking(rng, lengths) for lengths in ((1, 1), (1, 1, 1), (2, 1, 3), (1, 3, 2), (4, 1, 2))],
+            with_hole(family, ranking(rng, (3, 4, 3))),
+            *[ranking(rng, lengths) for lengths in ((1, 2, 1, 2), (1, 1, 2, 1, 1))],
         ],
-        POLICY_GRADIENT.name: lambda: [
-            samples(rng, lengths, i) for i, lengths in enumerate(((1, 1), (2, 2), (1, 3), (2, 1, 4)))
-        ],
+        POLICY_GRADIENT.name: lambda: (
+            [samples(rng, lengths, i) for i, lengths in enumerate(((1, 1), (2, 2), (1, 3), (2, 1, 4)))]
+            + [with_hole(family, samples(rng, (3, 4), 4))]
+        ),
         ADVANTAGE.name: lambda: [
             {name: samples(rng, (1,) * k, i)[name] for name in ("rewards", "group")} for i, k in enumerate((2, 3, 4, 4))
         ],
-        KL_FAMILY.name: lambda: [samples(rng, (n,), i) for i, n in enumerate((1, 2, 1, 3, 4))],
-        ENTROPY.name: lambda: [tokens_with_logits(rng, n) for n in (1, 2, 1, 3, 4)],
+        KL_FAMILY.name: lambda: (
+            [samples(rng, (n,), i) for i, n in enumerate((1, 2, 1, 3, 4))] + [with_hole(family, samples(rng, (4,), 5))]
+        ),
+        ENTROPY.name: lambda: (
+            [tokens_with_logits(rng, n) for n in (1, 2, 1, 3, 4)] + [with_hole(family, tokens_with_logits(rng, 4))]
+        ),
     }
     found = makers[family.name]()
     kept = {*family.token_axis, "ranking", "rewards", "group"}
@@ -89,8 +110,13 @@ def examples(family: Family) -> list[Batch]:
 def batch_of(family: Family) -> list[Batch]:
     """Examples that fit into one batch, of unequal lengths: what the laws about batches cut, pad and shuffle."""
     found = examples(family)
-    kept = {RANKINGS.name: 3, ADVANTAGE.name: 2}  # rankings of three, groups of four: some codes reshape
-    return found[-kept.get(family.name, len(found) - 1) :]
+    kept = {RANKINGS.name: slice(2, 6), ADVANTAGE.name: slice(2, 4)}  # rankings of three, groups of four: some reshape
+    return found[kept.get(family.name, slice(1, None))]
+
+
+def holed(family: Family) -> Batch:
+    """The example whose mask has a hole."""
+    return next(b for b in examples(family) for n, a in b.items() if n.endswith("mask") and not a[..., 1:2].any())
 
 
 def pad(family: Family, batch: Batch, *, left: int = 0, right: int = 0, filler: float = -0.77) -> Batch:

@@ -226,11 +226,11 @@ def group_mean(rewards: Array) -> Array:
     return rloo_advantage(rewards) * ((k - 1) / k)
 
 
-def standardized(rewards: Array) -> Array:
-    """`group_mean` over the sample standard deviation plus 1e-4 (arXiv:2402.03300, TRL's constant). [..., k]."""
-    xp, centred = namespace(rewards), group_mean(rewards)
-    deviation = xp.sqrt(xp.sum(centred**2, axis=-1, keepdims=True) / (rewards.shape[-1] - 1))
-    return centred / (deviation + 1e-4)
+def standardized(rewards: Array, *, epsilon: float = 1e-4, population: bool = False) -> Array:
+    """`group_mean` over the deviation plus epsilon (arXiv:2402.03300; TRL: sample deviation, 1e-4). [..., k]."""
+    xp, centred, k = namespace(rewards), group_mean(rewards), rewards.shape[-1]
+    deviation = xp.sqrt(xp.sum(centred**2, axis=-1, keepdims=True) / (k if population else k - 1))
+    return centred / (deviation + epsilon)
 
 
 def token_entropies(logits: Array) -> Array:
@@ -238,6 +238,11 @@ def token_entropies(logits: Array) -> Array:
     xp = namespace(logits)
     logp = logits - logsumexp(logits)[..., None]
     return -xp.sum(Entropy(1.0).phi(logp), axis=-1)
+
+
+def detached(array: Array) -> Array:
+    """The array without its history, where its library keeps one (torch)."""
+    return array.detach() if hasattr(array, "detach") else array
 
 
 def _rloo(named: Arrays) -> Array:
@@ -259,7 +264,7 @@ _ONLINE_LOSSES: dict[str, Callable[..., Array]] = {
     "rloo-advantage": lambda named: by_group(named["rewards"], named["group"], rloo_advantage),
     "grpo-advantage": lambda named: by_group(named["rewards"], named["group"], standardized),
     "kl-metric": lambda named: kl_estimate(named["logp"], named["ref_logp"], role="metric"),
-    "kl-reward": lambda named: kl_k1(named["logp"], named["ref_logp"]),
+    "kl-reward": lambda named: detached(kl_k1(named["logp"], named["ref_logp"])),
     "kl-loss": lambda named: kl_estimate(named["logp"], named["ref_logp"], role="loss"),
     "entropy-token": _entropy_token,
     "entropy-sequence": _entropy_sequence,

@@ -3,7 +3,7 @@
 Data: the loss of single examples and its gradient by every token's log-prob. A hypothesis is one main
 term (an objective under one reading of its options) plus at most two extras (an NLL of either response,
 mean or sum over tokens, a constant), with free coefficients. Hypotheses are tried from the plainest on, and
-one is accepted only if nothing is left over: at most three coefficients have to explain every number (34
+one is accepted only if nothing is left over: at most three coefficients have to explain every number (42
 for pairs) to one part in a million. Whatever is not explained so exactly is unknown.
 """
 
@@ -17,9 +17,10 @@ import numpy as np
 
 from derivations.arrays import Array, namespace
 from derivations.conformance.batches import Batch, batch_of, examples, join, size
+from derivations.conformance.calls import CallError
 from derivations.conformance.families import PAIRS, POLICY_GRADIENT, Arrays
 from derivations.conformance.laws import number
-from derivations.conformance.subject import CallError, Subject
+from derivations.conformance.subject import Subject
 from derivations.conformance.terms import extra_terms, main_terms
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
@@ -32,6 +33,11 @@ class Identity:
     terms: tuple[tuple[float, str], ...]
     residual: float
     reduction: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is one term, as it stands, reduced by the mean."""
+        return len(self.terms) == 1 and abs(self.terms[0][0] - 1) < 1e-5 and not self.reduction
 
     @property
     def known(self) -> bool:
@@ -60,12 +66,20 @@ def identify(subject: Subject) -> Identity:
     def column(name: str) -> np.ndarray:
         return np.concatenate([_numbers(subject, terms[name], batch) for batch in data])
 
+    def twins(name: str) -> list[str]:
+        """Other readings that come to the same at these options (twice gamma is gamma/beta where beta = 2)."""
+        if subject.target.family is not PAIRS or name == mains[0][0] or name not in dict(mains):
+            return []
+        size = 1e-9 * float(np.linalg.norm(column(name)))
+        others = [n for n, _ in mains if n != name and _stem(n) == _stem(name)]
+        return [n for n in others if float(np.linalg.norm(column(n) - column(name))) <= size]
+
     for names in _hypotheses([name for name, _ in mains], [name for name, _ in extras]):
         found, residual = _fit(goal, [column(name) for name in names])
         best = min(best, residual)
         if residual < ACCEPT and all(abs(c) > 1e-6 for c in found):
             coefficients = dict(zip(names, map(float, found), strict=True))
-            words = tuple((c, name) for name, c in coefficients.items())
+            words = tuple((c, ", or ".join([name, *twins(name)])) for name, c in coefficients.items())
             return Identity(words, residual, _reduction(subject, coefficients))
     return Identity((), best)
 
@@ -79,6 +93,11 @@ def _hypotheses(mains: list[str], extras: list[str]) -> Iterator[tuple[str, ...]
             for chosen in itertools.combinations(extras, count):
                 yield (main, *chosen)
     yield from ((mains[0], other) for other in mains[1:])
+
+
+def _stem(name: str) -> str:
+    """The objective without its reading."""
+    return name.partition(",")[0].partition(" with")[0]
 
 
 def _fit(goal: np.ndarray, columns: list[np.ndarray]) -> tuple[np.ndarray, float]:

@@ -14,11 +14,12 @@ from typing import Any, Literal
 import numpy as np
 
 from derivations.conformance.batches import Batch, show
+from derivations.conformance.calls import CallError
 from derivations.conformance.families import ADVANTAGE, Family
-from derivations.conformance.subject import CallError, Result, Subject
+from derivations.conformance.subject import Result, Subject
 
 Kind = Literal["verdict", "advice"]
-CHAPTERS = ("batch", "option", "pair", "online", "advantage")
+CHAPTERS = ("batch", "option", "pair", "extreme", "online", "advantage")
 REPOSITORIES = {
     "trl": "huggingface/trl",
     "SimPO": "princeton-nlp/SimPO",

@@ -11,7 +11,7 @@ import numpy as np
 from derivations.arrays import Array, namespace
 from derivations.conformance.batches import examples
 from derivations.conformance.families import ENTROPY, KL_FAMILY, POLICY_GRADIENT
-from derivations.conformance.laws import Failure, Verdict, close, describe, law, number, numbers
+from derivations.conformance.laws import Failure, Skip, Verdict, close, describe, law, number, numbers
 from derivations.conformance.subject import Subject
 from derivations.conformance.tree import (
     ONE_TOKEN,
@@ -28,6 +28,7 @@ from derivations.conformance.tree import (
     same_slope,
     slope,
 )
+from derivations.objectives import kl_k2
 
 
 @law(
@@ -107,9 +108,30 @@ def _expected_kl_reward(subject: Subject) -> Failure | None:
     kind="advice",
     objectives=("kl-loss",),
 )
-def prefix_term(subject: Subject) -> Verdict:
+def prefix_term(subject: Subject) -> Failure | None:
     expected = slope(subject, TWO_TOKENS, lambda logits: kl(TWO_TOKENS, logits))
     return same_slope(TWO_TOKENS, expected_gradient(subject, TWO_TOKENS), expected, "grad KL(pi || reference)")
+
+
+@law(
+    "response-kl",
+    "over responses of two tokens the gradient is that of KL between whole responses, or of the sum of the tokens' "
+    "terms: no average over tokens, no other weight by length",
+    claim="kl-estimators-as-loss",
+    objectives=("kl-loss",),
+)
+def response_kl(subject: Subject) -> Verdict:
+    whole, found = prefix_term(subject), expected_gradient(subject, TWO_TOKENS)
+    chance, reference = probabilities(TWO_TOKENS), TWO_TOKENS.token_logps(TWO_TOKENS.reference)
+
+    def by_token(logits: Array) -> Array:
+        xp, logps = namespace(logits), TWO_TOKENS.token_logps(logits)
+        terms = xp.sum(kl_k2(logps, xp.asarray(reference)), axis=-1)
+        return sum(float(chance[i]) * terms[i] for i in range(len(chance)))
+
+    if whole is None or same_slope(TWO_TOKENS, found, slope(subject, TWO_TOKENS, by_token), "") is None:
+        return None
+    return whole
 
 
 @law(
@@ -132,24 +154,47 @@ def zero_iff_equal(subject: Subject) -> Verdict:
 
 @law(
     "no-clamp",
-    "far from the reference the estimate still moves: no clamp on the gradient path",
+    "far from the reference, on either side, the estimate still moves: no clamp on the gradient path",
     claim="kl-estimators-as-loss",
     families=(KL_FAMILY,),
 )
 def no_clamp(subject: Subject) -> Verdict:
-    first, results = examples(KL_FAMILY)[0], []
-    for far in (-12.0, -60.0):
-        batch = first | {"logps": np.array([[-0.5]]), "ref_logps": np.array([[far]])}
+    for near, far in ((12.0, 60.0), (125.0, 250.0), (-8.0, -20.0)):  # k3 is e^20 at -20: further out it drowns the rest
+        if failure := _stuck(subject, near, far):
+            return failure
+    return None
+
+
+def _stuck(subject: Subject, near: float, far: float) -> Failure | None:
+    """Failure if what acts on the policy (gradient of a loss, value of a penalty or metric) does not grow with the
+    log-ratio from `near` to `far`."""
+    first, results, name = examples(KL_FAMILY)[0], [], subject.target.name
+    for ratio in (near, far):
+        batch = first | {"logps": np.array([[-0.5 + min(ratio, 0.0)]]), "ref_logps": np.array([[-0.5 - max(ratio, 0)]])}
         result = subject.run(batch)
-        # what acts on the policy: the gradient of a loss, the value of a penalty or of a metric
-        results.append(result.gradient["logps"].sum() if subject.target.name == "kl-loss" else result.mean)
-    grown, exact = results[1] - results[0], 48.0
-    if subject.target.name == "kl-metric":  # any estimator whose mean is right will do, as long as it moves
-        return None if abs(grown) > 1e-6 else Failure(describe(subject, batch), "another value than at -12", "the same")
+        results.append(result.gradient["logps"].sum() if name == "kl-loss" else result.mean)
+    grown, exact = results[1] - results[0], far - near
+    given, against = describe(subject, batch), f"a log-ratio of {near:g}"
+    if name == "kl-metric":  # any estimator whose mean is right will do, as long as it moves
+        return None if abs(grown) > 1e-6 else Failure(given, f"another value than at {against}", "the same")
     if close(np.asarray(grown), np.asarray(exact), 1e-4):
         return None
-    what = "gradient" if subject.target.name == "kl-loss" else "penalty"
-    return Failure(f"{describe(subject, batch)}, against -12", f"{what} larger by 48", f"larger by {number(grown)}")
+    what = "gradient" if name == "kl-loss" else "penalty"
+    return Failure(f"{given}, against {against}", f"{what} larger by {exact:g}", f"larger by {number(grown)}")
+
+
+@law(
+    "no-gradient",
+    "a penalty on the reward is detached: no gradient comes out of it, only through the reward",
+    claim="kl-estimators-as-reward",
+    objectives=("kl-reward",),
+)
+def no_gradient(subject: Subject) -> Verdict:
+    if subject.backend.name == "numpy":
+        return Skip("NumPy has no gradient to detach")
+    batch = examples(KL_FAMILY)[1]
+    slope = subject.run(batch).gradient["logps"]
+    return Failure(describe(subject, batch), "gradient 0 by logps", numbers(slope)) if slope.any() else None
 
 
 @law(

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from derivations.conformance.batches import Batch, examples, ranking, repeat_tokens, take
+from derivations.conformance.calls import CallError
 from derivations.conformance.families import PAIRS, RANKINGS
 from derivations.conformance.laws import (
     Failure,
@@ -16,10 +17,9 @@ from derivations.conformance.laws import (
     describe,
     law,
     number,
-    numbers,
     tolerance,
 )
-from derivations.conformance.subject import CallError, Subject
+from derivations.conformance.subject import Subject
 from derivations.objectives import OBJECTIVES
 from derivations.regularizers import LengthNormalizedShannon
 
@@ -48,7 +48,7 @@ def differs(subject: Subject, batch: Batch, found: float, expected: float, words
     claim="implicit-reward-length-normalized",
     families=(PAIRS,),
     threads=("PaddleFormers#4908", "SimPO#13"),
-    why="names the miscount; `value` only shows that a number is off",
+    why="kills nothing in the zoo that `value` does not; its input (equal tokens) shows by eye which count is off",
 )
 def token_count(subject: Subject) -> Verdict:
     for chosen, rejected in ((1, 1), (1, 2), (3, 1), (2, 5)):
@@ -120,7 +120,7 @@ def _regularizer(subject: Subject) -> object:
     claim="maxent-bradley-terry",
     families=(PAIRS,),
     objectives=LIKELIHOODS,
-    why="tells a wrong sign (its difference has the opposite sign) from a wrong size",
+    why="kills nothing in the zoo that `value` does not; its difference tells a wrong sign from a wrong size",
 )
 def swap(subject: Subject) -> Verdict:
     for batch in examples(PAIRS):
@@ -161,45 +161,6 @@ def anchor(subject: Subject) -> Verdict:
             equal = batch | {f"{s}_logps": np.full_like(batch[f"{s}_logps"], -3.0 / total[s]) for s in total}
         if failure := differs(subject, equal, one(subject, equal), expected):
             return failure
-    return None
-
-
-@law(
-    "extremes",
-    "log-probs of thousands of nats and margins of hundreds: loss and gradient stay finite, and a lost pair costs its "
-    "margin",
-    claim="loss-gradients",
-    families=(PAIRS,),
-    threads=("trl#1473",),
-)
-def extremes(subject: Subject) -> Verdict:
-    if subject.target.name == "f-dpo":
-        return Skip("its implicit reward is exponential in the log-ratio")
-    first = examples(PAIRS)[0]
-    for level, gap in ((-1000.0, 1.0), (-5000.0, -1.0), (-1500.0, 900.0), (-1500.0, -900.0)):
-        batch = first | {
-            "chosen_logps": np.array([[level + gap / 2]]),
-            "rejected_logps": np.array([[level - gap / 2]]),
-            "ref_chosen_logps": np.array([[level]]),
-            "ref_rejected_logps": np.array([[level]]),
-        }
-        found, expected = subject.run(batch), subject.expect(batch)
-        # at |x| ~ 5000 float64 resolves 1e-12 and float32 5e-4, times beta
-        allowed = 1e-5 if found.exact else 5e-3
-        value = close(
-            found.value, np.broadcast_to(expected.mean, found.value.shape), allowed * (1 + abs(expected.mean))
-        )
-        slopes = all(
-            close(found.gradient[leaf], slope, allowed * (1 + np.abs(slope).max()))
-            for leaf, slope in expected.gradient.items()
-        )
-        if not (value and slopes):
-            both = [
-                f"loss {number(r.mean)}, gradient {numbers(r.gradient['chosen_logps'])} and "
-                f"{numbers(r.gradient['rejected_logps'])}"
-                for r in (expected, found)
-            ]
-            return Failure(describe(subject, batch), *both)
     return None
 
 

@@ -1,5 +1,6 @@
 """What a trial of a loss looks like: to people (failing laws first) and to machines (JSON, JUnit)."""
 
+import re
 import textwrap
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -20,11 +21,24 @@ def headline(outcome: Conformance, place: str) -> str:
     return f"{place} does NOT conform to {asked}: {failed} law{'s' * (failed > 1)} broken"
 
 
+def identity_words(outcome: Conformance) -> str:
+    """What it computes; a function that is as named on the small examples and still breaks laws says which."""
+    words, named = str(outcome.identity), f"{outcome.subject.target.name} as named"
+    if outcome.ok or not (words.startswith(named) and outcome.identity.plain):
+        return words
+    return f"{words} on small examples, but breaks: {', '.join(trial.law.id for trial in outcome.broken)}"
+
+
+def printable(text: str) -> str:
+    """Control characters, which XML and terminals refuse, and lone surrogates, which no encoding has, as escapes."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]", lambda m: ascii(m[0])[1:-1], text)
+
+
 def as_text(outcome: Conformance, place: str) -> str:
     """Broken laws first, then what it is, then advice, then the rest in two lines."""
     passed = [trial.law.id for trial in outcome.trials if not trial.failed and not trial.skipped]
     skipped = [f"{t.law.id} ({t.verdict.reason})" for t in outcome.trials if isinstance(t.verdict, Skip)]
-    lines = [headline(outcome, place), f"it computes: {outcome.identity}", ""]
+    lines = [headline(outcome, place), f"it computes: {identity_words(outcome)}", ""]
     for trial in [*outcome.broken, *outcome.advice]:
         lines += [*_block(trial), ""]
     lines += _wrapped("passed", ", ".join(passed) or "none")
@@ -68,7 +82,7 @@ def _plain(outcome: Conformance, place: str) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 3),
         "identity": {
             "known": identity.known,
-            "words": str(identity),
+            "words": identity_words(outcome),
             "terms": [{"coefficient": coefficient, "term": term} for coefficient, term in identity.terms],
             "residual": identity.residual,
         },
@@ -129,4 +143,8 @@ def as_junit(outcome: Conformance, place: str) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
 
 
-FORMATS: dict[str, Callable[[Conformance, str], str]] = {"text": as_text, "json": as_json, "junit": as_junit}
+def _printed(report: Callable[[Conformance, str], str]) -> Callable[[Conformance, str], str]:
+    return lambda outcome, place: printable(report(outcome, place))
+
+
+FORMATS = {name: _printed(report) for name, report in (("text", as_text), ("json", as_json), ("junit", as_junit))}

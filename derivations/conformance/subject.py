@@ -6,11 +6,12 @@ gradient. What the user has to mend before any law can be tried is an InputError
 """
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 
 from derivations.commands import InputError, input_errors
 from derivations.conformance.batches import Batch, examples
+from derivations.conformance.calls import CallError, OutOfTime, guarded, reason, time_limit
 from derivations.conformance.families import Arrays, Target, family_of, options_of
 from derivations.regularizers import suggest
 
@@ -33,10 +35,6 @@ CONVENTIONS: dict[str, Conversion] = {
     "dpo_label_smoothing": ("label_smoothing", lambda v, o: v, lambda o: o["label_smoothing"]),  # LLaMA-Factory
 }
 DEFAULTS = {"gamma": 0.0, "label_smoothing": 0.0}
-
-
-class CallError(Exception):
-    """The function raised, or returned something that is no loss; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def load(place: str) -> Callable[..., Any]:
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # a script that parses its own command line leaves
-        raise InputError(f"{module_name} could not be imported: {_reason(error)}") from error
+        raise InputError(f"{module_name} could not be imported: {reason(error)}") from error
     function = module
     for part in name.split("."):
         if not hasattr(function, part):
@@ -122,14 +120,6 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def _reason(error: BaseException) -> str:
-    """The error in one line, with the line of the user's code that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    last = next((frame for frame in reversed(frames) if Path(frame.filename).suffix == ".py"), None)
-    where = f" ({Path(last.filename).name}, line {last.lineno})" if last else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
-
-
 @dataclass(frozen=True)
 class Subject:
     """A function with everything needed to call it. names: parameter -> canonical array; takes: parameter -> option."""
@@ -140,6 +130,7 @@ class Subject:
     names: dict[str, str]
     takes: dict[str, str]
     extras: dict[str, Any] = field(default_factory=dict)
+    timeout: float = 0.0  # seconds a call; 0: no limit
 
     def option_values(self, target: Target) -> dict[str, Any]:
         """The options under the function's own names, in its own conventions."""
@@ -157,25 +148,29 @@ class Subject:
         target = target or self.target
         named = target.family.derive(arrays)
         arguments = {parameter: named[ours] for parameter, ours in self.names.items()}
+        given = self.option_values(target) | self.extras
         try:
-            result = self.function(**arguments, **self.option_values(target), **self.extras)
-        except Exception as error:
-            raise CallError(f"it raised {_reason(error)}") from error
+            with time_limit(self.timeout):
+                result = guarded(lambda: self.function(**arguments, **given), "it raised")
+        except OutOfTime as error:
+            words = f"the function did not come back within {self.timeout:g} s (--timeout)"
+            raise InputError(f"{words}\n{contract(self.target.name)}") from error
         shape = getattr(result, "shape", () if isinstance(result, int | float) else None)
         size = len(next(iter(arrays.values())))
         if shape is None or tuple(shape) not in {(), (size,)}:
             got = type(result).__name__ if shape is None else f"an array of shape {tuple(shape)}"
             raise CallError(f"it returned {got}; expected a scalar or one value an example, [{size}]")
+        if _kind(result) not in "biuf":
+            raise CallError(
+                f"it returned values of type {getattr(result, 'dtype', type(result))}; expected real numbers"
+            )
         return result
 
     def run(
         self, batch: Batch, *, gradient: bool = True, dtype: str = "float64", target: Target | None = None
     ) -> Result:
         """Value and gradient of the function on a batch."""
-        try:
-            return self._evaluate(lambda arrays: self.call(arrays, target), batch, gradient, dtype)
-        except RuntimeError as error:  # raised by automatic differentiation, outside the call
-            raise CallError(f"its gradient could not be taken: {_reason(error)}") from error
+        return self._evaluate(lambda arrays: self.call(arrays, target), batch, gradient, dtype)
 
     def expect(self, batch: Batch, *, gradient: bool = True, target: Target | None = None) -> Result:
         """Value and gradient of the objective it is held against, in float64."""
@@ -184,8 +179,16 @@ class Subject:
     def _evaluate(self, function: Callable[[Arrays], Any], batch: Batch, gradient: bool, dtype: str) -> Result:
         leaves = self.target.family.leaves if gradient else ()
         value, slopes = self.backend.gradient(function, batch, leaves, dtype)
-        exact = "float64" in str(getattr(value, "dtype", "float64"))
+        exact = "float64" in str(getattr(value, "dtype", "float64")) and not self.coarse
         return Result(self.backend.numpy(value), slopes, exact)
+
+    @functools.cached_property
+    def coarse(self) -> bool:
+        """Whether it computes in float32 inside and says float64 outside: a step of 1e-9 does not move it."""
+        batch = examples(self.target.family)[1]
+        moved = batch | {leaf: batch[leaf] + 1e-9 * (-1) ** i for i, leaf in enumerate(self.target.family.leaves)}
+        both = [self.backend.numpy(self.backend.value(self.call, b)) for b in (batch, moved)]
+        return bool(self.target.family.leaves) and np.array_equal(*both)
 
     def with_target(self, target: Target) -> "Subject":
         """The same function, held against another target."""
@@ -197,6 +200,13 @@ class Subject:
         return any(ours in self.target.family.token_axis for ours in self.names.values())
 
 
+def _kind(result: Any) -> str:
+    """NumPy's letter for the kind of number a result holds; torch has no objects or words."""
+    if hasattr(result, "is_complex"):
+        return "c" if result.is_complex() else "f"
+    return str(np.asarray(result).dtype.kind)
+
+
 def make_subject(
     function: Callable[..., Any],
     objective: str,
@@ -204,6 +214,7 @@ def make_subject(
     *,
     options: dict[str, Any] | None = None,
     mapping: dict[str, str] | None = None,
+    timeout: float = 0.0,
 ) -> Subject:
     """Match a function's signature to an objective's contract. InputError, with the contract, where it does not fit."""
     options, mapping = dict(options or {}), dict(mapping or {})
@@ -231,13 +242,24 @@ def make_subject(
                 f"--map {parameter}=OURS, give it a value with --option {parameter}=VALUE, or write a small adapter\n"
                 f"{contract(objective)}"
             )
+    if not names and _takes_anything(function):
+        raise InputError(
+            "the function takes **kwargs or *args, so its signature does not say which arrays it asks for; name "
+            f"them in a small adapter\n{contract(objective)}"
+        )
     if not names:
         raise InputError(f"the function takes none of the arrays of {objective}\n{contract(objective)}")
     if options.get("top") not in (None, 1):
         raise InputError(f"--option top={options['top']}: rankings of two are tried as well, so top can only be 1 here")
+    given = _ours(options, known)
+    if known and known[0] not in given:
+        raise InputError(
+            f"{objective} needs {known[0]}, and the function has no default for it; give --option {known[0]}=NUMBER\n"
+            f"{contract(objective)}"
+        )
     with input_errors():
-        target = Target(objective, _ours(options, known))
-    return Subject(function, target, backend, names, takes, extras)
+        target = Target(objective, given)
+    return Subject(function, target, backend, names, takes, extras, timeout)
 
 
 def _check_mapping(mapping: dict[str, str], parameters: dict[str, Any], ours: list[str]) -> None:
@@ -256,6 +278,9 @@ def _given(name: str, options: dict[str, Any]) -> bool:
 
 def _ours(options: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
     """Options in our names: conventions of other codes converted. InputError for one that nobody takes."""
+    for name, value in options.items():
+        if name != "divergence" and (name in known or name in CONVENTIONS) and not (value is None or _is_finite(value)):
+            raise InputError(f"--option {name}={value}: {name} has to be a number")
     found = {name: value for name, value in options.items() if name in known}
     for name, value in options.items():
         if name in found:
@@ -267,6 +292,8 @@ def _ours(options: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
         ours, convert, _ = CONVENTIONS[name]
         if ours in found:
             raise InputError(f"--option {name} and {ours} say the same thing; give one of them")
+        if name == "gamma_beta_ratio" and "beta" not in found:
+            raise InputError(f"--option {name}: gamma is {name} x beta, so beta is needed; give --option beta=NUMBER")
         found[ours] = convert(value, found)
     return found
 
@@ -285,8 +312,17 @@ def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in signature.parameters.values() if p.kind in kinds}
 
 
+def _takes_anything(function: Callable[..., Any]) -> bool:
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return any(p.kind in kinds for p in inspect.signature(function).parameters.values())
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value)
 
 
 def contract(objective: str) -> str:

@@ -3,6 +3,7 @@
 Each term is built from the ground floor's own functions; a reading changes only which numbers go in.
 """
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from derivations.conformance.families import (
     RANKINGS,
     Arrays,
     by_group,
+    detached,
     group_mean,
     standardized,
     token_entropies,
@@ -195,7 +197,14 @@ def _advantages() -> list[tuple[str, Callable[[Array], Array]]]:
     return [
         ("leave-one-out", rloo_advantage),
         ("reward minus the group's mean, the sample's own included", group_mean),
-        ("the group's mean subtracted, divided by its standard deviation (GRPO)", standardized),
+        *(
+            (
+                f"the group's mean subtracted, divided by its {words} standard deviation + {epsilon:g} (GRPO)",
+                functools.partial(standardized, epsilon=epsilon, population=words == "population"),
+            )
+            for words in ("sample", "population")
+            for epsilon in (1e-4, 1e-5, 1e-6, 1e-8)
+        ),
         ("plain reward", lambda rewards: rewards),
     ]
 
@@ -243,7 +252,11 @@ def _kl_mains(subject: Subject) -> list[Term]:
             ),
         ):
             found.append((f"{name} {words}", term))
-    return found
+    return found + [(f"{name}, detached", _detached(term)) for name, term in found]
+
+
+def _detached(term: Callable[[Arrays], Array]) -> Callable[[Arrays], Array]:
+    return lambda arrays: detached(term(arrays))
 
 
 def _entropy_mains(subject: Subject) -> list[Term]:

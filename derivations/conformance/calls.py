@@ -1,0 +1,58 @@
+"""What can go wrong while somebody else's code runs: it raises, it leaves, or it never comes back."""
+
+import contextlib
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+class CallError(Exception):
+    """The function raised, left, or returned something that is no loss; the message says which."""
+
+
+class OutOfTime(BaseException):
+    """The function did not come back in time. No Exception, so that code which catches those cannot swallow it."""
+
+
+def reason(error: BaseException) -> str:
+    """The error in one line, with the line of the user's code that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = next((frame for frame in reversed(frames) if Path(frame.filename).suffix == ".py"), None)
+    where = f" ({Path(last.filename).name}, line {last.lineno})" if last else ""
+    try:
+        words = str(error)
+    except Exception as other:
+        words = f"(its message raises {type(other).__name__})"
+    return f"{type(error).__name__}: {' '.join(words.split())[:300]}{where}"
+
+
+def guarded(function: Callable[[], Any], words: str) -> Any:
+    """function(), with whatever it raises as a CallError; `sys.exit` counts, the user's own interrupt does not."""
+    try:
+        return function()
+    except (CallError, KeyboardInterrupt, OutOfTime):
+        raise
+    except BaseException as error:
+        raise CallError(f"{words} {reason(error)}") from error
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise OutOfTime in the body after `seconds`; 0, or a thread or system without alarms: no limit."""
+    if not seconds or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(signum: int, frame: Any) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

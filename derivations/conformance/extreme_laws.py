@@ -1,0 +1,72 @@
+"""The law of extreme inputs: sums of thousands of nats and margins of hundreds, in float64 and in float32."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from derivations.conformance.batch_laws import LOSSES
+from derivations.conformance.batches import Batch, examples
+from derivations.conformance.families import PAIRS
+from derivations.conformance.laws import Failure, Skip, Verdict, close, describe, law, number, numbers
+from derivations.conformance.subject import Result, Subject
+
+CASES = ((-1000.0, 1.0), (-5000.0, -1.0), (-1500.0, 900.0), (-1500.0, -900.0))  # level, and gap of scores
+
+
+@law(
+    "extremes",
+    "log-probs of thousands of nats and margins of hundreds, in float64 and float32: loss and gradient stay finite, "
+    "and a lost pair costs its margin",
+    claim="loss-gradients",
+    families=LOSSES,
+    threads=("trl#1473",),
+)
+def extremes(subject: Subject) -> Verdict:
+    if subject.target.name.startswith("f-dpo"):
+        return Skip("its implicit reward is exponential in the log-ratio")
+    for dtype in ("float64", "float32"):
+        for batch in _batches(subject):
+            rounded = {n: a if a.dtype != np.float64 else _rounded(subject, a, dtype) for n, a in batch.items()}
+            found, expected = subject.run(rounded, dtype=dtype), subject.expect(rounded)
+            if not _agree(found, expected):
+                words = f"in {dtype}: {describe(subject, rounded)}"
+                return Failure(words, _words(expected), _words(found))
+    return None
+
+
+def _batches(subject: Subject) -> Iterator[Batch]:
+    """Pairs, or rankings of three, whose scores are `gap` apart: log-probs are 1/beta times as far, as beta is."""
+    family, strength = subject.target.family, float(subject.target.options[subject.target.option_names[0]])
+    first = examples(family)[0 if family is PAIRS else 1]
+    for level, gap in CASES:
+        base, apart = level * max(1.0, 1.0 / strength), gap / strength
+        if family is PAIRS:
+            better, worse, same = (np.array([[base + s * apart / 2]]) for s in (1, -1, 0))
+            yield first | {
+                "chosen_logps": better,
+                "rejected_logps": worse,
+                "ref_chosen_logps": same,
+                "ref_rejected_logps": same,
+            }
+        else:
+            place = np.argsort(first["ranking"], axis=-1)[..., None]  # 0 is the best: [1, K, 1]
+            yield first | {"logps": base - (place - 1) * apart / 2, "ref_logps": np.full(place.shape, base)}
+
+
+def _rounded(subject: Subject, array: np.ndarray, dtype: str) -> np.ndarray:
+    found: np.ndarray = subject.backend.numpy(subject.backend.array(array, dtype))
+    return found
+
+
+def _agree(found: Result, expected: Result) -> bool:
+    """Whether value and gradients agree: at |x| ~ 5000/beta float64 resolves 1e-12/beta and float32 5e-4/beta."""
+    allowed = 1e-5 if found.exact else 5e-3
+    meant = np.broadcast_to(expected.mean, found.value.shape)
+    return close(found.value, meant, allowed * (1 + abs(expected.mean))) and all(
+        close(found.gradient[leaf], slope, allowed * (1 + np.abs(slope).max()))
+        for leaf, slope in expected.gradient.items()
+    )
+
+
+def _words(result: Result) -> str:
+    return f"loss {number(result.mean)}, gradient {' and '.join(numbers(s) for s in result.gradient.values())}"
