@@ -41,8 +41,6 @@ class Check:
     """Write there instead of to the terminal."""
 
     def run(self) -> int:
-        if self.jobs < 1:
-            raise InputError(f"--jobs is {self.jobs}, expected at least 1")
         results, seconds = report.timed(
             lambda: check_claims(load_claims(self.only), mutants=self.mutants, jobs=self.jobs)
         )
@@ -120,8 +118,6 @@ class Book:
     """Processes; the result does not depend on it."""
 
     def run(self) -> int:
-        if self.jobs < 1:
-            raise InputError(f"--jobs is {self.jobs}, expected at least 1")
         results = check_claims(load_claims(), mutants=self.mutants, jobs=self.jobs)
         write_book(results, self.output)
         return 0 if all(result.ok for result in results) else 1

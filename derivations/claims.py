@@ -158,8 +158,11 @@ def check_claims(claims: list[Claim], *, mutants: bool = True, jobs: int = 1) ->
     """Run the proofs, in `jobs` processes; results come in the order of `claims` whatever `jobs` is.
 
     A claim whose dependency failed in the same run fails as well, and says so. Dependencies outside of
-    `claims` are run too (without mutants), so that no verdict rests on something unchecked.
+    `claims` are run too (without mutants), so that no verdict rests on something unchecked. Raises
+    InputError for jobs < 1.
     """
+    if jobs < 1:
+        raise InputError(f"--jobs is {jobs}, expected at least 1")
     wanted = {claim.id for claim in claims}
     needed = _with_dependencies(claims)
     tasks = [(claim.id, mutants and claim.id in wanted) for claim in needed]

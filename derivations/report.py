@@ -86,10 +86,14 @@ def as_text(results: list[Result], seconds: float) -> str:
         lines.append(f"{mark} {result.verdict:8} {result.claim.id:42} {trial}".rstrip())
         if result.ok and result.claim.condition:
             lines.append(f"     {condition(result.claim)}")
-        lines += [f"     {problem}" for problem in result.problems]
-        lines += [f"     mutant survived: {wrong}" for wrong in tally.survived]
+        lines += [f"     {problem}" for problem in _complaints(result)]
     lines.append(summary(results, seconds))
     return "\n".join(lines) + "\n"
+
+
+def _complaints(result: Result) -> list[str]:
+    """Everything for which a claim is not ok."""
+    return result.problems + [f"mutant survived: {wrong}" for wrong in result.mutants.survived]
 
 
 def condition(claim: Claim) -> str:
@@ -120,8 +124,7 @@ def as_markdown(results: list[Result], seconds: float) -> str:
     ]
     for result in results:
         if not result.ok:
-            problems = result.problems + [f"mutant survived: {wrong}" for wrong in result.mutants.survived]
-            lines += [f"- **{result.claim.id}**: {_cell(problem)}" for problem in problems]
+            lines += [f"- **{result.claim.id}**: {_cell(problem)}" for problem in _complaints(result)]
     lines += ["", "| claim | verdict | mutants refuted | sentence |", "|---|---|---|---|"]
     for result in results:
         said = result.verdict + (f"; {condition(result.claim)}" if result.claim.condition else "")
@@ -154,7 +157,7 @@ def as_junit(results: list[Result], seconds: float) -> str:
             time=f"{result.seconds:.3f}",
         )
         if not result.ok:
-            problems = result.problems + [f"mutant survived: {wrong}" for wrong in result.mutants.survived]
+            problems = _complaints(result)
             failure = ElementTree.SubElement(case, "failure", message=problems[0])
             failure.text = "\n".join(problems)
     ElementTree.indent(suite)

@@ -5,7 +5,7 @@ import sympy as sp
 from derivations.checks import Argued, Differs, Equal, Positive, Step, TendsTo
 from derivations.claims import claim
 from derivations.objectives import ipo_loss, pair_loss, ranking_loss, shaped_reward
-from derivations.proofs.regularizers import UNIT, forms, phi_and_reward, symbolic_sum
+from derivations.proofs.regularizers import TEXTS, UNIT, forms, phi_and_reward, symbolic_sum
 from derivations.proofs.tools import (
     alpha,
     beta,
@@ -28,19 +28,7 @@ from derivations.regularizers import Entropy, Regularizer
 from derivations.symbolic import SymArray
 from derivations.traces import trace
 
-REGULARIZER_CLAIMS = tuple(
-    f"implicit-reward-{name}"
-    for name in (
-        "entropy",
-        "kl",
-        "length-normalized",
-        "length-normalized-shannon",
-        "forward-kl",
-        "jensen-shannon",
-        "alpha-divergence",
-        "sum",
-    )
-)
+REGULARIZER_CLAIMS = tuple(f"implicit-reward-{name}" for name in (*TEXTS, "sum"))
 
 
 def every_regularizer() -> dict[str, Regularizer]:
