@@ -74,7 +74,7 @@ reproduce-offline: setup  ## SimPO, DPO and MaxEnt on the bundled model over see
 gpu-check: setup ## log-probs, trainer and online suites on a CUDA device (minutes; says so where there is none)
 	@if $(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
 	  CUBLAS_WORKSPACE_CONFIG=:4096:8 $(PY) -m pytest tests/test_llm_device.py tests/test_llm_offline.py \
-	    tests/test_llm_options.py tests/test_llm_resume.py tests/test_llm_online.py; \
+	    tests/test_llm_reference.py tests/test_llm_options.py tests/test_llm_resume.py tests/test_llm_online.py; \
 	else echo "gpu-check: no CUDA device here, nothing was checked"; fi
 
 clean:           ## remove what the targets made, but not .venv and not the cached model

@@ -1,15 +1,16 @@
 """`python -m llm train|online|inspect-data`: preference optimization of a language model."""
 
+import argparse
 import sys
 from typing import Annotated
 
 import tyro
 
-from derivations.commands import run_command
+from derivations.commands import InputError, run_command
 from llm.config import TrainConfig
 from llm.inspect_config import InspectConfig
 from llm.online_config import OnlineConfig
-from llm.recipe import train_config
+from llm.recipe import recipe_names, train_config
 
 PROG = "python -m llm"
 
@@ -45,11 +46,16 @@ def main() -> None:
 
 
 def take_recipe(arguments: list[str]) -> tuple[list[str], TrainConfig | None]:
-    """`train --recipe NAME` sets the defaults of the other options; both words are taken out of the arguments."""
-    if arguments[:1] != ["train"] or "--recipe" not in arguments[:-1]:
+    """`train --recipe NAME` sets the defaults of the other options; it is taken out of the arguments."""
+    if arguments[:1] != ["train"]:
         return arguments, None
-    at = arguments.index("--recipe")
-    return arguments[:at] + arguments[at + 2 :], train_config(arguments[at + 1])
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--recipe")
+    try:
+        found, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        raise InputError(f"--recipe needs a name: {', '.join(recipe_names())}, or a path.yaml") from None
+    return (rest, train_config(found.recipe)) if found.recipe is not None else (arguments, None)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def _row(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Sequence[in
                 both = scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling)
                 out.append(both if i == prompt + 1 else both.split([before, own], 2)[1])
         at += len(parts)
-    return torch.cat([*out, torch.zeros_like(q[-1], dtype=out[0].dtype)], 2)
+    return torch.cat([*out, torch.zeros_like(v[-1], dtype=out[0].dtype)], 2)
 
 
 AttentionInterface.register(NAME, packed_attention)

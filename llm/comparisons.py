@@ -8,7 +8,7 @@ from typing import Any
 from derivations.commands import InputError
 from derivations.objectives import Objective
 from llm.config import TrainConfig
-from llm.data import Skipped, Source, read_source, split_off
+from llm.data import Skipped, Source, read_source, require_usable, split_off
 from llm.engine import Engine
 from llm.sampling import HELD_OUT_TOPICS, TOPICS, ranked_responses, reference_pool
 from llm.tokens import Group, encode
@@ -84,8 +84,7 @@ def _own(
 def _encode_source(
     config: TrainConfig, objective: Objective, source: Source, tokenizer: Any
 ) -> tuple[list[Group], str, Skipped]:
-    if not source.comparisons:
-        raise InputError(f"{source.name}: no usable comparison; first: {source.skipped[0][0]}: {source.skipped[0][1]}")
+    require_usable(source)
     groups, unusable = encode(
         source.comparisons,
         tokenizer,

@@ -6,9 +6,11 @@ Units: log-probs, entropy and KL are in nats per response, lengths in tokens. A 
 is in reward units per nat, a margin (gamma) in reward units.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
 
 from derivations.commands import InputError, input_errors
 from derivations.objectives import OBJECTIVES, Objective, make_objective
@@ -38,7 +40,10 @@ DEFAULT_OPTIONS: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Train a language model on preference pairs or rankings, offline, with any objective of the ground floor."""
+    """Train a language model on preference pairs or rankings, offline, with any objective of the ground floor.
+
+    `--recipe NAME` (or a path.yaml) sets other defaults than those below.
+    """
 
     objective: str
     """On pairs: dpo, cdpo, ipo, f-dpo, simpo, simpo-shannon, maxent. On rankings (and pairs): dpo-pl, f-dpo-pl,
@@ -125,6 +130,7 @@ class TrainConfig:
     """Print nothing but errors."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_positive(
             self, "eval_size", "lr", "max_steps", "batch_size", "micro_batch_tokens", "max_length", "max_grad_norm"
         )
@@ -132,6 +138,10 @@ class TrainConfig:
         for name in ("lora_rank", "eval_every", "patience", "checkpoint_every"):
             if getattr(self, name) < 0:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 0 or more")
+        if self.max_length < 2:
+            raise InputError(f"--max-length is {self.max_length}; prompt and response need a token each")
+        if self.export == "adapter" and not self.lora_rank:
+            raise InputError("--export adapter needs adapters; give --lora-rank")
         if self.patience and not self.eval_every:
             raise InputError(f"--patience {self.patience} needs evaluations in between; give --eval-every")
         self.make_objective()
@@ -150,6 +160,29 @@ class TrainConfig:
         defaults: dict[str, Any] = DEFAULT_OPTIONS[self.objective] if self.objective in OBJECTIVES else {}
         with input_errors():
             return make_objective(self.objective, **(defaults | given))
+
+
+def require_types(config: Any) -> None:
+    """Refuse (InputError) values of another type than their field's. From the command line none comes here, but
+    from Python and from recipes, where YAML takes 1e-5 for a text."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if not _fits(value, field.type):
+            kinds = [k for k in get_args(field.type) or (field.type,) if k is not NoneType]
+            expected = " or ".join(k.__name__ if isinstance(k, type) else repr(k) for k in kinds)
+            dot = " (YAML wants a dot in a number: 1.0e-5)" if isinstance(value, str) and float in kinds else ""
+            raise InputError(f"--{field.name.replace('_', '-')} is {value!r}; expected {expected}{dot}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotation: a class, a Literal, or a union of such. Whole numbers are numbers."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if isinstance(kind, UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    return isinstance(value, kind)
 
 
 def require_positive(config: Any, *names: str) -> None:

@@ -51,6 +51,13 @@ def read_source(name: str | Path, *, shape: str = "auto") -> Source:
     return Source(str(name), shape, comparisons, skipped)
 
 
+def require_usable(source: Source) -> None:
+    """Refuse (InputError) a source of which every row was skipped, with the first reason."""
+    if not source.comparisons:
+        where, reason = source.skipped[0]
+        raise InputError(f"{source.name}: no usable comparison; first: {where}: {reason}")
+
+
 def require_source(name: str) -> None:
     """Refuse (InputError) what is neither a file nor the name of a data set, before anything slow is done."""
     if not Path(name).is_file() and not _is_hub(name):

@@ -82,6 +82,9 @@ class Engine:
             project_dir=out,
         )
         require_what_was_asked(self.accelerator)
+        if tracker != "none" and not self.accelerator.log_with:  # accelerate would warn and do without
+            raise InputError(f"--tracker {tracker}: its package is not installed; pip install {tracker}")
+        self.accelerator.gradient_accumulation_steps = 1  # not the environment's: losses come divided already
         self.max_grad_norm = max_grad_norm
         scorer = Scorer(model)
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -203,12 +206,29 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def require_what_was_asked(accelerator: Accelerator) -> None:
-    """Refuse (InputError) what accelerate would replace in silence: FSDP on a CPU runs as plain DDP."""
+    """Refuse (InputError) what accelerate would replace in silence, and what this trainer cannot do.
+
+    FSDP on a CPU would run as plain DDP, and processes that a launcher started on a machine without a GPU as
+    that many separate runs, all writing to one folder. A model split over devices needs every process to make
+    the same number of passes, which uneven parts do not.
+    """
+    kind = accelerator.distributed_type
     asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true")
-    if asked and accelerator.distributed_type is not DistributedType.FSDP:
+    if asked and kind is not DistributedType.FSDP:
         raise InputError(
-            f"FSDP was asked for, but accelerate runs {accelerator.distributed_type.value} on "
+            f"FSDP was asked for, but accelerate runs {kind.value} on "
             f"{accelerator.device.type}; use a configuration without FSDP here"
+        )
+    if kind is not DistributedType.NO and not kind.value.startswith("MULTI_"):
+        raise InputError(
+            f"accelerate runs {kind.value}, but every process must hold the whole model here: use a data-parallel "
+            "configuration, and --lora-rank or --gradient-checkpointing where memory is short"
+        )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > 1 and kind is DistributedType.NO:
+        raise InputError(
+            f"the launcher started {started} processes, but each would be a run of its own, because no GPU was "
+            "found; set ACCELERATE_USE_CPU=true to run them together on CPUs"
         )
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from derivations.commands import InputError
-from llm.data import Skipped, read_source
+from llm.data import Skipped, read_source, require_usable
 from llm.inspect_config import InspectConfig
 from llm.models import load_tokenizer
 from llm.packing import Example
@@ -20,6 +20,7 @@ BINS = 8
 def inspect_data(config: InspectConfig, console: Console | None = None) -> None:
     """Print the report. Raises InputError on bad input."""
     source = read_source(config.data, shape=config.shape)
+    require_usable(source)
     tokenizer = load_tokenizer(config.model)
     groups, skipped = encode(source.comparisons, tokenizer, max_length=config.max_length, pairs_only=False)
     if config.example >= len(groups):

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import transformers
+from filelock import FileLock
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -51,15 +52,23 @@ def bundled_folder() -> Path:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     folder = cache_root() / "models" / f"smollm2-135m-instruct-{digest}"
     if not folder.exists():
-        quiet_transformers()
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        # A model loaded from GGUF refuses training and saving; the same weights under a plain config do not.
-        plain = {k: v for k, v in source.config.to_dict().items() if k != "quantization_config"}
-        model = type(source)(type(source.config).from_dict(plain))
-        model.load_state_dict(source.state_dict())
-        save_model(model, tokenizer, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):  # processes of one launch all come here at once
+            if not folder.exists():
+                _convert(gguf, folder)
     return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write the model of a GGUF file as a safetensors folder."""
+    quiet_transformers()
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # A model loaded from GGUF refuses training and saving; the same weights under a plain config do not.
+    plain = {k: v for k, v in source.config.to_dict().items() if k != "quantization_config"}
+    model = type(source)(type(source.config).from_dict(plain))
+    model.load_state_dict(source.state_dict())
+    save_model(model, tokenizer, folder)
 
 
 def quiet_transformers() -> None:
@@ -83,16 +92,24 @@ def load_model(name: str, *, implementation: str = attention.NAME) -> tuple[Mode
     try:
         config = AutoConfig.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32)
-        model.set_attn_implementation(implementation)
     except (OSError, ValueError, SafetensorError) as error:
         raise _not_loaded(name, error) from None
+    drop_nothing(model)
+    model.eval()
+    check_model(model)
+    model.set_attn_implementation(implementation)
+    return model, tokenizer
+
+
+def drop_nothing(model: Model) -> None:
+    """Switch off everything random in training mode: dropout modules, and rates that layers keep as plain numbers
+    (attention dropout, layer dropping)."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    model.eval()
-    if implementation == attention.NAME:  # FlexAttention needs its device; the check is about the architecture
-        check_model(model)
-    return model, tokenizer
+        for name, value in list(vars(module).items()):
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 def load_tokenizer(name: str) -> Tokenizer:
@@ -120,22 +137,30 @@ def _not_loaded(name: str, error: Exception) -> InputError:
 def check_model(model: Model) -> None:
     """Refuse (InputError) a model whose packed log-probs are not those of its own forward, one sequence at a time.
 
-    That is how models are found that scale or cap logits after the head, take no position ids, or carry
-    something besides attention from token to token.
+    That is how models are found that scale or cap logits after the head, cap or offset attention scores,
+    take no position ids, or carry something besides attention from token to token. Its own forward means
+    its own attention (eager), too. Leaves the model with the attention `packed`.
     """
     kind = model.config.model_type
     if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
         raise InputError(f"models of type {kind!r} take no position ids, so they cannot be packed; not supported")
     shapes = (((1, 2, 3), (4,)), ((1, 2, 3), (5, 6, 7, 8)), ((1, 2, 3), (6, 4)), ((9,), (3, 2, 1)))
     examples = [Example(prompt, response, False) for prompt, response in shapes]
-    for example, packed in zip(examples, sequence_logps(model, examples), strict=True):
-        table = model(input_ids=torch.tensor([example.prompt + example.response])).logits[0].log_softmax(-1)
-        alone = sum(table[len(example.prompt) + i - 1, t] for i, t in enumerate(example.response))
-        if not torch.isclose(packed, torch.as_tensor(alone), atol=2e-3, rtol=1e-3):
-            raise InputError(
-                f"models of type {kind!r} are not supported: packed, they give other log-probs than alone "
-                "(they change logits after the head, or more than attention joins their tokens)"
-            )
+    model.set_attn_implementation("eager")
+    alone = torch.stack([_alone(model, example) for example in examples])
+    model.set_attn_implementation(attention.NAME)
+    if not torch.allclose(sequence_logps(model, examples), alone, atol=2e-3, rtol=1e-3):
+        raise InputError(
+            f"models of type {kind!r} are not supported: packed, they give other log-probs than alone "
+            "(they change logits after the head or attention scores, or more than attention joins their tokens)"
+        )
+
+
+def _alone(model: Model, example: Example) -> torch.Tensor:
+    """Log-prob of one response by the model's own logits."""
+    table = model(input_ids=torch.tensor([example.prompt + example.response])).logits[0].log_softmax(-1)
+    at = torch.arange(len(example.prompt) - 1, len(example) - 1)
+    return table[at, torch.tensor(example.response)].sum()
 
 
 def add_lora(model: Model, *, rank: int, alpha: float) -> Any:

@@ -34,7 +34,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """Train on comparisons; returns the summary (also in `summary.json`). Raises InputError on bad input."""
     began = time.monotonic()
     config.require_places()
-    if config.resume and (summary := finished(config.out)):
+    if config.resume and (summary := finished(config)):
+        if not config.quiet:
+            print(f"{config.out} is finished; nothing is left to do")
         return summary
     objective = config.make_objective()
     sources = read_sources(config)
@@ -109,6 +111,8 @@ def _engine(config: TrainConfig, model: Any) -> Engine:
         tracker=config.tracker,
         out=config.out,
     )
+    if config.attention == "flex_attention" and engine.device.type != "cuda":
+        raise InputError(f"--attention flex_attention needs a CUDA device, this is {engine.device.type}; leave it out")
     if config.batch_size < engine.processes:
         raise InputError(f"--batch-size {config.batch_size} leaves some of {engine.processes} processes without work")
     return engine

@@ -1,7 +1,8 @@
 """`train --plan`: what a run would need, from shapes alone; nothing is loaded and nothing is allocated.
 
-The model is built of fake tensors, and one pass of the largest comparison is traced to count what
-autograd keeps; so parameters and activations are counts, not rules of thumb.
+The model is built of fake tensors, and the largest pass that the settings allow is traced to count what
+autograd keeps; so parameters and activations are counts, not rules of thumb. Comparisons are taken for
+pairs; a ranking of m responses has up to m times the longest response.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,12 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Plan:
-    """Counts and bytes on one device that holds everything. tokens: of one comparison at its longest."""
+    """Counts, and bytes on every device: each process holds the whole model.
+
+    narrowed: bf16 copies of the weights during a step. logits: a chunk of them twice, and the gradient of the
+    head before it is added to the others. update: what AdamW takes on a GPU beside its moments, after the
+    passes. tokens: of one pair at its longest, of one forward pass, of a step over all processes.
+    """
 
     parameters: int
     trained: int
@@ -36,18 +42,17 @@ class Plan:
     optimizer: int
     activations: int
     logits: int
+    update: int
     comparison_tokens: int
+    pass_tokens: int
     step_tokens: int
     step_flops: float
 
     @property
-    def states(self) -> int:
-        """What sharding divides by the number of devices."""
-        return self.weights + self.reference + self.gradients + self.optimizer
-
-    @property
     def total(self) -> int:
-        return self.states + self.narrowed + self.activations + self.logits
+        """Passes and update follow one another, so only the larger counts."""
+        states = self.weights + self.reference + self.gradients + self.optimizer
+        return states + max(self.narrowed + self.activations + self.logits, self.update)
 
 
 def make_plan(config: TrainConfig) -> Plan:
@@ -62,14 +67,16 @@ def make_plan(config: TrainConfig) -> Plan:
             model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha).get_base_model()
     if config.gradient_checkpointing:
         recompute_layers(model)
+    largest = largest_pass(config)
     with FakeTensorMode():
         _fake(model)
-        kept = _kept_by_autograd(model, _longest(config), config.dtype)
+        kept = _kept_by_autograd(model, [e for pair in largest for e in pair], config.dtype)
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     needs = config.make_objective().regularizer.needs_reference
     copies = needs and config.reference == "every-step" and not config.lora_rank
-    tokens = sum(len(e.response) for e in _longest(config)) + len(_longest(config)[0].prompt)
+    head = model.get_output_embeddings().weight
+    tokens = pair_tokens(config)
     passes = 3 if trained == total else 2  # forward and backward; frozen weights need no gradient of their own
     passes += (1 if config.gradient_checkpointing else 0) + (1 if needs and config.reference == "every-step" else 0)
     return Plan(
@@ -81,8 +88,10 @@ def make_plan(config: TrainConfig) -> Plan:
         gradients=4 * trained,
         optimizer=8 * trained,
         activations=kept,
-        logits=2 * 4 * CHUNK_TOKENS * architecture.vocab_size,
+        logits=4 * (2 * CHUNK_TOKENS * len(head) + (head.numel() if head.requires_grad else 0)),
+        update=4 * trained,
         comparison_tokens=tokens,
+        pass_tokens=sum(len(pair[0]) + len(pair[1].response) for pair in largest),
         step_tokens=tokens * config.batch_size,
         step_flops=2.0 * passes * total * tokens * config.batch_size,
     )
@@ -112,10 +121,22 @@ def _fake(model: Any) -> None:
                 module._buffers[name] = torch.empty(old.shape, dtype=old.dtype)
 
 
-def _longest(config: TrainConfig) -> list[Example]:
-    """A pair at the limit: a prompt of half the length and two responses of the other half."""
-    half = config.max_length // 2
-    return [Example((1,) * half, (token,) * (config.max_length - half), False) for token in (1, 2)]
+def pair_tokens(config: TrainConfig) -> int:
+    """Most tokens of a pair, its prompt counted once: a prompt of one token, and two responses to the limit."""
+    return 2 * config.max_length - 1
+
+
+def largest_pass(config: TrainConfig) -> list[tuple[Example, Example]]:
+    """Pairs of one forward pass that holds as many tokens as the settings allow."""
+    most = pair_tokens(config)
+    pairs = min(config.micro_batch_size or config.batch_size, config.batch_size)
+    left = max(most, min(config.micro_batch_tokens, pairs * most))
+    found = []
+    while left >= 3 and len(found) < pairs:
+        response = ((min(left, most) - 1) // 2) * (1,)
+        found.append((Example((len(found),), response, False), Example((len(found),), response, True)))
+        left -= 1 + 2 * len(response)
+    return found
 
 
 def _kept_by_autograd(model: Any, examples: list[Example], dtype: str) -> int:
@@ -138,16 +159,15 @@ def _kept_by_autograd(model: Any, examples: list[Example], dtype: str) -> int:
 
 
 def print_plan(config: TrainConfig) -> Plan:
-    """Print the plan for one device and for eight that share weights, gradients and optimizer."""
+    """Print the plan."""
     plan = make_plan(config)
-    names = ("weights", "narrowed", "reference", "gradients", "optimizer", "activations", "logits")
+    names = ("weights", "narrowed", "reference", "gradients", "optimizer", "activations", "logits", "update")
     rows = [(name, f"{getattr(plan, name) / GIB:.2f}") for name in names]
-    rows += [("together", f"{plan.total / GIB:.2f}")]
-    rows += [("together on each of 8, sharded", f"{(plan.total - plan.states * 7 / 8) / GIB:.2f}")]
+    rows += [("together (update after the passes)", f"{plan.total / GIB:.2f}")]
     print(f"{config.model}: {plan.parameters:,} parameters, {plan.trained:,} trained, {config.dtype}")
-    print_table("memory at most, one comparison in a pass", ("what", "GiB"), rows, quiet=False)
+    print_table("memory on every device, the temporaries of a backward pass left out", ("what", "GiB"), rows, quiet=False)
     print(
-        f"tokens: at most {plan.comparison_tokens:,} a comparison, {plan.step_tokens:,} a step\n"
+        f"tokens: at most {plan.comparison_tokens:,} a pair, {plan.pass_tokens:,} a pass, {plan.step_tokens:,} a step\n"
         f"arithmetic: {plan.step_flops / 1e12:,.1f} TFLOP a step at most, "
         f"{plan.step_flops * config.max_steps / 1e15:,.1f} PFLOP in {config.max_steps} steps "
         f"({plan.step_flops * config.max_steps / 1e14 / 3600:,.1f} h at an assumed 100 TFLOP/s)"

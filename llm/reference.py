@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -52,8 +53,10 @@ class Precomputed:
 
 def _cached(engine: Engine, groups: Sequence[Group]) -> Tensor:
     """Log-probs of every response, from the cache if this model has scored these tokens in this precision before."""
-    digest = hashlib.sha256(weights_hash(engine.transformer).encode())
+    model = engine.transformer
+    digest = hashlib.sha256(weights_hash(model).encode())
     digest.update(f"{engine.accelerator.mixed_precision} {engine.device.type} {torch.__version__}".encode())
+    digest.update(_architecture(model).encode())
     for group in groups:
         digest.update(repr([(e.prompt, e.response) for e in group.examples]).encode())
     path = cache_root() / "reference" / f"{digest.hexdigest()[:24]}.npy"
@@ -61,7 +64,7 @@ def _cached(engine: Engine, groups: Sequence[Group]) -> Tensor:
         if not path.exists():
             values = torch.cat([engine.logps(g.examples) for g in groups]).cpu().numpy()
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.stem}.tmp.npy")
+            temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")  # another run may be writing the same
             np.save(temporary, values, allow_pickle=False)
             temporary.replace(path)
     try:
@@ -69,6 +72,13 @@ def _cached(engine: Engine, groups: Sequence[Group]) -> Tensor:
     except (ValueError, EOFError, OSError) as error:
         raise InputError(f"the cached reference {path} is damaged ({error}); remove it") from None
     return torch.from_numpy(values).to(engine.device)
+
+
+def _architecture(model: Any) -> str:
+    """What decides log-probs besides the weights: rotary base, norms, heads, attention, number format."""
+    settings = model.config.to_dict()
+    told = {name: value for name, value in settings.items() if name not in ("_name_or_path", "transformers_version")}
+    return f"{sorted(told.items())} {model.config._attn_implementation} {model.dtype}"
 
 
 def _examples(groups: Sequence[Group]) -> list[Example]:

@@ -62,10 +62,7 @@ def open_run(config: Any, resolved: dict[str, Any], engine: Engine) -> Run:
         start_run(config.out, settings)
     engine.accelerator.wait_for_everyone()
     if config.resume:
-        saved, asked = read_config(config.out), json.loads(to_json(settings))
-        differing = [k for k in asked if k not in FREE and saved.get(k) != asked[k]]
-        if differing:
-            raise InputError(f"--resume: {config.out} was run with other settings: {', '.join(differing)}")
+        require_same_settings(config.out, settings)
     return Run(config.out, main=engine.is_main)
 
 
@@ -77,7 +74,18 @@ def read_config(out: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {out / 'config.json'}: {error}") from None
 
 
-def finished(out: Path) -> dict[str, Any] | None:
-    """The summary of a finished run, else None."""
-    path = out / "summary.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def require_same_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Refuse (InputError) to take the run in `out` for one with these settings if they differ."""
+    saved, asked = read_config(out), json.loads(to_json(settings))
+    differing = [k for k in asked if k not in FREE and saved.get(k) != asked[k]]
+    if differing:
+        raise InputError(f"--resume: {out} was run with other settings: {', '.join(differing)}")
+
+
+def finished(config: Any) -> dict[str, Any] | None:
+    """The summary of the run in `config.out` if it is finished, else None. Raises InputError for other settings."""
+    path = config.out / "summary.json"
+    if not path.exists():
+        return None
+    require_same_settings(config.out, vars(config))
+    return dict(json.loads(path.read_text(encoding="utf-8")))

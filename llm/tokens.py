@@ -39,11 +39,18 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Any) -> tuple[int, ...
 
 
 def encode_response(text: str, tokenizer: Any, *, room: int) -> tuple[tuple[int, ...], bool]:
-    """Response ids of at most `room` tokens, and whether it is complete (ends with its EOS)."""
+    """Response ids of at most `room` tokens, and whether it is complete (ends with its EOS).
+
+    An EOS that the text spells out at its end is that EOS. Raises Unusable for one with text behind it.
+    """
+    eos = tokenizer.eos_token_id
     ids = list(tokenizer(text, add_special_tokens=False).input_ids)
-    while ids and ids[-1] == tokenizer.eos_token_id:
-        ids.pop()
-    ids.append(tokenizer.eos_token_id)
+    end = ids.index(eos) if eos in ids else len(ids)
+    if tokenizer.decode([i for i in ids[end:] if i != eos]).strip():
+        raise Unusable("a response goes on behind its end-of-sequence token")
+    if not end:
+        raise Unusable("empty response")
+    ids = [*ids[:end], eos]
     return tuple(ids[:room]), len(ids) <= room
 
 

@@ -1,6 +1,9 @@
 """Loading: float32 without dropout, and refusal of models whose packed log-probs would be wrong."""
 
 import copy
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,6 +67,72 @@ def test_dropout_is_off_so_the_same_text_has_one_log_prob_while_training(tiny_to
         assert torch.equal(first, sequence_logps(model, MIXED))
 
 
+@pytest.mark.parametrize("kind", ["attention", "layers"])
+def test_rates_of_dropping_that_are_plain_numbers_are_off_too(kind, tiny_model, tiny_tokenizer, tmp_path):
+    """In training mode, which recomputing layers needs, transformers applies them by function, on a GPU in attention."""
+    if kind == "attention":
+        source = tiny_model()
+        source.config.attention_dropout = 0.5
+    else:
+        from transformers import OPTConfig, OPTForCausalLM
+
+        sizes = {"vocab_size": 258, "hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 4}
+        sizes |= {"num_attention_heads": 2, "max_position_embeddings": 64, "init_std": 0.3, "dropout": 0.3}
+        source = OPTForCausalLM(OPTConfig(**sizes, layerdrop=0.5))
+    model, _ = load_model(save(tmp_path, source, tiny_tokenizer))
+    model.set_attn_implementation("sdpa")  # one masked call for all rows, as on a GPU
+    model.train()
+    with torch.no_grad():
+        first, second = (sequence_logps(model, MIXED) for _ in range(2))
+        assert torch.equal(first, second)
+        torch.testing.assert_close(sequence_logps(model.eval(), MIXED), first)
+
+
+def test_a_model_that_caps_its_attention_scores_is_refused(tiny_tokenizer, tmp_path):
+    """The fused attention ignores the cap, so the check must hold packed log-probs against the model's own attention."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    sizes = {"vocab_size": 258, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "initializer_range": 0.5}
+    sizes |= {"final_logit_softcapping": None, "query_pre_attn_scalar": 1}
+    for cap, folder in ((None, tmp_path / "plain"), (0.5, tmp_path / "capped")):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = Gemma2ForCausalLM(Gemma2Config(**sizes, attn_logit_softcapping=cap))
+        save(folder, model, tiny_tokenizer)
+    load_model(str(tmp_path / "plain"))
+    with pytest.raises(InputError, match=r"'gemma2' are not supported.*attention scores"):
+        load_model(str(tmp_path / "capped"))
+
+
+def test_the_check_of_a_model_does_not_depend_on_the_attention_asked_for(tiny_model, tiny_tokenizer, tmp_path):
+    model, _ = load_model(save(tmp_path, tiny_model(), tiny_tokenizer), implementation="flex_attention")
+    assert model.config._attn_implementation == "flex_attention"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llm.models.sequence_logps", lambda model, examples: torch.zeros(len(examples)))
+        with pytest.raises(InputError, match="are not supported"):
+            load_model(str(tmp_path), implementation="flex_attention")
+
+
+def test_the_bundled_model_is_converted_once_however_many_ask_at_once(own_cache, tmp_path, monkeypatch):
+    import llm.models as module
+
+    gguf, made = tmp_path / "a.gguf", []
+
+    def convert(source, folder):
+        made.append(folder)
+        time.sleep(0.05)
+        folder.mkdir()
+
+    gguf.write_bytes(b"weights")
+    monkeypatch.setattr(module, "bundled_gguf", lambda: gguf)
+    monkeypatch.setattr(module, "_convert", convert)
+    with ThreadPoolExecutor(4) as pool:
+        folders = set(pool.map(lambda _: module.bundled_folder(), range(4)))
+    assert folders == set(made)
+    assert len(made) == 1
+
+
 def test_the_bundled_model_knows_english_and_its_prompts_end_where_the_assistant_begins():
     from llm.tokens import encode_prompt, encode_response
 
@@ -78,3 +147,20 @@ def test_the_bundled_model_knows_english_and_its_prompts_end_where_the_assistant
         english, noise = (sequence_logps(model, examples) / lengths(examples)).tolist()
     assert english > noise + 1.5  # nats a token
     assert -4 < english < -0.5
+
+
+def test_a_bf16_backbone_is_within_a_third_of_a_nat_of_float64_over_a_long_response():
+    """What the design promises: 0.3 nats RMS over responses of about 87 tokens; no logit rounded (0.38 if they were)."""
+    model, tokenizer = load_model("bundled")
+    stream = tokenizer((Path(__file__).parents[1] / "docs" / "pitfalls.md").read_text()).input_ids
+    examples = [
+        Example(tuple(stream[at : at + 20]), tuple(stream[at + 20 : at + 107]), False) for at in range(0, 800, 107)
+    ]
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            got = sequence_logps(model, examples)
+        exact = sequence_logps(model.double(), examples)
+    error = (got.double() - exact).square().mean().sqrt().item()
+    print('RMS', error)
+    assert 0.01 < error < 0.3  # nats a sequence
+    assert exact.std() > 10

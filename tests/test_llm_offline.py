@@ -135,14 +135,6 @@ def test_dpo_starts_at_log_2_with_margins_0(reference, run):
     assert rows[0]["eval/rewards/accuracies"] == 0.5
 
 
-def test_precomputed_and_every_step_references_agree(run):
-    first, second = (read_rows(run(r, reference=r, lr=1e-2)) for r in ("precompute", "every-step"))
-    for a, b in zip(first, second, strict=True):
-        for name in a:
-            assert a[name] == pytest.approx(b[name], rel=1e-5, abs=2e-6)  # log-probs of about 50 nats in float32
-    assert abs(first[-1]["eval/rewards/margins"]) > 1e-3  # both moved
-
-
 @pytest.mark.parametrize("objective", ["dpo", "simpo", "maxent"])
 def test_the_gradient_is_that_of_the_mean_loss_over_the_batch_however_it_is_split(
     objective, run, tiny_folder, tiny_tokenizer, tmp_path, naive_logps

@@ -74,13 +74,6 @@ def test_adapters_train_alone_and_both_exports_load_as_the_model_that_was_measur
         assert not torch.equal(before["model.layers.0.mlp.up_proj.weight"], after["model.layers.0.mlp.up_proj.weight"])
 
 
-def test_the_reference_of_adapters_is_the_model_without_them(run):
-    first, second = (read_rows(run(r, lora_rank=4, lr=1e-2, reference=r)) for r in ("precompute", "every-step"))
-    for a, b in zip(first, second, strict=True):
-        assert a == pytest.approx(b, rel=1e-5, abs=2e-6)
-    assert abs(first[-1]["eval/rewards/margins"]) > 1e-3
-
-
 def test_the_saved_folder_has_a_card_that_says_what_was_measured(run, tiny_folder):
     out = run(save=True)
     card = (out / "checkpoints" / "last" / "README.md").read_text()
@@ -120,18 +113,6 @@ def test_comparisons_of_its_own_come_from_a_cache_the_second_time(objective, run
     # the three continuations of an evaluation are drawn anew, the pool of 8 a prompt is not
     monkeypatch.setattr("llm.sampling.sample", lambda *a, **k: pytest.fail("sampled again"))
     assert read_rows(run("b", **options)) == first
-
-
-def test_reference_log_probs_are_computed_once_for_the_same_model_and_tokens(run, monkeypatch):
-    from llm.engine import Engine
-
-    calls, original = [], Engine.logps
-    monkeypatch.setattr(Engine, "logps", lambda self, e: calls.append(len(e)) or original(self, e))
-    first = read_rows(run("a"))
-    once = len(calls)
-    assert read_rows(run("b")) == first
-    assert len(calls) - once == once - 11  # 6 + 5 comparisons were looked up
-    read_rows(run("c", seed=3, data=write_pairs(run("d").parent / "more.jsonl", 6, seed=9)))
 
 
 def test_metrics_reach_the_tracker(run):

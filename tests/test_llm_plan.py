@@ -1,15 +1,20 @@
 """Plans count what a run needs; recipes load, and plan without the hub."""
 
+import random
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from derivations.commands import InputError
 from llm.config import TrainConfig
 from llm.logprobs import sequence_logps
 from llm.models import load_model, recompute_layers
+from llm.offline import micro_batches
 from llm.packing import Example
-from llm.plan import make_plan, print_plan
+from llm.plan import largest_pass, make_plan, print_plan
 from llm.recipe import load_recipe, recipe_names, train_config
 
 PUBLISHED = {  # parameters, as the models' authors count them
@@ -35,7 +40,8 @@ def test_a_big_recipe_is_planned_without_loading_anything(capsys):
     plan = print_plan(train_config("pythia-1b-tldr-dpo"))
     assert plan.parameters == plan.trained == PUBLISHED["EleutherAI/pythia-1b"]
     assert plan.weights == plan.gradients == 4 * plan.parameters == plan.optimizer // 2
-    assert plan.comparison_tokens == 1024 + 512
+    assert plan.comparison_tokens == 1 + 1023 + 1023
+    assert plan.update == 4 * plan.trained  # on a GPU, AdamW makes the whole update at once
     printed = capsys.readouterr().out
     assert "1,011,781,632 parameters" in printed
     assert f"{plan.step_tokens:,} a step" in printed
@@ -59,14 +65,30 @@ def kept_bytes(model, examples):
 
 @pytest.mark.parametrize("recompute", [False, True])
 def test_planned_activations_are_those_of_the_real_model(recompute, tiny_folder):
-    config = TrainConfig(objective="simpo", model=str(tiny_folder), max_length=80, gradient_checkpointing=recompute)
+    config = TrainConfig(
+        objective="simpo", model=str(tiny_folder), max_length=80, gradient_checkpointing=recompute, micro_batch_size=1
+    )
     model, _ = load_model(str(tiny_folder))
     if recompute:
         recompute_layers(model)
-    pair = [Example((1,) * 40, (t,) * 40, False) for t in (1, 2)]
-    real = kept_bytes(model, pair)
+    real = kept_bytes(model, [Example((1,), (t,) * 79, False) for t in (1, 2)])
     assert make_plan(config).activations == pytest.approx(real, rel=0.02)  # a few small index tensors may differ
     assert real > 50_000
+
+
+@given(st.integers(2, 40), st.integers(1, 300), st.integers(1, 9), st.none() | st.integers(1, 12))
+def test_no_pass_holds_more_tokens_than_planned(max_length, tokens, batch_size, size):
+    config = TrainConfig(objective="dpo", max_length=max_length, micro_batch_tokens=tokens, batch_size=batch_size,
+                         micro_batch_size=size)  # fmt: skip
+    planned = sum(len(a) + len(b.response) for a, b in largest_pass(config))
+    rng = random.Random(tokens)
+    pairs = []
+    for _ in range(batch_size):  # as `llm.tokens.encode` lets them through
+        prompt = rng.choice([1, rng.randint(1, max(1, max_length // 2))])
+        pairs.append(range(prompt + sum(rng.choice([max_length - prompt, 1]) for _ in range(2))))
+    for limit in (pairs, [range(2 * max_length - 1)] * batch_size):
+        for part in micro_batches(limit, size=size, tokens=tokens):
+            assert sum(map(len, part)) <= planned + 1  # of an odd number left, a pair of equal responses leaves one
 
 
 def test_adapters_and_a_second_model_change_the_plan_as_they_should(tiny_folder):
@@ -90,6 +112,10 @@ def test_adapters_and_a_second_model_change_the_plan_as_they_should(tiny_folder)
         ("- a", "expected a mapping"),
         ("a: [", "is not YAML"),
         ("objective: dpo\nlr: -1.0", "--lr is -1.0"),
+        ("objective: dpo\nlr: 1e-5", r"--lr is '1e-5'; expected float \(YAML wants a dot in a number: 1.0e-5\)"),
+        ("objective: dpo\nmax_steps: 2.5", "--max-steps is 2.5; expected int"),
+        ("objective: dpo\ndtype: fp16", "--dtype is 'fp16'; expected 'float32' or 'bf16'"),
+        ("objective: dpo\nsave: 1", "--save is 1; expected bool"),
     ],
 )
 def test_a_wrong_recipe_is_one_line(text, message, tmp_path):
@@ -105,4 +131,7 @@ def test_options_after_a_recipe_replace_its_own():
     rest, config = take_recipe(["train", "--recipe", "llama-3-8b-simpo", "--lr", "1e-5"])
     assert rest == ["train", "--lr", "1e-5"]
     assert (config.objective, config.gamma, config.lr) == ("simpo", 1.375, 1e-6)
+    assert take_recipe(["train", "--recipe=llama-3-8b-simpo", "--lr", "1e-5"]) == (rest, config)
     assert take_recipe(["online", "--recipe", "x"])[1] is None
+    with pytest.raises(InputError, match=r"--recipe needs a name: llama-3-8b-simpo, .*path\.yaml"):
+        take_recipe(["train", "--recipe"])

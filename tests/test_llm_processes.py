@@ -1,17 +1,62 @@
-"""Two processes give the numbers of one; what accelerate would replace in silence is refused."""
+"""Any split of a step has one gradient, two processes give the numbers of one; what accelerate would replace in
+silence is refused."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from accelerate import Accelerator
+import torch
+from accelerate import Accelerator, DistributedType
 
 from derivations.commands import InputError
-from llm.engine import require_what_was_asked
-from tests.llm_runs import read_rows, run_offline, write_pairs
+from llm.engine import Engine, require_what_was_asked
+from tests.llm_gradient import make_engine, step_gradient
+from tests.llm_runs import encoded, read_rows, run_offline, write_pairs
 
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+def relative_difference(a, b):
+    return ((a - b).norm() / b.norm()).item()
+
+
+@pytest.fixture
+def whole(tiny_folder, tmp_path):
+    """Gradient of a step over 7 pairs of mixed lengths in one pass, and a maker of the same in parts."""
+    data = write_pairs(tmp_path / "pairs.jsonl", 7)
+
+    def gradient(double=False, **options):
+        engine, tokenizer = make_engine(tiny_folder, double=double)
+        return step_gradient(engine, encoded(data, tokenizer), **options)
+
+    return SimpleNamespace(data=data, of=gradient, gradient=gradient(micro_batch_tokens=4096))
+
+
+@pytest.mark.parametrize("split", [{"micro_batch_size": n} for n in (1, 2, 4)] + [{"micro_batch_tokens": 70}])
+def test_any_split_of_a_step_has_the_gradient_of_the_whole(split, whole):
+    got = whole.of(**split)
+    assert 0 < relative_difference(got, whole.gradient) < 1e-6  # float32 sums in another order; 0: nothing was split
+    assert whole.gradient.norm() > 0.1
+
+
+def test_the_gradient_is_not_divided_by_what_the_environment_calls_accumulation(whole, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert relative_difference(whole.of(micro_batch_size=2), whole.gradient) < 1e-6
+
+
+def test_two_processes_under_accelerate_launch_have_the_gradient_of_one(whole, tiny_folder, tmp_path):
+    """The command of docs/how-to/multi-gpu.md. Four pairs in one process and three in the other, passes of two."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += ["--main_process_port", "0", "-m", "tests.llm_gradient", tiny_folder, whole.data, "2", tmp_path / "g"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=os.environ | ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for rank in (0, 1):
+        processes, gradient = torch.load(f"{tmp_path / 'g'}.{rank}")
+        assert processes == 2
+        assert relative_difference(gradient, whole.gradient) < 1e-6
 
 
 def test_two_processes_with_uneven_parts_give_the_gradients_and_metrics_of_one(tiny_folder, tmp_path, own_cache):
@@ -20,7 +65,6 @@ def test_two_processes_with_uneven_parts_give_the_gradients_and_metrics_of_one(t
     options = {"data": data, "eval_data": held, "batch_size": 3, "micro_batch_size": 1, "lr": 1e-3, "seed": 4}
     one = run_offline(tiny_folder, tmp_path / "one", **options, save=True, checkpoint_every=2)
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in options.items()]
-    # torchrun, because `accelerate launch --cpu --num_processes 2` starts one process unless there is MPI
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv_endpoint=localhost:0"]
     command += ["--rdzv_backend=c10d", "-m", "llm", "train"]
     command += ["--objective=dpo", f"--model={tiny_folder}", *flags, "--max-steps=3", f"--out={tmp_path / 'two'}"]
@@ -54,3 +98,36 @@ def test_fsdp_on_a_cpu_is_refused_because_it_would_be_something_else(monkeypatch
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(InputError, match="FSDP was asked for, but accelerate runs NO on"):
         require_what_was_asked(accelerator)
+
+
+def test_processes_that_would_each_be_a_run_of_their_own_are_refused(monkeypatch):
+    """torchrun on a machine without a GPU, unless accelerate is told to use CPUs."""
+    accelerator = Accelerator()
+    assert accelerator.num_processes == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="started 2 processes, but each would be a run of its own.*ACCELERATE_USE_CPU"):
+        require_what_was_asked(accelerator)
+
+
+@pytest.mark.parametrize("kind", list(DistributedType))
+def test_a_model_split_over_devices_is_refused_and_copies_of_it_are_not(kind):
+    fake = SimpleNamespace(distributed_type=kind, device=torch.device("cpu"))
+    if kind is DistributedType.NO or kind.value.startswith("MULTI_"):
+        require_what_was_asked(fake)
+    else:
+        with pytest.raises(InputError, match=f"accelerate runs {kind.value}, but every process must hold the whole"):
+            require_what_was_asked(fake)
+
+
+def test_a_tracker_without_its_package_is_refused_instead_of_left_out(tiny_model, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
+    with pytest.raises(InputError, match="--tracker wandb: its package is not installed; pip install wandb"):
+        Engine(tiny_model(), lr=1.0, dtype="float32", max_grad_norm=1.0, seed=0, tracker="wandb")
+
+
+def test_flex_attention_without_a_gpu_is_refused(tiny_folder, tmp_path, own_cache, monkeypatch):
+    monkeypatch.setattr("llm.engine.Engine.device", torch.device("cpu"))
+    data, held = write_pairs(tmp_path / "train.jsonl", 7), write_pairs(tmp_path / "eval.jsonl", 5, seed=1)
+    with pytest.raises(InputError, match="flex_attention needs a CUDA device, this is cpu"):
+        run_offline(tiny_folder, tmp_path / "out", data=data, eval_data=held, attention="flex_attention")
+    assert not (tmp_path / "out").exists()
