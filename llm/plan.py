@@ -131,7 +131,7 @@ def largest_pass(config: TrainConfig) -> list[tuple[Example, Example]]:
     most = pair_tokens(config)
     pairs = min(config.micro_batch_size or config.batch_size, config.batch_size)
     left = max(most, min(config.micro_batch_tokens, pairs * most))
-    found = []
+    found: list[tuple[Example, Example]] = []
     while left >= 3 and len(found) < pairs:
         response = ((min(left, most) - 1) // 2) * (1,)
         found.append((Example((len(found),), response, False), Example((len(found),), response, True)))
@@ -165,7 +165,7 @@ def print_plan(config: TrainConfig) -> Plan:
     rows = [(name, f"{getattr(plan, name) / GIB:.2f}") for name in names]
     rows += [("together (update after the passes)", f"{plan.total / GIB:.2f}")]
     print(f"{config.model}: {plan.parameters:,} parameters, {plan.trained:,} trained, {config.dtype}")
-    print_table("memory on every device, the temporaries of a backward pass left out", ("what", "GiB"), rows, quiet=False)
+    print_table("memory on every device, without a backward pass's temporaries", ("what", "GiB"), rows, quiet=False)
     print(
         f"tokens: at most {plan.comparison_tokens:,} a pair, {plan.pass_tokens:,} a pass, {plan.step_tokens:,} a step\n"
         f"arithmetic: {plan.step_flops / 1e12:,.1f} TFLOP a step at most, "

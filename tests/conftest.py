@@ -1,4 +1,7 @@
-"""A language model small enough to check by brute force: random Llama weights, bytes as tokens."""
+"""Shared by tests: a language model small enough for brute force (random weights, bytes as tokens), a small bandit."""
+
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -92,3 +95,36 @@ def naive_logps():
         return torch.stack(values)
 
     return logps
+
+
+@pytest.fixture(scope="session")
+def small_world():
+    """Maker of small bandits: a tabular world of 2 prompts in `count` copies, and its fitted proxy."""
+    from toybandit.bandit import seed_streams, tabular_world
+    from toybandit.data import draw_pairs
+    from toybandit.proxy import fitted_proxy
+
+    def make(count=3, arms=12):
+        streams = seed_streams(11, count)
+        world = tabular_world(streams, prompts=2, arms=arms)
+        return world, fitted_proxy(draw_pairs(world, streams, count=60), streams)
+
+    return make
+
+
+@pytest.fixture
+def toybandit(tmp_path, monkeypatch, capsys):
+    """The bandit's command line in this process, from an empty folder: status, output and errors."""
+    from derivations.commands import run_command
+    from toybandit.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["toybandit", *arguments])
+        with pytest.raises(SystemExit) as left:
+            run_command(main)
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=left.value.code, stdout=out, stderr=err)
+
+    return call

@@ -1,6 +1,6 @@
 """The gradient of one optimizer step, as training computes it: by import in one process, by a launcher in several.
 
-    accelerate launch ... -m tests.llm_gradient MODEL DATA MICRO_BATCH_SIZE OUT
+accelerate launch ... -m tests.llm_gradient MODEL DATA MICRO_BATCH_SIZE OUT
 """
 
 import sys

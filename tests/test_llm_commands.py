@@ -75,6 +75,17 @@ def test_broken_data_is_found_before_the_model_is_loaded(llm, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
+def test_data_of_which_nothing_is_usable_is_refused_with_the_first_reason(llm, tmp_path):
+    turn = {"role": "user", "content": "a"}
+    (tmp_path / "a.jsonl").write_text(json.dumps({"chosen": [turn], "rejected": [turn]}))
+    done = llm("inspect-data", "a.jsonl")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: a.jsonl: no usable comparison; first: a.jsonl line 1: a transcript needs a prompt before its last "
+        "message\n"
+    )
+
+
 def test_help_answers_without_torch():
     code = "import sys, llm.config, llm.__main__; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

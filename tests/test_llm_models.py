@@ -3,7 +3,6 @@
 import copy
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
@@ -69,7 +68,7 @@ def test_dropout_is_off_so_the_same_text_has_one_log_prob_while_training(tiny_to
 
 @pytest.mark.parametrize("kind", ["attention", "layers"])
 def test_rates_of_dropping_that_are_plain_numbers_are_off_too(kind, tiny_model, tiny_tokenizer, tmp_path):
-    """In training mode, which recomputing layers needs, transformers applies them by function, on a GPU in attention."""
+    """In training mode, which recomputing layers needs, transformers applies them by function (in attention: GPU)."""
     if kind == "attention":
         source = tiny_model()
         source.config.attention_dropout = 0.5
@@ -89,7 +88,7 @@ def test_rates_of_dropping_that_are_plain_numbers_are_off_too(kind, tiny_model, 
 
 
 def test_a_model_that_caps_its_attention_scores_is_refused(tiny_tokenizer, tmp_path):
-    """The fused attention ignores the cap, so the check must hold packed log-probs against the model's own attention."""
+    """Fused attention ignores the cap, so the check must hold packed log-probs against the model's own attention."""
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
     sizes = {"vocab_size": 258, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
@@ -149,18 +148,29 @@ def test_the_bundled_model_knows_english_and_its_prompts_end_where_the_assistant
     assert -4 < english < -0.5
 
 
-def test_a_bf16_backbone_is_within_a_third_of_a_nat_of_float64_over_a_long_response():
-    """What the design promises: 0.3 nats RMS over responses of about 87 tokens; no logit rounded (0.38 if they were)."""
+PROSE = """\
+The ferry left the island a little after noon, with eleven people, two dogs and a crate of tomatoes on board.
+Nobody had expected wind. By the time the harbour was out of sight the captain had already put on his yellow
+coat, which those who knew him took as a warning, and the others as a joke. A woman from the city asked whether
+it would rain; he said that rain was the least of it, and gave her the smaller dog to hold. For an hour nothing
+happened. Then the engine coughed twice and stopped, and in the silence one could hear how loud the sea had been
+all along. The mechanic, a quiet student of law who worked on the boat in summer, opened the hatch, looked down
+for a while, and asked for a spoon. There was only a fork. With the fork, a length of wire and most of the crate
+he did something that he later refused to explain, not even to the insurance. They reached the mainland at dusk,
+smelling of soup, and agreed that the tomatoes had been excellent."""
+
+
+def test_a_bf16_backbone_is_within_0_3_nats_of_float64_over_a_long_response(naive_logps):
+    """RMS over responses of 87 tokens; measured for the design: 0.19 with a float32 head, 0.38 with rounded logits."""
     model, tokenizer = load_model("bundled")
-    stream = tokenizer((Path(__file__).parents[1] / "docs" / "pitfalls.md").read_text()).input_ids
-    examples = [
-        Example(tuple(stream[at : at + 20]), tuple(stream[at + 20 : at + 107]), False) for at in range(0, 800, 107)
-    ]
+    stream = tokenizer(PROSE).input_ids
+    starts = range(0, len(stream) - 107, 20)
+    assert len(starts) >= 6
+    examples = [Example(tuple(stream[at : at + 20]), tuple(stream[at + 20 : at + 107]), False) for at in starts]
     with torch.no_grad():
         with torch.autocast("cpu", torch.bfloat16):
             got = sequence_logps(model, examples)
-        exact = sequence_logps(model.double(), examples)
+        exact = naive_logps(model.double(), examples)
     error = (got.double() - exact).square().mean().sqrt().item()
-    print('RMS', error)
-    assert 0.01 < error < 0.3  # nats a sequence
-    assert exact.std() > 10
+    assert 0.01 < error < 0.3  # 0.01: something did run in bf16
+    assert exact.std() > 5

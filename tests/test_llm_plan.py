@@ -81,7 +81,7 @@ def test_no_pass_holds_more_tokens_than_planned(max_length, tokens, batch_size, 
     config = TrainConfig(objective="dpo", max_length=max_length, micro_batch_tokens=tokens, batch_size=batch_size,
                          micro_batch_size=size)  # fmt: skip
     planned = sum(len(a) + len(b.response) for a, b in largest_pass(config))
-    rng = random.Random(tokens)
+    rng = random.Random(tokens)  # noqa: S311
     pairs = []
     for _ in range(batch_size):  # as `llm.tokens.encode` lets them through
         prompt = rng.choice([1, rng.randint(1, max(1, max_length // 2))])

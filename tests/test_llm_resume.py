@@ -106,6 +106,8 @@ def test_a_finished_run_resumes_to_its_summary(places, tmp_path):
     run_offline(model, out, **places, resume=True)
     assert json.loads((out / "summary.json").read_text()) == summary
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith("a.")] == []  # nothing was moved aside
+    with pytest.raises(InputError, match="other settings: max_steps"):  # its summary is not that of a longer run
+        run_offline(model, out, **places, resume=True, max_steps=30)
 
 
 def test_a_run_is_resumed_with_its_own_settings_and_data_only(places, tmp_path):

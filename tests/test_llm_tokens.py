@@ -43,13 +43,41 @@ def test_the_prompt_is_the_chat_template_up_to_the_assistant_and_a_prefix_of_bot
         assert example.complete
 
 
-@pytest.mark.parametrize("text", ["Grass.", "Grass.<|im_end|>", "Grass.<|im_end|><|im_end|>"])
+@pytest.mark.parametrize("text", ["Grass.", "Grass.<|im_end|>", "Grass.<|im_end|><|im_end|>", "Grass.<|im_end|>\n"])
 def test_a_complete_response_ends_with_exactly_one_eos(text, tokenizer):
     ids, complete = encode_response(text, tokenizer, room=50)
     assert complete
     assert ids.count(tokenizer.eos_token_id) == 1
     assert ids[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(ids[:-1]) == "Grass."
+
+
+def test_text_behind_an_end_of_sequence_and_an_end_alone_are_reasons_to_skip(tokenizer):
+    """Two EOS in one response would train the model to go on after its end."""
+    rows = [pair_of(chosen="Yes.<|im_end|>And no."), pair_of(rejected="<|im_end|>"), pair_of()]
+    kept, skipped = encode(rows, tokenizer, max_length=80)
+    assert len(kept) == 1
+    assert [reason for _, reason in skipped] == [
+        "a response goes on behind its end-of-sequence token",
+        "empty response",
+    ]
+
+
+@pytest.mark.parametrize("template", [None, "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"])
+def test_a_prompt_has_exactly_one_bos_if_the_model_has_one(template, tiny_tokenizer):
+    """Whether the chat template writes it or the tokenizer adds it."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.add_special_tokens({"bos_token": "<bos>"})
+    bos = tokenizer.bos_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", bos)])
+    assert tokenizer("a").input_ids[0] == bos
+    tokenizer.chat_template = template
+    (group,), _ = encode([pair_of()], tokenizer, max_length=80)
+    for example in group.examples:
+        assert example.prompt[0] == bos
+        assert (example.prompt + example.response).count(bos) == 1
 
 
 def test_a_truncated_response_has_no_eos_and_says_so(tokenizer):

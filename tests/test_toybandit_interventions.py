@@ -4,21 +4,13 @@ import numpy as np
 import pytest
 
 from derivations.regularizers import KL, NONE, Entropy
-from toybandit.bandit import log_softmax, seed_streams, tabular_world
-from toybandit.data import draw_pairs
+from toybandit.bandit import log_softmax
 from toybandit.interventions import Masked, replace_by_gold
 from toybandit.online import policy_gradient
-from toybandit.proxy import fitted_proxy
 from toybandit.updates import Problem
 
 
-def small_world(count=3, arms=12):
-    streams = seed_streams(11, count)
-    world = tabular_world(streams, prompts=2, arms=arms)
-    return world, fitted_proxy(draw_pairs(world, streams, count=60), streams)
-
-
-def test_the_penalty_can_be_confined_to_a_set_of_arms():
+def test_the_penalty_can_be_confined_to_a_set_of_arms(small_world):
     world, proxy = small_world()
     nowhere, everywhere = np.zeros_like(proxy, dtype=bool), np.ones_like(proxy, dtype=bool)
     options = {"steps": 30, "dtype": np.float64}
@@ -63,7 +55,7 @@ def test_gold_on_a_set_replaces_the_proxy_there_and_can_keep_the_level():
         ({"method": "newton"}, "expected one of"),
     ],
 )
-def test_a_combination_that_does_not_exist_is_refused(options, message):
+def test_a_combination_that_does_not_exist_is_refused(options, message, small_world):
     world, proxy = small_world()
     with pytest.raises(ValueError, match=message):
         policy_gradient(world, proxy, regularizer=NONE, steps=1, **options)

@@ -7,12 +7,10 @@ import pytest
 
 from derivations.regularizers import Entropy, LengthNormalized, parse_regularizer
 from toybandit import online
-from toybandit.bandit import log_softmax, seed_streams, shared_world, tabular_world
-from toybandit.data import draw_pairs
+from toybandit.bandit import log_softmax, seed_streams, shared_world
 from toybandit.experiment import draw, run
 from toybandit.online import natural_flow, policy_gradient, retention_law
 from toybandit.policies import make_policy
-from toybandit.proxy import fitted_proxy
 from toybandit.settings import Settings
 from toybandit.tree import tree_world
 from toybandit.updates import Adam, Problem, gradient, natural_gradient, rloo_weights
@@ -25,14 +23,8 @@ def objective(logits, reward, *, regularizer, length, ref_logp):
     return (np.exp(logp) * reward - penalty).sum(axis=-1)
 
 
-def small_world(count=3, arms=12):
-    streams = seed_streams(11, count)
-    world = tabular_world(streams, prompts=2, arms=arms)
-    return world, fitted_proxy(draw_pairs(world, streams, count=60), streams)
-
-
 @pytest.mark.parametrize(("alpha", "beta"), [(0.5, 0.0), (0.0, 0.5), (0.4, 0.3), (0.0, 0.0)])
-def test_natural_gradient_in_small_steps_is_the_closed_form(alpha, beta):
+def test_natural_gradient_in_small_steps_is_the_closed_form(alpha, beta, small_world):
     world, proxy = small_world()
     regularizer = parse_regularizer(f"entropy={alpha}+kl={beta}")
     found = policy_gradient(
@@ -46,7 +38,7 @@ def test_natural_gradient_in_small_steps_is_the_closed_form(alpha, beta):
     assert found.metrics["retention/tau"][-1] == pytest.approx(tau, abs=2e-3)
 
 
-def test_discrete_mirror_steps_keep_kappa_on_its_line_exactly():
+def test_discrete_mirror_steps_keep_kappa_on_its_line_exactly(small_world):
     world, proxy = small_world()
     regularizer = parse_regularizer("entropy=0.5+kl=0.2")
     metrics = policy_gradient(
@@ -142,7 +134,7 @@ def test_every_way_to_learn_is_independent_of_the_blocks_and_climbs(options):
     assert np.all(whole.metrics["proxy"][-1] > 0.05)
 
 
-def test_the_compiled_step_ends_at_the_same_policy():
+def test_the_compiled_step_ends_at_the_same_policy(small_world):
     pytest.importorskip("torch")
     world, proxy = small_world()
     strengths = LengthNormalized(np.array([0.1, 0.5], dtype=np.float32).reshape(2, 1, 1, 1))

@@ -6,11 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derivations.regularizers import KL, NONE, REGULARIZERS, Entropy, LengthNormalized, parse_regularizer
-from toybandit.bandit import log_softmax, seed_streams, tabular_world
-from toybandit.data import draw_pairs
+from toybandit.bandit import log_softmax
 from toybandit.experiment import run
 from toybandit.online import Diverged, logged_steps, policy_gradient
-from toybandit.proxy import fitted_proxy
 from toybandit.settings import Settings
 from toybandit.updates import Problem, gradient
 
@@ -22,12 +20,6 @@ def objective(logits, reward, *, regularizer, length, ref_logp):
     logp = log_softmax(logits)
     penalty = regularizer.phi(logp, length=length, ref_logp=ref_logp)
     return (np.exp(logp) * reward - penalty).sum(axis=-1)
-
-
-def small_world(count=3, arms=12):
-    streams = seed_streams(11, count)
-    world = tabular_world(streams, prompts=2, arms=arms)
-    return world, fitted_proxy(draw_pairs(world, streams, count=60), streams)
 
 
 @pytest.mark.parametrize("text", EVERY_REGULARIZER)
@@ -76,13 +68,13 @@ def test_the_gradient_is_what_autograd_finds_for_the_objective(text):
         (KL(1.0), lambda world, proxy: world.ref_logp + proxy),
     ],
 )
-def test_trained_to_convergence_it_reaches_the_closed_form_optimum(regularizer, scores):
+def test_trained_to_convergence_it_reaches_the_closed_form_optimum(regularizer, scores, small_world):
     world, proxy = small_world(arms=5)
     found = policy_gradient(world, proxy, regularizer=regularizer, lr=1.0, steps=20_000, dtype=np.float64)
     assert found.logp == pytest.approx(log_softmax(scores(world, proxy)), abs=1e-6)
 
 
-def test_the_policy_is_the_one_of_a_plain_loop_over_the_steps():
+def test_the_policy_is_the_one_of_a_plain_loop_over_the_steps(small_world):
     world, proxy = small_world()
     regularizer = parse_regularizer("length-normalized=0.4+kl=0.2")
     found = policy_gradient(world, proxy, regularizer=regularizer, steps=70, dtype=np.float64)
@@ -94,7 +86,7 @@ def test_the_policy_is_the_one_of_a_plain_loop_over_the_steps():
     assert found.logp == pytest.approx(log_softmax(logits), abs=1e-12)
 
 
-def test_block_size_changes_no_bit():
+def test_block_size_changes_no_bit(small_world):
     world, proxy = small_world(count=5)
     options = {"regularizer": Entropy(0.5), "steps": 40}
     whole = policy_gradient(world, proxy, **options)
@@ -105,7 +97,7 @@ def test_block_size_changes_no_bit():
         assert all(np.array_equal(whole.metrics[name], other.metrics[name]) for name in whole.metrics)
 
 
-def test_an_array_of_coefficients_is_as_many_runs():
+def test_an_array_of_coefficients_is_as_many_runs(small_world):
     world, proxy = small_world()
     strengths = np.array([0.0, 0.1, 0.5], dtype=np.float32)
     together = policy_gradient(world, proxy, regularizer=LengthNormalized(strengths.reshape(3, 1, 1, 1)), steps=50)
@@ -118,7 +110,7 @@ def test_an_array_of_coefficients_is_as_many_runs():
 
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"lr": 1e-12}])
-def test_an_optimizer_that_does_nothing_has_no_effect(options):
+def test_an_optimizer_that_does_nothing_has_no_effect(options, small_world):
     world, proxy = small_world()
     metrics = policy_gradient(world, proxy, regularizer=Entropy(0.5), dtype=np.float64, **options).metrics
     for name in ("proxy", "gold", "kl", "kl_forward", "retention/tau"):
@@ -142,7 +134,7 @@ def test_a_smaller_learning_rate_only_slows_the_clock():
     assert abs(fast.summary["gold_gain"].mean) > 0.1
 
 
-def test_a_diverging_run_is_reported_and_not_returned():
+def test_a_diverging_run_is_reported_and_not_returned(small_world):
     world, proxy = small_world()
     with pytest.raises(Diverged, match="lower the lr or the coefficient"):
         policy_gradient(world, proxy, regularizer=Entropy(1e30), steps=300)
