@@ -78,6 +78,9 @@ def _own(
     groups = [g for g in groups if objective.top is None or objective.top < len(g.examples)]
     if not groups:
         raise InputError(f"model {config.model!r} wrote no two responses that the gold reward tells apart; pass --data")
+    longest = max(len(e) for g in groups for e in g.examples)
+    if longest > config.max_length:
+        raise InputError(f"--max-length is {config.max_length}, but the model's own comparisons take up to {longest}")
     return groups
 
 

@@ -111,7 +111,8 @@ class TrainConfig:
     patience: int = 0
     """Stop after so many evaluations without a new best eval/loss (needs `eval_every`); 0: never."""
     checkpoint_every: int = 50
-    """Write a checkpoint to resume from every so many steps; 0: never. It takes 12 bytes a trained parameter."""
+    """Write a checkpoint to resume from every so many steps; 0: never. It takes 4 bytes a parameter, and 8 more if
+    it is trained."""
     resume: bool = False
     """Go on with the run in `out` from its last checkpoint; the result is that of the uninterrupted run."""
     tracker: Tracker = "none"

@@ -60,7 +60,11 @@ def require_usable(source: Source) -> None:
 
 def require_source(name: str) -> None:
     """Refuse (InputError) what is neither a file nor the name of a data set, before anything slow is done."""
-    if not Path(name).is_file() and not _is_hub(name):
+    try:
+        there = Path(name).is_file() or _is_hub(name)
+    except OSError as error:  # a name too long
+        raise InputError(f"cannot read {name}: {error.strerror}") from None
+    if not there:
         raise InputError(f"no such file: {name}")
 
 

@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import gather_object, set_seed
 from torch import Tensor
 
-from derivations.commands import InputError, write_json
+from derivations.commands import InputError, input_errors, write_json
 from llm.logprobs import sequence_logps
 from llm.packing import Example
 
@@ -76,14 +77,15 @@ class Engine:
         keep_memory()
         set_seed(seed)
         AcceleratorState._reset_state(reset_partial_state=False)  # an earlier run here chose its own precision
-        self.accelerator = Accelerator(
-            mixed_precision="bf16" if dtype == "bf16" else "no",
-            log_with=None if tracker == "none" else tracker,
-            project_dir=out,
-        )
-        require_what_was_asked(self.accelerator)
-        if tracker != "none" and not self.accelerator.log_with:  # accelerate would warn and do without
+        if tracker not in ("none", *map(str, get_available_trackers())):  # accelerate would warn and do without
             raise InputError(f"--tracker {tracker}: its package is not installed; pip install {tracker}")
+        with input_errors():  # a device without bf16
+            self.accelerator = Accelerator(
+                mixed_precision="bf16" if dtype == "bf16" else "no",
+                log_with=None if tracker == "none" else tracker,
+                project_dir=out,
+            )
+        require_what_was_asked(self.accelerator)
         self.accelerator.gradient_accumulation_steps = 1  # not the environment's: losses come divided already
         self.max_grad_norm = max_grad_norm
         scorer = Scorer(model)
@@ -254,7 +256,9 @@ def stop_if_diverged(norm: float, loss: float, step: int, batch: Any, out: Path,
     if math.isfinite(norm) and math.isfinite(loss):
         return
     write_json(out / "diverged.json", {"step": step, "loss": repr(loss), "grad_norm": repr(norm), "batch": batch})
+    where = f"The batch is in {out / 'diverged.json'}"
+    if step == 0:  # of the evaluation before the first step, no learning rate is to blame
+        raise InputError(f"the loss of the untrained model is {loss:g}; check --beta, --alpha and the model. {where}")
     raise InputError(
-        f"training diverged at step {step}: loss {loss:g}, gradient norm {norm:g}; lower --lr (now {lr:g}). "
-        f"The batch is in {out / 'diverged.json'}"
+        f"training diverged at step {step}: loss {loss:g}, gradient norm {norm:g}; lower --lr (now {lr:g}). {where}"
     )

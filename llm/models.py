@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,9 @@ def add_lora(model: Model, *, rank: int, alpha: float) -> Any:
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(model, config).eval()
+    with warnings.catch_warnings():  # peft asks for an attribute that transformers renamed
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return get_peft_model(model, config).eval()
 
 
 def recompute_layers(model: Model) -> None:

@@ -46,6 +46,13 @@ class Records:
 
 def require_out(out: Path) -> None:
     """Refuse (InputError) a run folder that could not be made, before anything slow is done."""
+    try:
+        _require_out(out)
+    except (OSError, ValueError) as error:  # a name too long, a NUL in it
+        raise InputError(f"cannot use --out {out}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _require_out(out: Path) -> None:
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "config.json").exists())):
         raise InputError(f"--out {out} exists and is not a run folder of this project; choose another one")
     parent = next(p for p in (out, *out.parents) if p.exists())

@@ -33,6 +33,7 @@ def detect_shape(row: Any, where: str) -> str:
     """Name of the shape of a row. Raises InputError if its fields fit none."""
     if not isinstance(row, dict):
         raise InputError(f"{where}: expected an object with fields such as prompt, chosen, rejected; got {row!r:.60}")
+    row = {name: value for name, value in row.items() if value is not None}  # a table has every column in every row
     if "responses" in row:
         return "rankings"
     if "conversations" in row:
@@ -88,8 +89,8 @@ def _parse_rankings(row: Any, where: str) -> Comparison:
 
 def _order(row: Any, n: int, where: str) -> list[int]:
     """Indices of the responses, best first."""
-    if "ranking" in row:
-        ranking = row["ranking"]
+    ranking = row.get("ranking")
+    if ranking is not None:
         if not isinstance(ranking, list | tuple) or sorted(map(repr, ranking)) != sorted(map(repr, range(n))):
             raise InputError(
                 f"{where}, field 'ranking': expected the indices 0 to {n - 1}, best first; got {ranking!r:.60}"
@@ -143,12 +144,17 @@ def _messages(value: Any, where: str, name: str) -> tuple[Message, ...]:
 def _message(value: Any, where: str, name: str) -> Message:
     """One message, as {"role", "content"} or ShareGPT's {"from", "value"}."""
     if isinstance(value, dict):
-        role, content = value.get("role", value.get("from")), value.get("content", value.get("value"))
+        role, content = _first(value, "role", "from"), _first(value, "content", "value")
         if isinstance(role, str) and role in _ROLES and isinstance(content, str):
             return {"role": _ROLES[role], "content": content}
     raise InputError(
         f"{where}, field {name!r}: expected a message with role ({', '.join(_ROLES)}) and text, got {value!r:.60}"
     )
+
+
+def _first(value: dict[str, Any], *names: str) -> Any:
+    """The first of the fields that holds something; a table of both styles holds nulls for the other."""
+    return next((value[name] for name in names if value.get(name) is not None), None)
 
 
 def _response(row: Any, name: str, where: str) -> str:

@@ -45,6 +45,7 @@ def llm(tmp_path, monkeypatch, capsys):
         (("train", "--objective", "cdpo", "--label-smoothing", "nan"), "label_smoothing is nan"),
         (("train", "--objective", "f-dpo", "--divergence", "alpha-divergence", "--order", "nan"), "order is nan"),
         (("train", "--recipe", "nothing"), "no recipe 'nothing'"),
+        (("train", "--objective", "dpo", "--data", "x" * 300), "File name too long"),
         (("inspect-data", "no-such.jsonl"), "no such file: no-such.jsonl"),
         (("train", "--objective", "dpo", "--beta", "-1"), "beta is -1.0"),
         (("train", "--objective", "dpo", "--alpha", "1"), "takes no alpha"),
@@ -101,7 +102,8 @@ def test_a_run_folder_that_cannot_be_is_refused_before_the_model_is_loaded(llm, 
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     (tmp_path / "file").write_text("")
     what = ("--objective", "dpo") if command == "train" else ("--regularizer", "none")
-    for out, message in (("thesis", "not a run folder"), ("file/run", "nothing can be written")):
+    refusals = (("thesis", "not a run folder"), ("file/run", "nothing can be written"), ("x" * 300, "name too long"))
+    for out, message in refusals:
         done = llm(command, *what, "--model", "./none", "--out", out)
         assert done.returncode == 2
         assert message in done.stderr

@@ -109,6 +109,8 @@ def test_comparisons_of_its_own_come_from_a_cache_the_second_time(objective, run
 
     monkeypatch.setattr("llm.sampling.on_topic_sentiment", letters)
     options = {"objective": objective, "data": None, "eval_data": None, "eval_size": 10, "max_steps": 1}
+    with pytest.raises(InputError, match="--max-length is 16, but the model's own comparisons take up to "):
+        run("short", **options, max_length=16)
     first = read_rows(run("a", **options))
     # the three continuations of an evaluation are drawn anew, the pool of 8 a prompt is not
     monkeypatch.setattr("llm.sampling.sample", lambda *a, **k: pytest.fail("sampled again"))
@@ -134,6 +136,11 @@ def test_a_run_that_diverges_ends_in_one_line_with_the_batch_for_replay(run, tmp
     assert saved["step"] >= 1
     assert saved["batch"]
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_loss_that_is_infinite_before_the_first_step_is_not_blamed_on_the_learning_rate(run):
+    with pytest.raises(InputError, match="the loss of the untrained model is inf; check --beta, --alpha"):
+        run(objective="ipo", beta=1e-30)
 
 
 @pytest.mark.parametrize(("schedule", "steps"), [("cosine", 1), ("cosine", 20), ("constant", 5)])

@@ -120,9 +120,15 @@ def test_a_model_split_over_devices_is_refused_and_copies_of_it_are_not(kind):
 
 
 def test_a_tracker_without_its_package_is_refused_instead_of_left_out(tiny_model, monkeypatch):
-    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
+    monkeypatch.setattr("llm.engine.get_available_trackers", lambda: ["tensorboard"])
     with pytest.raises(InputError, match="--tracker wandb: its package is not installed; pip install wandb"):
         Engine(tiny_model(), lr=1.0, dtype="float32", max_grad_norm=1.0, seed=0, tracker="wandb")
+
+
+def test_bf16_where_there_is_none_is_refused(tiny_model, monkeypatch):
+    monkeypatch.setattr("accelerate.accelerator.is_bf16_available", lambda *_: False)
+    with pytest.raises(InputError, match="bf16 mixed precision requires"):
+        Engine(tiny_model(), lr=1.0, dtype="bf16", max_grad_norm=1.0, seed=0)
 
 
 def test_flex_attention_without_a_gpu_is_refused(tiny_folder, tmp_path, own_cache, monkeypatch):
