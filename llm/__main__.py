@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from importlib.util import find_spec
 from typing import Annotated
 
 import tyro
@@ -25,6 +26,8 @@ def main() -> None:
         | Annotated[InspectConfig, tyro.conf.subcommand("inspect-data")]
     )
     config = tyro.cli(command, args=arguments, prog=PROG, description=__doc__)
+    if find_spec("torch") is None:
+        raise InputError("this needs the extra `llm`: pip install 'maxent-rlhf[llm]'")
     if isinstance(config, OnlineConfig):
         config.require_places()
         from llm.online import online

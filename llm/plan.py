@@ -28,9 +28,11 @@ GIB = 2**30
 class Plan:
     """Counts, and bytes on every device: each process holds the whole model.
 
-    narrowed: bf16 copies of the weights during a step. logits: a chunk of them twice, and the gradient of the
-    head before it is added to the others. update: what AdamW takes on a GPU beside its moments, after the
-    passes. tokens: of one pair at its longest, of one forward pass, of a step over all processes.
+    narrowed: bf16 copies of trained weights that autocast holds over a step; where layers are not recomputed
+    they are among the activations, and copies of frozen weights come and go with their layer. logits: a chunk
+    of them twice, and the gradient of the head before it is added to the others. update: what AdamW takes on a
+    GPU beside its moments, after the passes. tokens: of one pair at its longest, of one forward pass, of a step
+    over all processes.
     """
 
     parameters: int
@@ -83,7 +85,7 @@ def make_plan(config: TrainConfig) -> Plan:
         parameters=total,
         trained=trained,
         weights=4 * total,
-        narrowed=2 * total if config.dtype == "bf16" else 0,
+        narrowed=2 * trained if config.dtype == "bf16" and config.gradient_checkpointing else 0,
         reference=4 * total if copies else 0,
         gradients=4 * trained,
         optimizer=8 * trained,
@@ -152,7 +154,7 @@ def _kept_by_autograd(model: Any, examples: list[Example], dtype: str) -> int:
             held.append(storage)
         return tensor
 
-    narrow = torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16", cache_enabled=False)
+    narrow = torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), narrow:
         sequence_logps(model, examples)
     return sum(kept.values())

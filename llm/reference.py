@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 
 from derivations.commands import InputError
@@ -55,7 +56,8 @@ def _cached(engine: Engine, groups: Sequence[Group]) -> Tensor:
     """Log-probs of every response, from the cache if this model has scored these tokens in this precision before."""
     model = engine.transformer
     digest = hashlib.sha256(weights_hash(model).encode())
-    digest.update(f"{engine.accelerator.mixed_precision} {engine.device.type} {torch.__version__}".encode())
+    digest.update(f"{engine.accelerator.mixed_precision} {engine.device.type} {torch.__version__} ".encode())
+    digest.update(transformers.__version__.encode())
     digest.update(_architecture(model).encode())
     for group in groups:
         digest.update(repr([(e.prompt, e.response) for e in group.examples]).encode())

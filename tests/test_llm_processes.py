@@ -92,12 +92,14 @@ def test_a_batch_smaller_than_the_processes_is_refused(tiny_folder, tmp_path, ow
         run_offline(tiny_folder, tmp_path / "out", data=data, eval_data=held)
 
 
-def test_fsdp_on_a_cpu_is_refused_because_it_would_be_something_else(monkeypatch):
+def test_fsdp_on_a_cpu_is_refused_because_it_would_be_something_else(tiny_model, monkeypatch):
     accelerator = Accelerator()
     require_what_was_asked(accelerator)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(InputError, match="FSDP was asked for, but accelerate runs NO on"):
         require_what_was_asked(accelerator)
+    with pytest.raises(InputError, match="FSDP was asked for"):
+        Engine(tiny_model(), lr=1.0, dtype="float32", max_grad_norm=1.0, seed=0)
 
 
 def test_processes_that_would_each_be_a_run_of_their_own_are_refused(monkeypatch):
