@@ -128,7 +128,12 @@ def test_a_tracker_without_its_package_is_refused_instead_of_left_out(tiny_model
 
 
 def test_bf16_where_there_is_none_is_refused(tiny_model, monkeypatch):
-    monkeypatch.setattr("accelerate.accelerator.is_bf16_available", lambda *_: False)
+    """What accelerate says on a GPU that is too old."""
+
+    def refuse(**options):
+        raise ValueError(f"{options['mixed_precision']} mixed precision requires a supported device.")
+
+    monkeypatch.setattr("llm.engine.Accelerator", refuse)
     with pytest.raises(InputError, match="bf16 mixed precision requires"):
         Engine(tiny_model(), lr=1.0, dtype="bf16", max_grad_norm=1.0, seed=0)
 
