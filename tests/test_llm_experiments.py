@@ -103,6 +103,20 @@ def test_dialogue_lengths_pad_and_supervise_as_their_description_says():
     assert make_batches(Settings(batches=2), seed=0) != make_batches(Settings(batches=2), seed=1)
 
 
+@pytest.mark.parametrize(
+    ("difference", "case", "reached"),
+    [(9e-6, "simpo-float32", True), (2e-5, "simpo-float32", False), (2e-5, "simpo-bf16", True)],
+)
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+def test_a_fast_step_that_computes_something_else_has_not_reached_its_row(difference, case, reached, name):
+    rows = []
+    for step in range(2):
+        shared = {"seed": 0, "step": step, "gflop": 1.0, "loss": 2.0, "grad_norm": 2.0}
+        rows.append(shared | {"arm": "ours", "seconds": 1.0, "peak_gib": 1.0, name: 2.0 * (1 + difference)})
+        rows += [shared | {"arm": f"trl-{f}", "seconds": 9.0, "peak_gib": 9.0} for f in CASES[case].trl]
+    assert {line["reached"] for line in compare(CASES[case], rows, peak_gflops=1.0)} == {reached}
+
+
 def test_the_table_compares_total_times_and_the_first_step_s_values():
     rows = []
     for seed, factor in ((0, 2.0), (1, 4.0)):
