@@ -18,8 +18,9 @@ from derivations.commands import InputError  # noqa: E402
 from derivations.conformance import conform  # noqa: E402
 from derivations.conformance.families import NAMES, options_of  # noqa: E402
 from derivations.conformance.laws import all_laws  # noqa: E402
+from derivations.conformance.loading import load, parse_pairs, parse_value  # noqa: E402
 from derivations.conformance.report import FORMATS  # noqa: E402
-from derivations.conformance.subject import load, make_subject, parse_pairs, parse_value  # noqa: E402
+from derivations.conformance.subject import make_subject  # noqa: E402
 from derivations.objectives import dpo, simpo  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
