@@ -50,7 +50,15 @@ def _derive_pairs(arrays: Arrays) -> Arrays:
 
 def _derive_responses(arrays: Arrays) -> Arrays:
     ref = {"ref_logp": masked_sum(arrays["ref_logps"], arrays["mask"])} if "ref_logps" in arrays else {}
-    return {**arrays, **_summed(arrays, ""), **ref}
+    return {**_derive_groups(arrays), **_summed(arrays, ""), **ref}
+
+
+def _derive_groups(arrays: Arrays) -> Arrays:
+    """With group_size, the number of samples a prompt, where it is the same for every prompt."""
+    if "group" not in arrays:
+        return arrays
+    sizes = set(np.unique(np.asarray(arrays["group"]), return_counts=True)[1].tolist())
+    return {**arrays, "group_size": sizes.pop()} if len(sizes) == 1 else arrays
 
 
 def _derive_entropy(arrays: Arrays) -> Arrays:
@@ -86,15 +94,17 @@ POLICY_GRADIENT = Family(
     ("logps",),
     _TOKENS,
     _derive_responses,
-    "logps [N, T], mask [N, T] bool (or logp, length [N]), rewards [N], group [N] integer, the prompt of each sample; "
-    "returns a scalar (mean over samples) or [N]; its value is free, its gradient is what counts",
+    "logps [N, T], mask [N, T] bool (or logp, length [N]), rewards [N], group [N] integer from 0 on, the prompt of "
+    "each sample (its samples stand together), group_size, samples a prompt; returns a scalar (mean over samples) or "
+    "[N]; its value is free, its gradient is what counts",
 )
 ADVANTAGE = Family(
     "advantage",
     (),
     {},
-    dict,
-    "rewards [N], group [N] integer, the prompt of each sample (its samples stand together); returns advantages [N]",
+    _derive_groups,
+    "rewards [N], group [N] integer from 0 on, the prompt of each sample (its samples stand together), group_size, "
+    "samples a prompt; returns advantages [N]",
 )
 KL_FAMILY = Family(
     "kl",
@@ -102,7 +112,7 @@ KL_FAMILY = Family(
     _TOKENS,
     _derive_responses,
     "logps, ref_logps [N, T] of samples from the policy, mask [N, T] bool (or logp, ref_logp, length [N]); returns a "
-    "scalar (mean over samples) or [N], in nats a response",
+    "scalar (mean over samples) or [N] (kl-reward: [N]), in nats a response",
 )
 ENTROPY = Family(
     "entropy",
@@ -121,10 +131,12 @@ ONLINE: dict[str, tuple[Family, tuple[str, ...]]] = {
     "kl-metric": (KL_FAMILY, ()),
     "kl-reward": (KL_FAMILY, ()),
     "kl-loss": (KL_FAMILY, ()),
+    "kl-loss-token": (KL_FAMILY, ()),
     "entropy-token": (ENTROPY, ("coefficient",)),
     "entropy-sequence": (ENTROPY, ("coefficient",)),
 }
 NAMES = (*OBJECTIVES, *ONLINE)
+EACH = ("rloo-advantage", "grpo-advantage", "kl-reward")  # one value a sample; their mean would say nothing
 
 
 def family_of(name: str) -> Family:
@@ -249,6 +261,13 @@ def _rloo(named: Arrays) -> Array:
     return -by_group(named["rewards"], named["group"], rloo_advantage) * named["logp"]
 
 
+def _kl_loss_token(named: Arrays) -> Array:
+    """k2 of each token, summed; masked before it is squared, so that no -inf gets into the gradient."""
+    mask, xp = named["mask"], namespace(named["logps"])
+    logps, reference = (xp.where(mask, named[name], xp.zeros_like(named[name])) for name in ("logps", "ref_logps"))
+    return xp.sum(kl_estimate(logps, reference, role="loss"), axis=-1)
+
+
 def _entropy_token(named: Arrays, *, coefficient: Any) -> Array:
     return -coefficient * masked_sum(token_entropies(named["logits"]), named["mask"]) / named["length"]
 
@@ -266,6 +285,7 @@ _ONLINE_LOSSES: dict[str, Callable[..., Array]] = {
     "kl-metric": lambda named: kl_estimate(named["logp"], named["ref_logp"], role="metric"),
     "kl-reward": lambda named: detached(kl_k1(named["logp"], named["ref_logp"])),
     "kl-loss": lambda named: kl_estimate(named["logp"], named["ref_logp"], role="loss"),
+    "kl-loss-token": _kl_loss_token,
     "entropy-token": _entropy_token,
     "entropy-sequence": _entropy_sequence,
 }

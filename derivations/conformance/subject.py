@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from derivations.commands import InputError, input_errors
+from derivations.conformance.backends import STEP, WIDE
 from derivations.conformance.batches import Batch, examples
 from derivations.conformance.calls import CallError, OutOfTime, guarded, time_limit
-from derivations.conformance.families import Arrays, Target, family_of, options_of
+from derivations.conformance.families import EACH, Arrays, Target, family_of, options_of
 from derivations.regularizers import suggest
 
 # Options that other codes call differently: theirs -> (ours, to ours, from ours), each given the options in our names.
@@ -38,6 +39,7 @@ class Result:
     value: np.ndarray
     gradient: dict[str, np.ndarray]
     exact: bool  # returned in float64, so that tolerances of float64 apply
+    rough: bool = False  # the gradient is differences of values in float32, good to 1e-4
 
     @property
     def mean(self) -> float:
@@ -81,6 +83,8 @@ class Subject:
             raise InputError(f"{words}\n{contract(self.target.name)}") from error
         shape = getattr(result, "shape", () if isinstance(result, int | float) else None)
         size = len(next(iter(arrays.values())))
+        if shape == () and size > 1 and self.target.name in EACH:
+            raise CallError(f"it returned a scalar; {self.target.name} is one value a sample, [{size}]")
         if shape is None or tuple(shape) not in {(), (size,)}:
             got = type(result).__name__ if shape is None else f"an array of shape {tuple(shape)}"
             raise CallError(f"it returned {got}; expected a scalar or one value an example, [{size}]")
@@ -104,15 +108,25 @@ class Subject:
         leaves = self.target.family.leaves if gradient else ()
         value, slopes = self.backend.gradient(function, batch, leaves, dtype)
         exact = "float64" in str(getattr(value, "dtype", "float64")) and not self.coarse
-        return Result(self.backend.numpy(value), slopes, exact)
+        return Result(self.backend.numpy(value), slopes, exact, self.rough)
 
     @functools.cached_property
     def coarse(self) -> bool:
         """Whether it computes in float32 inside and says float64 outside: a step of 1e-9 does not move it."""
-        batch = examples(self.target.family)[1]
+        batch = self.examples[1]
         moved = batch | {leaf: batch[leaf] + 1e-9 * (-1) ** i for i, leaf in enumerate(self.target.family.leaves)}
         both = [self.backend.numpy(self.backend.value(self.call, b)) for b in (batch, moved)]
         return bool(self.target.family.leaves) and np.array_equal(*both)
+
+    @property
+    def rough(self) -> bool:
+        """Whether its gradients are differences of float32 values."""
+        return bool(getattr(self.backend, "step", STEP) == WIDE)
+
+    @property
+    def examples(self) -> list[Batch]:
+        """Examples of the family that the options allow (a ranking of two has no second place)."""
+        return examples(self.target.family, top=self.target.options.get("top"))
 
     def with_target(self, target: Target) -> "Subject":
         """The same function, held against another target."""
@@ -173,8 +187,8 @@ def make_subject(
         )
     if not names:
         raise InputError(f"the function takes none of the arrays of {objective}\n{contract(objective)}")
-    if options.get("top") not in (None, 1):
-        raise InputError(f"--option top={options['top']}: rankings of two are tried as well, so top can only be 1 here")
+    if options.get("top") not in (None, 1, 2):
+        raise InputError(f"--option top={options['top']}: rankings of three are tried, so top can be 1 or 2 here")
     given = _ours(options, known)
     if known and known[0] not in given:
         raise InputError(
@@ -224,7 +238,7 @@ def _ours(options: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
 
 def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(getattr(function, "forward", function))  # a torch module's own call takes *args
     except (TypeError, ValueError) as error:
         raise InputError(f"the signature of {function!r} cannot be read; wrap it in a small adapter") from error
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -238,7 +252,8 @@ def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _takes_anything(function: Callable[..., Any]) -> bool:
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return any(p.kind in kinds for p in inspect.signature(function).parameters.values())
+    signature = inspect.signature(getattr(function, "forward", function))
+    return any(p.kind in kinds for p in signature.parameters.values())
 
 
 def _is_number(value: Any) -> bool:
