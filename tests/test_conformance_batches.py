@@ -51,6 +51,19 @@ def test_a_metric_without_gradient_is_held_to_the_partition_by_its_value(reduced
     assert "partition" in broken(names["loss"], "kl-metric")
 
 
+@pytest.mark.parametrize("denominator", ["(a != 0).sum()", "len(a)"])
+def test_samples_without_an_advantage_belong_to_the_mean(denominator):
+    names = {"torch": torch}
+    exec(  # noqa: S102
+        "def loss(logp, rewards, group):\n    same = (group[:, None] == group).to(rewards.dtype)\n"
+        "    a = rewards - (same @ rewards - rewards) / (same.sum(-1) - 1)\n"
+        "    a = torch.where(a.abs() < 1e-12, 0.0, a)\n"
+        f"    return -(a * logp).sum() / max({denominator}, 1)\n",
+        names,
+    )
+    assert broken(names["loss"], "rloo") == (set() if denominator == "len(a)" else {"partition"})
+
+
 def test_one_mean_for_all_samples_is_no_penalty_and_no_advantage():
     def penalty(logp, ref_logp):
         return (logp - ref_logp).detach().mean()
@@ -114,6 +127,11 @@ def test_pairs_left_out_because_they_are_won_are_seen(won):
         return torch.where(margin > won, 0.0, -F.logsigmoid(margin))
 
     assert "extremes" in broken(dpo(margin=skipping), "dpo")
+
+
+def test_a_softplus_that_turns_linear_too_early_is_seen():
+    assert broken(dpo(margin=lambda m: F.softplus(-m, threshold=5)), "dpo") == {"extremes"}
+    assert broken(dpo(margin=lambda m: F.softplus(-m)), "dpo") == set()
 
 
 @pytest.mark.parametrize("limit", [2.0, 5.0, 10.0])

@@ -90,6 +90,11 @@ def test_a_misread_option_is_seen_although_the_defaults_hide_it(returns, options
     assert "conventions" in broken(simpo(returns, **options), "simpo")
 
 
+@pytest.mark.parametrize("bounded", ["max(beta, 0.1)", "min(beta, 0.1)"])
+def test_a_bound_on_an_option_is_seen_on_either_side_of_it(bounded):
+    assert "conventions" in broken(dpo(f"-ls({bounded} * (c - r - rc + rr))"), "dpo")
+
+
 def test_the_right_reading_conforms_at_the_same_defaults():
     returns = SMOOTHED.format("beta * (c / nc - r / nr) - gamma", "-beta * (c / nc - r / nr) + gamma")
     assert broken(simpo(returns, beta=1.0, gamma=0.0, label_smoothing=0.0), "simpo") == set()

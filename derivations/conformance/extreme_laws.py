@@ -11,7 +11,15 @@ from derivations.conformance.laws import Failure, Skip, Verdict, close, describe
 from derivations.conformance.subject import Result, Subject
 
 # level, and gap of scores
-CASES = ((-1000.0, 1.0), (-5000.0, -1.0), (-20.0, 4.0), (-20.0, 7.0), (-1500.0, 900.0), (-1500.0, -900.0))
+CASES = (
+    (-1000.0, 1.0),
+    (-5000.0, -1.0),
+    (-20.0, 4.0),
+    (-20.0, 7.0),
+    (-20.0, -6.0),
+    (-1500.0, 900.0),
+    (-1500.0, -900.0),
+)
 TOKENS = 2100  # more than the usual limits of 512, 1024 and 2048
 
 

@@ -52,6 +52,9 @@ def conventions(subject: Subject) -> Verdict:
     if len(changes) > 1:  # a mistake may need two: at gamma = 0 nobody sees what multiplies gamma
         together = {name: changed.options[name] for changed in changes for name in _differing(subject.target, changed)}
         changes.append(subject.target.with_options(**together))
+    strength = subject.target.option_names[0]
+    if moved(subject, strength):  # down as well: a floor under it shows
+        changes.append(subject.target.with_options(**{strength: 0.6 * subject.target.options[strength]}))
     for changed in changes:
         other = subject.with_target(changed)
         for batch in subject.examples[:3]:
