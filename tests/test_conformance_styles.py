@@ -134,6 +134,23 @@ def test_ratios_to_the_policy_itself_are_policy_gradients():
     assert str(outcome.identity) == "rloo as named"
 
 
+@pytest.mark.parametrize(("weight", "named"), [("mask.sum(-1)", False), ("1", True)])
+def test_a_clipped_ratio_to_the_old_policy_with_given_advantages_is_tried_as_it_stands(weight, named):
+    names = {"torch": torch}
+    exec(  # noqa: S102
+        "def loss(logps, old_logps, advantages, mask, clip=0.2):\n"
+        "    difference = torch.where(mask, logps - old_logps, 0.0)\n"
+        "    ratio, a = torch.exp(difference), advantages[:, None]\n"
+        "    tokens = -torch.min(ratio * a, ratio.clamp(1 - clip, 1 + clip) * a)\n"
+        f"    return (torch.where(mask, tokens, 0.0).sum(-1) / {weight}).mean()\n",
+        names,
+    )
+    outcome = conform(names["loss"], "rloo")
+    assert outcome.ok == named
+    words = "rloo as named" if named else "policy gradient with leave-one-out, log-probs averaged over tokens"
+    assert str(outcome.identity) == words
+
+
 # ---------------------------------------------------------------- estimators and options
 
 

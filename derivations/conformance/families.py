@@ -53,6 +53,16 @@ def _derive_responses(arrays: Arrays) -> Arrays:
     return {**_derive_groups(arrays), **_summed(arrays, ""), **ref}
 
 
+def _derive_policy_gradient(arrays: Arrays) -> Arrays:
+    """With the advantages, and with the log-probs at the time of sampling, which are the policy's own without history.
+
+    The latter only where a library keeps one: differences would move both sides of a ratio.
+    """
+    found = _derive_responses(arrays)
+    found["advantages"] = by_group(arrays["rewards"], arrays["group"], rloo_advantage)
+    return found | ({"old_logps": detached(arrays["logps"])} if hasattr(arrays["logps"], "detach") else {})
+
+
 def _derive_groups(arrays: Arrays) -> Arrays:
     """With group_size, the number of samples a prompt, where it is the same for every prompt."""
     if "group" not in arrays:
@@ -93,9 +103,10 @@ POLICY_GRADIENT = Family(
     "policy gradient",
     ("logps",),
     _TOKENS,
-    _derive_responses,
+    _derive_policy_gradient,
     "logps [N, T], mask [N, T] bool (or logp, length [N]), rewards [N], group [N] integer from 0 on, the prompt of "
-    "each sample (its samples stand together), group_size, samples a prompt; returns a scalar (mean over samples) or "
+    "each sample (its samples stand together), group_size, samples a prompt; or advantages [N], leave-one-out, instead "
+    "of rewards; old_logps [N, T], equal to logps and detached (torch only); returns a scalar (mean over samples) or "
     "[N]; its value is free, its gradient is what counts",
 )
 ADVANTAGE = Family(
