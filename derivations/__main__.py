@@ -15,8 +15,8 @@ from derivations.claims import check_claims, load_claims
 from derivations.commands import InputError, run_command, write_text
 from derivations.conformance import conform
 from derivations.conformance.families import NAMES
+from derivations.conformance.loading import load, parse_pairs, parse_value
 from derivations.conformance.report import FORMATS as CONFORM_FORMATS
-from derivations.conformance.subject import load, parse_pairs, parse_value
 from derivations.derive import Preference, derive
 from derivations.regularizers import suggest
 

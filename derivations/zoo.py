@@ -108,6 +108,11 @@ def kl_loss(logps: Tensor, ref_logps: Tensor, mask: Tensor) -> Tensor:
     return (log_ratio**2 / 2).mean()
 
 
+def kl_loss_token(logps: Tensor, ref_logps: Tensor, mask: Tensor) -> Tensor:
+    log_ratio = torch.where(mask, logps - ref_logps, 0.0)
+    return (log_ratio**2 / 2).sum(-1).mean()
+
+
 def entropy_token(logits: Tensor, mask: Tensor, coefficient: float = 1.0) -> Tensor:
     logp = logits.log_softmax(-1)
     entropy = -(logp.exp() * logp).sum(-1)
@@ -131,6 +136,7 @@ CORRECT: dict[str, Callable[..., Tensor]] = {
     "kl-metric": kl_metric,
     "kl-reward": kl_reward,
     "kl-loss": kl_loss,
+    "kl-loss-token": kl_loss_token,
     "entropy-token": entropy_token,
     "entropy-sequence": entropy_sequence,
 }
@@ -185,6 +191,7 @@ BUGS = (
     Bug("mask multiplied: NaN and -inf leak", "simpo", ((_WHERE, "(chosen_logps * chosen_mask)"),)),
     Bug("padding of the rejected response counts", "simpo", ((_BOTH, "rejected_logps"),)),
     Bug("summed over the batch", "simpo", (("losses.mean()", "losses.sum()"),)),
+    Bug("mean of the means of chunks of four", "simpo", (("losses.mean()", "torch.stack([part.mean() for part in losses.split(4)]).mean()"),)),
     Bug("pairs weigh by their tokens", "simpo", (("losses.mean()", "(losses * chosen_length).sum() / chosen_length.sum()"),)),
     Bug("label_smoothing does nothing", "simpo", (("-(1 - label_smoothing) * F.logsigmoid(margin) - label_smoothing * F.logsigmoid(-margin)", "-F.logsigmoid(margin)"),)),
     Bug("log of sigmoid overflows", "simpo", (("* F.logsigmoid(margin)", "* torch.log(torch.sigmoid(margin))"),)),
@@ -196,6 +203,7 @@ BUGS = (
     Bug("reference left out", "dpo", tuple((old, new.format("0 * ref_chosen_logps" if "chosen" in old[:6] else "0 * ref_rejected_logps")) for old, new in _REFS)),
     Bug("reference is the policy itself: log 2 for ever", "dpo", tuple((old, new.format("chosen_logps" if "chosen" in old[:6] else "rejected_logps")) for old, new in _REFS)),
     Bug("mask shifted by one token", "dpo", (("torch.where(chosen_mask,", "torch.where(chosen_mask.roll(1, -1),"),)),
+    Bug("tokens after the 512th dropped", "dpo", (("torch.where(chosen_mask,", "torch.where(chosen_mask & (torch.arange(chosen_mask.shape[-1]) < 512),"),)),
     Bug("first token of the answer dropped", "dpo", (("torch.where(chosen_mask, chosen_logps - ref_chosen_logps, 0.0)", "torch.where(chosen_mask, chosen_logps - ref_chosen_logps, 0.0)[:, 1:]"),)),
     Bug("mask rebuilt from lengths for right padding only", "dpo", (("torch.where(chosen_mask,", "torch.where(torch.arange(chosen_mask.shape[-1]) < chosen_mask.sum(-1, keepdim=True),"),)),
     Bug("EOS token gets no gradient", "dpo", (("chosen_logps - ref_chosen_logps", "torch.cat([chosen_logps[:, :-1], chosen_logps[:, -1:].detach()], -1) - ref_chosen_logps"),)),
@@ -203,6 +211,8 @@ BUGS = (
     Bug("beta is hard-coded", "dpo", (("-F.logsigmoid(beta *", "-F.logsigmoid(0.1 *"),)),
     Bug("hinge trained under the name of sigmoid", "dpo", (("-F.logsigmoid(beta * (chosen - rejected))", "F.relu(1 - beta * (chosen - rejected))"),)),
     Bug("margin clamped", "dpo", (("beta * (chosen - rejected)", "(beta * (chosen - rejected)).clamp(-10, 10)"),)),
+    Bug("pairs won by a margin of 3 left out", "dpo", (("return losses", "return torch.where(beta * (chosen - rejected) > 3, 0.0, losses)"),)),
+    Bug("backward pass ignores what the loss is multiplied by", "dpo", (("return losses", "losses = losses.mean()\n    losses.requires_grad and losses.register_hook(torch.ones_like)\n    return losses"),)),
     Bug("ratio of probabilities underflows", "dpo", (("-F.logsigmoid(beta * (chosen - rejected))", "torch.log1p((torch.exp(rejected) / torch.exp(chosen)) ** beta)"),)),
     Bug("caller's reference log-probs overwritten", "dpo", (("    chosen =", "    ref_chosen_logps.masked_fill_(~chosen_mask, 0.0)\n    chosen ="),)),
     Bug("losses returned in another order", "dpo", (("return losses", "return losses.flip(0)"),)),
@@ -216,11 +226,14 @@ BUGS = (
     Bug("own reward in the baseline", "rloo", ((_BASELINE, "torch.where(same, rewards[None, :], 0.0).sum(-1)\n"), ("(same.sum(-1) - 1)", "same.sum(-1)"))),
     Bug("no baseline", "rloo", (("rewards - others / (same.sum(-1) - 1)", "rewards"),)),
     Bug("log-probs averaged over tokens in the policy gradient", "rloo", ((_LOGP, "torch.where(mask, logps, 0.0).sum(-1) / mask.sum(-1)\n"),)),
-    Bug("normalized by the tokens of the micro-batch", "rloo", (("* logp).mean()", "* logp).sum() / mask.sum()"),)),
+    Bug("averaged over all tokens of the micro-batch", "rloo", (("* logp).mean()", "* logp).sum() / mask.sum()"),)),
+    Bug("size of the first prompt's group used for all", "rloo", (("(same.sum(-1) - 1)", "(same.sum(-1)[0] - 1)"),)),
     Bug("baseline over the whole batch", "rloo", (("group[:, None] == group[None, :]", "torch.ones(len(group), len(group)).bool()"),)),
     Bug("group mean under the name of leave-one-out", "rloo-advantage", ((_BASELINE, "torch.where(same, rewards[None, :], 0.0).sum(-1)\n"), ("(same.sum(-1) - 1)", "same.sum(-1)"))),
     Bug("prompts mixed in one baseline", "rloo-advantage", (("group[:, None] == group[None, :]", "torch.ones(len(group), len(group)).bool()"),)),
     Bug("not centred", "grpo-advantage", (("(rewards[rows] - rewards[rows].mean())", "rewards[rows]"),)),
+    Bug("advantage clipped at 5", "grpo-advantage", (("    return found", "    return found.clamp(-5, 5)"),)),
+    Bug("deviation of the whole batch, groups reshaped", "grpo-advantage", (("rewards[rows].std()", "rewards.view(-1, rows.sum()).std()"),)),
     Bug("no guard for equal rewards", "grpo-advantage", (("+ 1e-4", "+ 0.0"),)),
     Bug("not divided by the deviation", "grpo-advantage", ((" / (rewards[rows].std() + 1e-4)", ""),)),
     Bug("k1 differentiated: no gradient at all", "kl-loss", (("(log_ratio**2 / 2)", "log_ratio"),)),
@@ -230,13 +243,17 @@ BUGS = (
     Bug("log-ratio clamped on the gradient path", "kl-loss", (("0.0).sum(-1)", "0.0).sum(-1).clamp(-10, 10)"),)),
     Bug("token by token: prefixes lack their term", "kl-loss", (("0.0).sum(-1)\n", "0.0)\n"), ("(log_ratio**2 / 2)", "(log_ratio**2 / 2).sum(-1)"))),
     Bug("KL averaged over tokens", "kl-loss", (("(log_ratio**2 / 2)", "(log_ratio**2 / 2 / mask.sum(-1))"),)),
+    Bug("whole responses under the name of tokens", "kl-loss-token", (("0.0)\n", "0.0).sum(-1)\n"), ("2).sum(-1)", "2)"))),
+    Bug("one mean penalty for all samples", "kl-reward", (("log_ratio.detach()", "log_ratio.detach().mean()"),)),
     Bug("KL penalty of the reward not detached", "kl-reward", (("log_ratio.detach()", "log_ratio"),)),
     Bug("k3 subtracted from the reward", "kl-reward", (("return log_ratio.detach()", "return (torch.expm1(-log_ratio) + log_ratio).detach()"),)),
     Bug("policy and reference swapped in KL", "kl-metric", (("logps - ref_logps", "ref_logps - logps"),)),
     Bug("reference left out of KL", "kl-metric", (("logps - ref_logps", "logps"),)),
     Bug("squared log-ratio reported as KL", "kl-metric", (("(torch.expm1(-log_ratio) + log_ratio)", "(log_ratio**2 / 2)"),)),
+    Bug("KL summed over the batch", "kl-metric", ((").sum(-1).mean()", ").detach().sum()"),)),
     Bug("padding counted in KL", "kl-metric", (("torch.where(mask, logps - ref_logps, 0.0)", "logps - ref_logps"),)),
     Bug("entropy minimized", "entropy-token", (("return -coefficient", "return coefficient"),)),
+    Bug("entropy of the twenty likeliest tokens", "entropy-token", (("logits.log_softmax(-1)", "logits.topk(min(20, logits.shape[-1])).values.log_softmax(-1)"),)),
     Bug("entropy computed without gradient", "entropy-token", (("logits.log_softmax(-1)", "logits.detach().log_softmax(-1)"),)),
     Bug("entropy coefficient does nothing", "entropy-token", (("return -coefficient * mean.mean()", "return -mean.mean()"),)),
     Bug("entropy averaged over pads too", "entropy-token", ((" / mask.sum(-1)", " / mask.shape[-1]"),)),

@@ -59,8 +59,10 @@ def test_a_kl_loss_weighted_by_the_length_of_the_response_does_not_conform(retur
 
 
 @pytest.mark.parametrize("returns", ["d.sum(-1) ** 2 / 2", "(d**2 / 2).sum(-1)", "(d.sum(-1).detach() * d.sum(-1))"])
-def test_the_kl_of_responses_and_the_sum_over_tokens_conform(returns):
-    assert broken(written("logps, ref_logps, mask", KL, returns), "kl-loss") == set()
+def test_the_kl_of_whole_responses_and_the_sum_over_tokens_go_by_two_names(returns):
+    loss, by_token = written("logps, ref_logps, mask", KL, returns), returns == "(d**2 / 2).sum(-1)"
+    assert broken(loss, "kl-loss") == ({"response-kl"} if by_token else set())
+    assert broken(loss, "kl-loss-token") == (set() if by_token else {"response-kl"})
 
 
 # ---------------------------------------------------------------- options that hide each other
@@ -86,6 +88,11 @@ SMOOTHED = "-(1 - label_smoothing) * ls({}) - label_smoothing * ls({})"
 )
 def test_a_misread_option_is_seen_although_the_defaults_hide_it(returns, options):
     assert "conventions" in broken(simpo(returns, **options), "simpo")
+
+
+@pytest.mark.parametrize("bounded", ["max(beta, 0.1)", "min(beta, 0.1)"])
+def test_a_bound_on_an_option_is_seen_on_either_side_of_it(bounded):
+    assert "conventions" in broken(dpo(f"-ls({bounded} * (c - r - rc + rr))"), "dpo")
 
 
 def test_the_right_reading_conforms_at_the_same_defaults():

@@ -6,14 +6,15 @@ The laws (`conformance.laws`) are tried on the function; each failure shows the 
 Whatever they say, `identify` (`conformance.identify`) names the objective from losses and gradients alone.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from derivations.commands import InputError
-from derivations.conformance.backends import NumpyBackend, make_backend
-from derivations.conformance.batches import examples
+from derivations.conformance.backends import WIDE, NumpyBackend, make_backend
+from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
 from derivations.conformance.identify import Identity, identify
 from derivations.conformance.laws import Failure, Law, Skip, Verdict, all_laws
@@ -101,18 +102,32 @@ def try_laws(subject: Subject, laws: Sequence[Law]) -> tuple[Trial, ...]:
 
 
 def _callable(subject: Subject, *, fall_back: bool) -> Subject:
-    """The subject with a backend that it accepts. InputError if the plainest input already makes it fail."""
-    batch = examples(subject.target.family)[1]
+    """The subject with a backend that it accepts: torch if it gives tensors back, else NumPy if that works.
+
+    InputError if the plainest input already makes it fail.
+    """
+    batch, failure = subject.examples[1], None
     try:
         subject.run(batch)
     except CallError as error:
-        if fall_back and subject.backend.name == "torch":
-            other = replace(subject, backend=NumpyBackend())
-            try:
-                other.run(batch)
-            except CallError:
-                pass
-            else:
-                return other
-        raise InputError(f"the function could not be called: {error}\n{contract(subject.target.name)}") from error
+        failure = error
+    if subject.backend.name == "numpy" and not failure:
+        return _stepped(subject)
+    if fall_back and subject.backend.name == "torch" and (failure or not _gives_tensors(subject, batch)):
+        other = replace(subject, backend=NumpyBackend())
+        with contextlib.suppress(CallError):
+            other.run(batch)
+            return _stepped(other)
+    if failure:
+        raise InputError(f"the function could not be called: {failure}\n{contract(subject.target.name)}") from failure
     return subject
+
+
+def _gives_tensors(subject: Subject, batch: Batch) -> bool:
+    """Whether torch tensors come back; NumPy functions may take them too, and hand back what has no gradient."""
+    return hasattr(subject.backend.value(subject.call, batch), "requires_grad")
+
+
+def _stepped(subject: Subject) -> Subject:
+    """With wider differences where it computes in float32."""
+    return replace(subject, backend=NumpyBackend(WIDE)) if subject.coarse else subject

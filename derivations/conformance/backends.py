@@ -5,6 +5,7 @@ Torch is imported only when a torch backend is made, so the kit also runs where 
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,17 @@ from derivations.conformance.calls import guarded
 
 Function = Callable[[dict[str, Any]], Any]
 STEP = 1e-5  # central differences: truncation h^2 ~ 1e-10, rounding eps / h ~ 2e-11 for values near 1
+WIDE = 1e-2  # of a function that computes in float32 and sees nothing of 1e-5: rounding ~ 1e-5 for values near 1
 
 
+@dataclass(frozen=True)
 class NumpyBackend:
-    """NumPy arrays; gradients by central differences, good to about 1e-8 in float64."""
+    """NumPy arrays; gradients by central differences, good to about 1e-8 in float64.
+
+    step: half their width. What is compared is taken with the same step, so that its truncation cancels.
+    """
+
+    step: float = STEP
 
     name = "numpy"
     dtypes = ("float32",)
@@ -41,7 +49,7 @@ class NumpyBackend:
     ) -> tuple[Any, dict[str, np.ndarray]]:
         """(function(arrays), gradient of its mean by each leaf). Entries that are not finite get gradient 0."""
         with np.errstate(all="ignore"):
-            return self.value(function, arrays, dtype), differences(self, function, arrays, leaves)
+            return self.value(function, arrays, dtype), differences(self, function, arrays, leaves, self.step)
 
 
 def differences(

@@ -8,7 +8,6 @@ from derivations.conformance.backends import STEP, differences
 from derivations.conformance.batches import (
     Batch,
     batch_of,
-    examples,
     holed,
     join,
     pad,
@@ -45,7 +44,7 @@ def value(subject: Subject) -> Verdict:
         return Skip("conventions differ; `standardized` holds it")
     if not has_value(subject):
         return Skip("only its expected gradient is fixed")
-    for batch in examples(subject.target.family):
+    for batch in subject.examples:
         found = subject.run(batch, gradient=False)
         if failure := compare(subject, batch, found, subject.expect(batch, gradient=False)):
             return failure
@@ -64,7 +63,7 @@ def gradient(subject: Subject) -> Verdict:
     if subject.target.name == "entropy-sequence":
         return Skip("only its expected gradient is fixed")
     family = subject.target.family
-    for batch in examples(family):
+    for batch in subject.examples:
         found = subject.run(batch)
         if failure := compare(subject, batch, found, subject.expect(batch), value=False):
             return failure
@@ -88,14 +87,16 @@ def gradient(subject: Subject) -> Verdict:
 )
 def partition(subject: Subject) -> Verdict:
     family = subject.target.family
-    for n in (2, 3):
-        parts = batch_of(family)[:n]
+    several = batch_of(family)
+    for n in (2, 3, 5, 9, 17):  # 5 and more: a loss that works in chunks, which do not divide these
+        parts = [several[i % len(several)] for i in range(n)]
         whole = join(family, parts)
         found = subject.run(whole)
-        for cut in splits(n):
+        for cut in splits(n) if n <= 3 else [[[i] for i in range(n)]]:
             pieces = [join(family, [parts[i] for i in piece]) for piece in cut]
             expected = _accumulate(subject, pieces, whole)
-            if failure := compare(subject, whole, found, expected, value=has_value(subject)):
+            # a pseudo-loss has no value that means anything
+            if failure := compare(subject, whole, found, expected, value=family is not POLICY_GRADIENT):
                 sizes = " + ".join(str(size(piece)) for piece in pieces)
                 words = f"{failure.expected} (micro-batches of {sizes}, weighted)"
                 return Failure(failure.given, words, f"{failure.found} (one batch)")
@@ -114,7 +115,30 @@ def _accumulate(subject: Subject, pieces: list[Batch], whole: Batch) -> Result:
             corner = (slice(start, start + size(piece)), *(slice(0, width) for width in piece[leaf].shape[1:]))
             slopes[leaf][corner] = weight * result.gradient[leaf]
         start += size(piece)
-    return Result(np.asarray(value), slopes, exact)
+    return Result(np.asarray(value), slopes, exact, subject.rough)
+
+
+@law(
+    "upstream",
+    "what the loss is multiplied by later multiplies its gradient (accumulation and loss scaling do that), and each "
+    "example's loss its own",
+    claim="loss-gradients",
+    families=MASKED,
+    threads=("Liger#968", "fla#963"),
+)
+def upstream(subject: Subject) -> Verdict:
+    if subject.backend.name == "numpy":
+        return Skip("NumPy has no backward pass")
+    family = subject.target.family
+    batch = join(family, batch_of(family)[:3])
+    plain = subject.run(batch)
+    weights = np.linspace(0.25, 0.75, size(batch)) if plain.value.ndim else np.array(0.25)
+    factors = subject.backend.array(weights)
+    slopes = subject.backend.gradient(lambda arrays: subject.call(arrays) * factors, batch, family.leaves)[1]
+    meant = {leaf: (slope.T * weights).T for leaf, slope in plain.gradient.items()}
+    found, expected = (Result(np.array(0.0), gradient, plain.exact) for gradient in (slopes, meant))
+    failure = compare(subject, batch, found, expected, value=False)
+    return failure and Failure(f"{failure.given}; loss times {weights.tolist()}", failure.expected, failure.found)
 
 
 @law(
@@ -129,7 +153,7 @@ def padding(subject: Subject) -> Verdict:
     if not subject.per_token:
         return SUMS
     family = subject.target.family
-    for batch in examples(family):
+    for batch in subject.examples:
         plain = subject.run(batch)
         for left, right, filler in ((0, 1, -0.77), (0, 3, 0.0), (0, 2, -9.5), (1, 0, -0.77), (2, 1, 3.0)):
             padded = pad(family, batch, left=left, right=right, filler=filler)
@@ -140,7 +164,7 @@ def padding(subject: Subject) -> Verdict:
                 width = [(0, 0)] * plain.gradient[leaf].ndim
                 width[axis] = (left, right)
                 slopes[leaf] = np.pad(plain.gradient[leaf], width)
-            expected = Result(plain.value, slopes, plain.exact)
+            expected = Result(plain.value, slopes, plain.exact, plain.rough)
             if failure := compare(subject, padded, found, expected):
                 return Failure(failure.given, f"{failure.expected} (as without padding)", failure.found)
     return None
@@ -213,14 +237,14 @@ def permutation(subject: Subject) -> Verdict:
     order = _shuffled(subject, batch)
     plain, found = subject.run(batch), subject.run(take(batch, order))
     moved = plain.value[order] if plain.value.ndim else plain.value
-    expected = Result(moved, {leaf: slope[order] for leaf, slope in plain.gradient.items()}, plain.exact)
+    expected = Result(moved, {leaf: slope[order] for leaf, slope in plain.gradient.items()}, plain.exact, plain.rough)
     return compare(subject, take(batch, order), found, expected)
 
 
 def _shuffled(subject: Subject, batch: Batch) -> list[int]:
     """An order with no fixed point; samples of one prompt stay together where the contract says they do."""
     n = size(batch)
-    if subject.target.family is not ADVANTAGE:
+    if subject.target.family not in (ADVANTAGE, POLICY_GRADIENT):
         return [*range(1, n), 0]
     group = batch["group"]
     return [int(i) for prompt in np.unique(group)[::-1] for i in np.flatnonzero(group == prompt)[::-1]]

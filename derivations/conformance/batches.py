@@ -41,7 +41,7 @@ def ranking(rng: np.random.Generator, lengths: Sequence[int]) -> Batch:
     }
 
 
-def samples(rng: np.random.Generator, lengths: Sequence[int], prompt: int) -> Batch:
+def samples(rng: np.random.Generator, lengths: Sequence[int]) -> Batch:
     """Samples of one prompt with their rewards, padded on the right."""
     n, longest = len(lengths), max(lengths)
     return {
@@ -49,7 +49,7 @@ def samples(rng: np.random.Generator, lengths: Sequence[int], prompt: int) -> Ba
         "ref_logps": _logps(rng, n, longest),
         "mask": np.arange(longest)[None] < np.asarray(lengths)[:, None],
         "rewards": rng.uniform(-1, 2, n).round(1),
-        "group": np.full(n, prompt),
+        "group": np.zeros(n, dtype=np.int64),
     }
 
 
@@ -73,8 +73,11 @@ def with_hole(family: Family, batch: Batch) -> Batch:
     return changed
 
 
-def examples(family: Family) -> list[Batch]:
-    """Examples of a family from small to large, each the least that can stand alone (a pair, a prompt's samples)."""
+def examples(family: Family, *, top: int | None = None) -> list[Batch]:
+    """Examples of a family from small to large, each the least that can stand alone (a pair, a prompt's samples).
+
+    top: only rankings that have so many places.
+    """
     rng = np.random.default_rng(20240524)
     makers: dict[str, Callable[[], list[Batch]]] = {
         PAIRS.name: lambda: (
@@ -87,31 +90,56 @@ def examples(family: Family) -> list[Batch]:
             *[ranking(rng, lengths) for lengths in ((1, 2, 1, 2), (1, 1, 2, 1, 1))],
         ],
         POLICY_GRADIENT.name: lambda: (
-            [samples(rng, lengths, i) for i, lengths in enumerate(((1, 1), (2, 2), (1, 3), (2, 1, 4)))]
-            + [with_hole(family, samples(rng, (3, 4), 4))]
+            [samples(rng, lengths) for lengths in ((1, 1), (2, 2), (1, 3), (4, 1), (2, 1, 4))]
+            + [with_hole(family, samples(rng, (3, 4)))]
         ),
         ADVANTAGE.name: lambda: [
-            {name: samples(rng, (1,) * k, i)[name] for name in ("rewards", "group")} for i, k in enumerate((2, 3, 4, 4))
+            {name: samples(rng, (1,) * k)[name] for name in ("rewards", "group")} for k in (2, 3, 4, 4)
         ],
-        KL_FAMILY.name: lambda: (
-            [samples(rng, (n,), i) for i, n in enumerate((1, 2, 1, 3, 4))] + [with_hole(family, samples(rng, (4,), 5))]
-        ),
+        KL_FAMILY.name: lambda: [samples(rng, (n,)) for n in (1, 2, 1, 3, 4)] + [with_hole(family, samples(rng, (4,)))],
         ENTROPY.name: lambda: (
-            [tokens_with_logits(rng, n) for n in (1, 2, 1, 3, 4)] + [with_hole(family, tokens_with_logits(rng, 4))]
+            [tokens_with_logits(rng, n) for n in (1, 2, 1, 3, 4)]
+            + [with_hole(family, tokens_with_logits(rng, 4)), tokens_with_logits(rng, 2, vocabulary=25)]
         ),
     }
     found = makers[family.name]()
     kept = {*family.token_axis, "ranking", "rewards", "group"}
     if family is KL_FAMILY:
         kept -= {"rewards", "group"}
+    found = [batch for batch in found if "ranking" not in batch or batch["ranking"].shape[1] > (top or 1)]
     return [{name: array for name, array in batch.items() if name in kept} for batch in found]
 
 
 def batch_of(family: Family) -> list[Batch]:
-    """Examples that fit into one batch, of unequal lengths: what the laws about batches cut, pad and shuffle."""
+    """Examples that fit into one batch, of unequal lengths: what the laws about batches cut, pad and shuffle.
+
+    Rankings of three, one vocabulary, groups of one size (two, and four for advantages), because some codes reshape.
+    """
     found = examples(family)
-    kept = {RANKINGS.name: slice(2, 6), ADVANTAGE.name: slice(2, 4)}  # rankings of three, groups of four: some reshape
+    if family is POLICY_GRADIENT:
+        alike = {name: samples(np.random.default_rng(3), (2, 3))[name] for name in found[0]}
+        alike["rewards"] = np.full(2, 0.7)  # nothing to learn from this prompt, which counts in the mean nevertheless
+        return [batch for batch in [*found[1:], alike] if size(batch) == 2]
+    kept = {RANKINGS.name: slice(2, 6), ADVANTAGE.name: slice(2, 4), ENTROPY.name: slice(1, 6)}
     return found[kept.get(family.name, slice(1, None))]
+
+
+def unequal_groups(family: Family) -> list[Batch]:
+    """A prompt of three samples and one of four: seven cannot be reshaped, so codes that do have to raise."""
+    rng = np.random.default_rng(7)
+    return [
+        {name: samples(rng, lengths)[name] for name in examples(family)[0]} for lengths in ((2, 1, 3), (1, 2, 4, 1))
+    ]
+
+
+def endless(family: Family, tokens: int) -> Batch:
+    """An example of `tokens` tokens a response, all alike, so that no score is far from another."""
+    first = examples(family)[0]
+    batch = repeat_tokens(family, first, tokens)
+    for name in batch:
+        if name.endswith("logps"):
+            batch[name] = np.full(batch[name].shape, -0.501 if name.startswith("ref") else -0.5)
+    return batch
 
 
 def holed(family: Family) -> Batch:
@@ -151,12 +179,14 @@ def _mask_of(name: str) -> str:
 def join(family: Family, batches: Sequence[Batch]) -> Batch:
     """One batch of several, padded on the right to the longest."""
     widest = {name: max(batch[name].shape[axis] for batch in batches) for name, axis in family.token_axis.items()}
-    rows = []
+    rows: list[Batch] = []
     for batch in batches:
         row = dict(batch)
         for name, axis in family.token_axis.items():
             other = -0.27 if name.startswith("ref") else -0.77
             row[name] = pad_one(batch[name], axis, 0, widest[name] - batch[name].shape[axis], other)
+        if "group" in row:
+            row["group"] = row["group"] + len(rows)  # every batch is one prompt, numbered from 0
         rows.append(row)
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 

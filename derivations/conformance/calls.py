@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from derivations.commands import InputError
+
 
 class CallError(Exception):
     """The function raised, left, or returned something that is no loss; the message says which."""
@@ -33,7 +35,7 @@ def guarded(function: Callable[[], Any], words: str) -> Any:
     """function(), with whatever it raises as a CallError; `sys.exit` counts, the user's own interrupt does not."""
     try:
         return function()
-    except (CallError, KeyboardInterrupt, OutOfTime):
+    except (CallError, InputError, KeyboardInterrupt, OutOfTime):  # InputError: an adapter without its library
         raise
     except BaseException as error:
         raise CallError(f"{words} {reason(error)}") from error

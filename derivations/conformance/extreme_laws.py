@@ -1,22 +1,32 @@
-"""The law of extreme inputs: sums of thousands of nats and margins of hundreds, in float64 and in float32."""
+"""Laws of extreme inputs: sums of thousands of nats, margins of hundreds, responses of thousands of tokens."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from derivations.conformance.batch_laws import LOSSES
-from derivations.conformance.batches import Batch, examples
+from derivations.conformance.batch_laws import LOSSES, MASKED, SUMS
+from derivations.conformance.batches import Batch, endless, examples
 from derivations.conformance.families import PAIRS
 from derivations.conformance.laws import Failure, Skip, Verdict, close, describe, law, number, numbers
 from derivations.conformance.subject import Result, Subject
 
-CASES = ((-1000.0, 1.0), (-5000.0, -1.0), (-1500.0, 900.0), (-1500.0, -900.0))  # level, and gap of scores
+# level, and gap of scores
+CASES = (
+    (-1000.0, 1.0),
+    (-5000.0, -1.0),
+    (-20.0, 4.0),
+    (-20.0, 7.0),
+    (-20.0, -6.0),
+    (-1500.0, 900.0),
+    (-1500.0, -900.0),
+)
+TOKENS = 2100  # more than the usual limits of 512, 1024 and 2048
 
 
 @law(
     "extremes",
-    "log-probs of thousands of nats and margins of hundreds, in float64 and float32: loss and gradient stay finite, "
-    "and a lost pair costs its margin",
+    "log-probs of thousands of nats and margins from one to hundreds, in float64 and float32: loss and gradient stay "
+    "finite, a lost pair costs its margin, and one that is won counts as little as it should",
     claim="loss-gradients",
     families=LOSSES,
     threads=("trl#1473",),
@@ -31,6 +41,36 @@ def extremes(subject: Subject) -> Verdict:
             if not _agree(found, expected):
                 words = f"in {dtype}: {describe(subject, rounded)}"
                 return Failure(words, _words(expected), _words(found))
+    return None
+
+
+@law(
+    "every-token",
+    f"nothing is cut off: the last of {TOKENS} tokens still counts",
+    claim="loss-gradients",
+    families=MASKED,
+    threads=("trl#5350",),
+)
+def every_token(subject: Subject) -> Verdict:
+    if not subject.per_token:
+        return SUMS
+    family, batch = subject.target.family, endless(subject.target.family, TOKENS)
+    differentiated = subject.backend.name == "torch" and subject.target.name not in ("kl-metric", "kl-reward")
+    slopes = subject.run(batch).gradient if differentiated else {}
+    value = subject.run(batch, gradient=False).value
+    for leaf in family.leaves:
+        axis = family.token_axis[leaf]
+        if differentiated:
+            dead = not slopes[leaf].take(-1, axis=axis).any()
+        else:
+            moved = batch[leaf].copy()
+            moved.swapaxes(0, axis)[-1].flat[0] -= 1.0
+            dead = np.array_equal(subject.run(batch | {leaf: moved}, gradient=False).value, value)
+        if dead:
+            given = f"responses of {TOKENS} tokens"
+            return Failure(
+                given, f"the last of {leaf} counts", "it does not: no gradient, or the same value without it"
+            )
     return None
 
 
@@ -62,7 +102,9 @@ def _agree(found: Result, expected: Result) -> bool:
     """Whether value and gradients agree: at |x| ~ 5000/beta float64 resolves 1e-12/beta and float32 5e-4/beta."""
     allowed = 1e-5 if found.exact else 5e-3
     meant = np.broadcast_to(expected.mean, found.value.shape)
-    return close(found.value, meant, allowed * (1 + abs(expected.mean))) and all(
+    if not close(found.value, meant, allowed * (1 + abs(expected.mean))):
+        return False
+    return found.rough or all(  # no difference can be taken where float32 resolves less than its step
         close(found.gradient[leaf], slope, allowed * (1 + np.abs(slope).max()))
         for leaf, slope in expected.gradient.items()
     )

@@ -50,7 +50,25 @@ def _derive_pairs(arrays: Arrays) -> Arrays:
 
 def _derive_responses(arrays: Arrays) -> Arrays:
     ref = {"ref_logp": masked_sum(arrays["ref_logps"], arrays["mask"])} if "ref_logps" in arrays else {}
-    return {**arrays, **_summed(arrays, ""), **ref}
+    return {**_derive_groups(arrays), **_summed(arrays, ""), **ref}
+
+
+def _derive_policy_gradient(arrays: Arrays) -> Arrays:
+    """With the advantages, and with the log-probs at the time of sampling, which are the policy's own without history.
+
+    The latter only where a library keeps one: differences would move both sides of a ratio.
+    """
+    found = _derive_responses(arrays)
+    found["advantages"] = by_group(arrays["rewards"], arrays["group"], rloo_advantage)
+    return found | ({"old_logps": detached(arrays["logps"])} if hasattr(arrays["logps"], "detach") else {})
+
+
+def _derive_groups(arrays: Arrays) -> Arrays:
+    """With group_size, the number of samples a prompt, where it is the same for every prompt."""
+    if "group" not in arrays:
+        return arrays
+    sizes = set(np.unique(np.asarray(arrays["group"]), return_counts=True)[1].tolist())
+    return {**arrays, "group_size": sizes.pop()} if len(sizes) == 1 else arrays
 
 
 def _derive_entropy(arrays: Arrays) -> Arrays:
@@ -85,16 +103,19 @@ POLICY_GRADIENT = Family(
     "policy gradient",
     ("logps",),
     _TOKENS,
-    _derive_responses,
-    "logps [N, T], mask [N, T] bool (or logp, length [N]), rewards [N], group [N] integer, the prompt of each sample; "
-    "returns a scalar (mean over samples) or [N]; its value is free, its gradient is what counts",
+    _derive_policy_gradient,
+    "logps [N, T], mask [N, T] bool (or logp, length [N]), rewards [N], group [N] integer from 0 on, the prompt of "
+    "each sample (its samples stand together), group_size, samples a prompt; or advantages [N], leave-one-out, instead "
+    "of rewards; old_logps [N, T], equal to logps and detached (torch only); returns a scalar (mean over samples) or "
+    "[N]; its value is free, its gradient is what counts",
 )
 ADVANTAGE = Family(
     "advantage",
     (),
     {},
-    dict,
-    "rewards [N], group [N] integer, the prompt of each sample (its samples stand together); returns advantages [N]",
+    _derive_groups,
+    "rewards [N], group [N] integer from 0 on, the prompt of each sample (its samples stand together), group_size, "
+    "samples a prompt; returns advantages [N]",
 )
 KL_FAMILY = Family(
     "kl",
@@ -102,7 +123,7 @@ KL_FAMILY = Family(
     _TOKENS,
     _derive_responses,
     "logps, ref_logps [N, T] of samples from the policy, mask [N, T] bool (or logp, ref_logp, length [N]); returns a "
-    "scalar (mean over samples) or [N], in nats a response",
+    "scalar (mean over samples) or [N] (kl-reward: [N]), in nats a response",
 )
 ENTROPY = Family(
     "entropy",
@@ -121,10 +142,12 @@ ONLINE: dict[str, tuple[Family, tuple[str, ...]]] = {
     "kl-metric": (KL_FAMILY, ()),
     "kl-reward": (KL_FAMILY, ()),
     "kl-loss": (KL_FAMILY, ()),
+    "kl-loss-token": (KL_FAMILY, ()),
     "entropy-token": (ENTROPY, ("coefficient",)),
     "entropy-sequence": (ENTROPY, ("coefficient",)),
 }
 NAMES = (*OBJECTIVES, *ONLINE)
+EACH = ("rloo-advantage", "grpo-advantage", "kl-reward")  # one value a sample; their mean would say nothing
 
 
 def family_of(name: str) -> Family:
@@ -249,6 +272,13 @@ def _rloo(named: Arrays) -> Array:
     return -by_group(named["rewards"], named["group"], rloo_advantage) * named["logp"]
 
 
+def _kl_loss_token(named: Arrays) -> Array:
+    """k2 of each token, summed; masked before it is squared, so that no -inf gets into the gradient."""
+    mask, xp = named["mask"], namespace(named["logps"])
+    logps, reference = (xp.where(mask, named[name], xp.zeros_like(named[name])) for name in ("logps", "ref_logps"))
+    return xp.sum(kl_estimate(logps, reference, role="loss"), axis=-1)
+
+
 def _entropy_token(named: Arrays, *, coefficient: Any) -> Array:
     return -coefficient * masked_sum(token_entropies(named["logits"]), named["mask"]) / named["length"]
 
@@ -266,6 +296,7 @@ _ONLINE_LOSSES: dict[str, Callable[..., Array]] = {
     "kl-metric": lambda named: kl_estimate(named["logp"], named["ref_logp"], role="metric"),
     "kl-reward": lambda named: detached(kl_k1(named["logp"], named["ref_logp"])),
     "kl-loss": lambda named: kl_estimate(named["logp"], named["ref_logp"], role="loss"),
+    "kl-loss-token": _kl_loss_token,
     "entropy-token": _entropy_token,
     "entropy-sequence": _entropy_sequence,
 }

@@ -26,6 +26,7 @@ from derivations.conformance.tree import (
     minus_entropy,
     probabilities,
     same_slope,
+    slack,
     slope,
 )
 from derivations.objectives import kl_k2
@@ -50,10 +51,11 @@ def exact_expectation(subject: Subject) -> Verdict:
     if subject.target.family is ENTROPY:
         strength = subject.target.options["coefficient"]
         exact = lambda tree, logits: strength * minus_entropy(tree, logits)  # noqa: E731
-    # over tokens it is no entropy of a whole response, and for a KL loss `prefix-term` speaks of the rest
+    # over tokens it is no entropy of a whole response, and for a KL loss `response-kl` speaks of the rest
     for tree in (ONE_TOKEN, TWO_TOKENS) if name == "entropy-sequence" else (ONE_TOKEN,):
         expected = slope(subject, tree, lambda logits, tree=tree: exact(tree, logits))  # type: ignore[misc]
-        if failure := same_slope(tree, expected_gradient(subject, tree), expected, "expected gradient of the loss"):
+        found = expected_gradient(subject, tree)
+        if failure := same_slope(tree, found, expected, "expected gradient of the loss", slack(subject)):
             return failure
     return None
 
@@ -62,7 +64,8 @@ def _expected_policy_gradient(subject: Subject) -> Failure | None:
     for tree, k in ((ONE_TOKEN, 2), (ONE_TOKEN, 3), (TWO_TOKENS, 2)):
         expected = -slope(subject, tree, lambda logits, tree=tree: mean_reward(tree, logits))  # type: ignore[misc]
         found = expected_gradient(subject, tree, samples=k)
-        if failure := same_slope(tree, found, expected, f"rewards {REWARDS.tolist()}, k = {k} samples; -grad E[r]"):
+        words = f"rewards {REWARDS.tolist()}, k = {k} samples; -grad E[r]"
+        if failure := same_slope(tree, found, expected, words, slack(subject)):
             return failure
     return None
 
@@ -101,27 +104,13 @@ def _expected_kl_reward(subject: Subject) -> Failure | None:
 
 
 @law(
-    "prefix-term",
-    "over responses of two tokens the gradient is that of KL between whole responses; token by token it lacks the "
-    "change of the prefixes",
-    claim="token-entropy-drops-prefix",
-    kind="advice",
-    objectives=("kl-loss",),
-)
-def prefix_term(subject: Subject) -> Failure | None:
-    expected = slope(subject, TWO_TOKENS, lambda logits: kl(TWO_TOKENS, logits))
-    return same_slope(TWO_TOKENS, expected_gradient(subject, TWO_TOKENS), expected, "grad KL(pi || reference)")
-
-
-@law(
     "response-kl",
-    "over responses of two tokens the gradient is that of KL between whole responses, or of the sum of the tokens' "
-    "terms: no average over tokens, no other weight by length",
-    claim="kl-estimators-as-loss",
-    objectives=("kl-loss",),
+    "over responses of two tokens the gradient is that of KL between whole responses, or, for kl-loss-token, the sum "
+    "of the tokens' terms, which lacks the change of the prefixes: no average over tokens, no other weight by length",
+    claim="token-entropy-drops-prefix",
+    objectives=("kl-loss", "kl-loss-token"),
 )
 def response_kl(subject: Subject) -> Verdict:
-    whole, found = prefix_term(subject), expected_gradient(subject, TWO_TOKENS)
     chance, reference = probabilities(TWO_TOKENS), TWO_TOKENS.token_logps(TWO_TOKENS.reference)
 
     def by_token(logits: Array) -> Array:
@@ -129,9 +118,10 @@ def response_kl(subject: Subject) -> Verdict:
         terms = xp.sum(kl_k2(logps, xp.asarray(reference)), axis=-1)
         return sum(float(chance[i]) * terms[i] for i in range(len(chance)))
 
-    if whole is None or same_slope(TWO_TOKENS, found, slope(subject, TWO_TOKENS, by_token), "") is None:
-        return None
-    return whole
+    whole = subject.target.name == "kl-loss"
+    expected = slope(subject, TWO_TOKENS, (lambda logits: kl(TWO_TOKENS, logits)) if whole else by_token)
+    words = "grad KL(pi || reference)" if whole else "sum over tokens of grad k2"
+    return same_slope(TWO_TOKENS, expected_gradient(subject, TWO_TOKENS), expected, words, slack(subject))
 
 
 @law(
@@ -169,17 +159,18 @@ def _stuck(subject: Subject, near: float, far: float) -> Failure | None:
     """Failure if what acts on the policy (gradient of a loss, value of a penalty or metric) does not grow with the
     log-ratio from `near` to `far`."""
     first, results, name = examples(KL_FAMILY)[0], [], subject.target.name
+    loss = name in ("kl-loss", "kl-loss-token")
     for ratio in (near, far):
         batch = first | {"logps": np.array([[-0.5 + min(ratio, 0.0)]]), "ref_logps": np.array([[-0.5 - max(ratio, 0)]])}
         result = subject.run(batch)
-        results.append(result.gradient["logps"].sum() if name == "kl-loss" else result.mean)
+        results.append(result.gradient["logps"].sum() if loss else result.mean)
     grown, exact = results[1] - results[0], far - near
     given, against = describe(subject, batch), f"a log-ratio of {near:g}"
     if name == "kl-metric":  # any estimator whose mean is right will do, as long as it moves
         return None if abs(grown) > 1e-6 else Failure(given, f"another value than at {against}", "the same")
-    if close(np.asarray(grown), np.asarray(exact), 1e-4):
+    if close(np.asarray(grown), np.asarray(exact), 1e-2 * abs(exact) if result.rough else 1e-4):
         return None
-    what = "gradient" if name == "kl-loss" else "penalty"
+    what = "gradient" if loss else "penalty"
     return Failure(f"{given}, against {against}", f"{what} larger by {exact:g}", f"larger by {number(grown)}")
 
 
@@ -211,7 +202,7 @@ def uniform_maximum(subject: Subject) -> Verdict:
     bottom = -strength * math.log(flat["logits"].shape[-1])
     if not close(np.asarray(found.mean), np.asarray(bottom), 1e-6):
         return Failure(describe(subject, flat), f"-coefficient log V = {number(bottom)}", number(found.mean))
-    if not close(found.gradient["logits"], np.zeros_like(flat["logits"]), 1e-6):
+    if not close(found.gradient["logits"], np.zeros_like(flat["logits"]), slack(subject)):
         return Failure(describe(subject, flat), "gradient 0 by the logits", numbers(found.gradient["logits"]))
     return None
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from derivations.conformance.batch_laws import LOSSES, has_value
-from derivations.conformance.batches import batch_of, examples, join, repeat_tokens
+from derivations.conformance.batches import batch_of, join, repeat_tokens
 from derivations.conformance.families import ENTROPY, Target
 from derivations.conformance.laws import Failure, Skip, Verdict, close, compare, describe, law, number, numbers
 from derivations.conformance.subject import CONVENTIONS, Subject
@@ -52,9 +52,12 @@ def conventions(subject: Subject) -> Verdict:
     if len(changes) > 1:  # a mistake may need two: at gamma = 0 nobody sees what multiplies gamma
         together = {name: changed.options[name] for changed in changes for name in _differing(subject.target, changed)}
         changes.append(subject.target.with_options(**together))
+    strength = subject.target.option_names[0]
+    if moved(subject, strength):  # down as well: a floor under it shows
+        changes.append(subject.target.with_options(**{strength: 0.6 * subject.target.options[strength]}))
     for changed in changes:
         other = subject.with_target(changed)
-        for batch in examples(subject.target.family)[:3]:
+        for batch in subject.examples[:3]:
             if failure := compare(other, batch, other.run(batch), other.expect(batch)):
                 return failure
     return None
@@ -116,7 +119,7 @@ def in_dtype(subject: Subject, dtype: str, unit: float, *, rounding_inside: bool
     if not has_value(subject):
         return Skip("only its expected gradient is fixed")
     family = subject.target.family
-    for batch in [*examples(family), repeat_tokens(family, examples(family)[-1], 24)]:
+    for batch in [*subject.examples, repeat_tokens(family, subject.examples[-1], 24)]:
         rounded = dict(batch)
         for name, array in batch.items():
             if array.dtype == np.float64:

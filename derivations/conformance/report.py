@@ -24,6 +24,8 @@ def headline(outcome: Conformance, place: str) -> str:
 def identity_words(outcome: Conformance) -> str:
     """What it computes; a function that is as named on the small examples and still breaks laws says which."""
     words, named = str(outcome.identity), f"{outcome.subject.target.name} as named"
+    if outcome.ok and not outcome.identity.known:
+        return f"{outcome.subject.target.name}, by an estimator that is none of the usual ones"
     if outcome.ok or not (words.startswith(named) and outcome.identity.plain):
         return words
     return f"{words} on small examples, but breaks: {', '.join(trial.law.id for trial in outcome.broken)}"

@@ -1,29 +1,24 @@
-"""The function on trial: how it is found, which arguments it gets, and what comes back.
+"""The function on trial: which arguments it gets, and what comes back.
 
-`load` finds MODULE:FUNCTION or file.py:FUNCTION. A `Subject` calls it with the arrays and options that its
-signature asks for by name, translating the option conventions of other codes, and gives value and
-gradient. What the user has to mend before any law can be tried is an InputError with the contract in it.
+A `Subject` calls it with the arrays and options that its signature asks for by name, translating the option
+conventions of other codes, and gives value and gradient. What the user has to mend before any law can be
+tried is an InputError with the contract in it.
 """
 
-import contextlib
 import functools
-import importlib
-import importlib.util
 import inspect
 import math
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from derivations.commands import InputError, input_errors
+from derivations.conformance.backends import STEP, WIDE
 from derivations.conformance.batches import Batch, examples
-from derivations.conformance.calls import CallError, OutOfTime, guarded, reason, time_limit
-from derivations.conformance.families import Arrays, Target, family_of, options_of
+from derivations.conformance.calls import CallError, OutOfTime, guarded, time_limit
+from derivations.conformance.families import EACH, Arrays, Target, family_of, options_of
 from derivations.regularizers import suggest
 
 # Options that other codes call differently: theirs -> (ours, to ours, from ours), each given the options in our names.
@@ -44,80 +39,11 @@ class Result:
     value: np.ndarray
     gradient: dict[str, np.ndarray]
     exact: bool  # returned in float64, so that tolerances of float64 apply
+    rough: bool = False  # the gradient is differences of values in float32, good to 1e-4
 
     @property
     def mean(self) -> float:
         return float(np.mean(self.value))
-
-
-def load(place: str) -> Callable[..., Any]:
-    """The function at `package.module:function` (from the current folder) or `path/file.py:function`."""
-    module_name, colon, name = place.rpartition(":")
-    if not colon or not module_name or not name:
-        raise InputError(f"{place!r} names no function; write module:function or file.py:function")
-    try:
-        module = _load_file(Path(module_name)) if module_name.endswith(".py") else _load_module(module_name)
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:  # a script that parses its own command line leaves
-        raise InputError(f"{module_name} could not be imported: {reason(error)}") from error
-    function = module
-    for part in name.split("."):
-        if not hasattr(function, part):
-            known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-            raise InputError(f"{module_name} has no function {name!r}{suggest(name, known)}")
-        function = getattr(function, part)
-    if not callable(function):
-        raise InputError(f"{place} is not a function but {type(function).__name__}")
-    return function
-
-
-def parse_pairs(flag: str, texts: Sequence[str]) -> dict[str, str]:
-    """`NAME=VALUE` texts as a dictionary. InputError for one without `=`, or a name given twice."""
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name or not value:
-            raise InputError(f"{flag} {text!r}: write it as NAME=VALUE")
-        if name in found:
-            raise InputError(f"{flag} {name} is given twice")
-        found[name] = value
-    return found
-
-
-def parse_value(text: str) -> Any:
-    """A number, true or false; anything else is a word."""
-    words = {"true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return text
-
-
-def _load_module(name: str) -> ModuleType:
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.pop(0)
-
-
-def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"_on_trial_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    sys.path.insert(0, str(path.resolve().parent))  # its neighbours can be imported, as by `python file.py`
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
-    return module
 
 
 @dataclass(frozen=True)
@@ -157,6 +83,8 @@ class Subject:
             raise InputError(f"{words}\n{contract(self.target.name)}") from error
         shape = getattr(result, "shape", () if isinstance(result, int | float) else None)
         size = len(next(iter(arrays.values())))
+        if shape == () and size > 1 and self.target.name in EACH:
+            raise CallError(f"it returned a scalar; {self.target.name} is one value a sample, [{size}]")
         if shape is None or tuple(shape) not in {(), (size,)}:
             got = type(result).__name__ if shape is None else f"an array of shape {tuple(shape)}"
             raise CallError(f"it returned {got}; expected a scalar or one value an example, [{size}]")
@@ -180,15 +108,25 @@ class Subject:
         leaves = self.target.family.leaves if gradient else ()
         value, slopes = self.backend.gradient(function, batch, leaves, dtype)
         exact = "float64" in str(getattr(value, "dtype", "float64")) and not self.coarse
-        return Result(self.backend.numpy(value), slopes, exact)
+        return Result(self.backend.numpy(value), slopes, exact, self.rough)
 
     @functools.cached_property
     def coarse(self) -> bool:
         """Whether it computes in float32 inside and says float64 outside: a step of 1e-9 does not move it."""
-        batch = examples(self.target.family)[1]
+        batch = self.examples[1]
         moved = batch | {leaf: batch[leaf] + 1e-9 * (-1) ** i for i, leaf in enumerate(self.target.family.leaves)}
         both = [self.backend.numpy(self.backend.value(self.call, b)) for b in (batch, moved)]
         return bool(self.target.family.leaves) and np.array_equal(*both)
+
+    @property
+    def rough(self) -> bool:
+        """Whether its gradients are differences of float32 values."""
+        return bool(getattr(self.backend, "step", STEP) == WIDE)
+
+    @property
+    def examples(self) -> list[Batch]:
+        """Examples of the family that the options allow (a ranking of two has no second place)."""
+        return examples(self.target.family, top=self.target.options.get("top"))
 
     def with_target(self, target: Target) -> "Subject":
         """The same function, held against another target."""
@@ -249,8 +187,8 @@ def make_subject(
         )
     if not names:
         raise InputError(f"the function takes none of the arrays of {objective}\n{contract(objective)}")
-    if options.get("top") not in (None, 1):
-        raise InputError(f"--option top={options['top']}: rankings of two are tried as well, so top can only be 1 here")
+    if options.get("top") not in (None, 1, 2):
+        raise InputError(f"--option top={options['top']}: rankings of three are tried, so top can be 1 or 2 here")
     given = _ours(options, known)
     if known and known[0] not in given:
         raise InputError(
@@ -300,7 +238,7 @@ def _ours(options: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
 
 def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(getattr(function, "forward", function))  # a torch module's own call takes *args
     except (TypeError, ValueError) as error:
         raise InputError(f"the signature of {function!r} cannot be read; wrap it in a small adapter") from error
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -314,7 +252,8 @@ def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _takes_anything(function: Callable[..., Any]) -> bool:
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return any(p.kind in kinds for p in inspect.signature(function).parameters.values())
+    signature = inspect.signature(getattr(function, "forward", function))
+    return any(p.kind in kinds for p in signature.parameters.values())
 
 
 def _is_number(value: Any) -> bool:

@@ -31,6 +31,7 @@ from derivations.objectives import ipo_loss, kl_k1, kl_k2, kl_k3, make_objective
 from derivations.regularizers import KL, LengthNormalized
 
 Term = tuple[str, Callable[[Arrays], Array]]
+SWAPPED = ", chosen and rejected swapped"
 
 
 def main_terms(subject: Subject) -> list[Term]:
@@ -88,7 +89,7 @@ def _pair_mains(subject: Subject) -> list[Term]:
                 ("IPO of length-averaged log-probs" + words, _pair(KL(beta), {}, squared=beta, averaged=True)),
             ]
         found += scored
-        found += [(f"{name}, chosen and rejected swapped", _swapped(f)) for name, f in scored if "IPO" not in name]
+        found += [(f"{name}{SWAPPED}", _swapped(f)) for name, f in scored if "IPO" not in name]
     found += [
         ("DPO whose reference is left out", _pair(KL(float(subject.target.options.get("beta", 1.0))), {}, ref=False)),
     ]
@@ -156,7 +157,7 @@ def _ranking_mains(subject: Subject) -> list[Term]:
         listwise = make_objective(f"{name}-pl", **{option: strength})
         pairwise = make_objective(name, **{option: strength})
         found += [
-            (f"{name}-pl", _ranked(listwise)),
+            (f"{name}-pl" + (" of all places" if subject.target.options.get("top") else ""), _ranked(listwise)),
             (f"{name}-pl of the reversed ranking", _ranked(listwise, reverse=True)),
             (f"{name} on all pairs of the ranking, summed", _split(pairwise, averaged=False)),
             (f"{name} on all pairs of the ranking, averaged", _split(pairwise, averaged=True)),
@@ -210,21 +211,23 @@ def _advantages() -> list[tuple[str, Callable[[Array], Array]]]:
 
 
 def _policy_gradient_mains(subject: Subject) -> list[Term]:
-    """REINFORCE with each advantage, on summed and on averaged log-probs."""
+    """REINFORCE with each advantage and each way to weigh the log-probs of tokens."""
+    weights: list[tuple[str, Callable[[Array], Any]]] = [
+        ("", lambda length: 1.0),
+        (", log-probs averaged over tokens", lambda length: 1 / length),
+        (", averaged over all tokens of the batch", lambda length: length.shape[0] / length.sum()),
+        (", summed over samples", lambda length: length.shape[0]),
+    ]
 
-    def loss(advantage: Callable[[Array], Array], averaged: bool) -> Callable[[Arrays], Array]:
+    def loss(advantage: Callable[[Array], Array], weight: Callable[[Array], Any]) -> Callable[[Arrays], Array]:
         def term(arrays: Arrays) -> Array:
             named = POLICY_GRADIENT.derive(arrays)
-            count = named["length"] if averaged else 1.0
-            return -by_group(named["rewards"], named["group"], advantage) * named["logp"] / count
+            advantages = by_group(named["rewards"], named["group"], advantage)
+            return -advantages * named["logp"] * weight(named["length"])
 
         return term
 
-    return [
-        (f"policy gradient with {name}" + (", log-probs averaged over tokens" if averaged else ""), loss(f, averaged))
-        for name, f in _advantages()
-        for averaged in (False, True)
-    ]
+    return [(f"policy gradient with {name}{words}", loss(f, w)) for name, f in _advantages() for words, w in weights]
 
 
 def _advantage_mains(subject: Subject) -> list[Term]:

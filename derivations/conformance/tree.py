@@ -13,7 +13,7 @@ import numpy as np
 
 from derivations.arrays import Array, logsumexp, namespace
 from derivations.conformance.families import ENTROPY, KL_FAMILY, POLICY_GRADIENT, Arrays
-from derivations.conformance.laws import Failure, close, numbers
+from derivations.conformance.laws import SLOPE, Failure, close, numbers
 from derivations.conformance.subject import Subject
 from derivations.regularizers import KL, Entropy
 
@@ -124,9 +124,16 @@ def minus_entropy(tree: Tree, logits: Array) -> Array:
     return xp.sum(Entropy(1.0).phi(xp.sum(tree.token_logps(logits), axis=-1)), axis=0)
 
 
-def same_slope(tree: Tree, found: np.ndarray, expected: np.ndarray, words: str) -> Failure | None:
-    """Failure if two gradients by the tree's logits differ; tolerance as in `conformance.laws.tolerance`."""
-    if close(found, expected, 1e-6):
+def slack(subject: Subject) -> float:
+    """Tolerance of an expected gradient, whose numbers are near 1; as in `conformance.laws.tolerance`."""
+    return SLOPE if subject.rough else 1e-6
+
+
+def same_slope(
+    tree: Tree, found: np.ndarray, expected: np.ndarray, words: str, allowed: float = 1e-6
+) -> Failure | None:
+    """Failure if two gradients by the tree's logits differ by more than is allowed."""
+    if close(found, expected, allowed):
         return None
     given = f"all responses of {tree.depth} token(s) of a softmax with logits {numbers(tree.logits)}"
     return Failure(f"{given}; {words}", numbers(expected), numbers(found))
