@@ -46,7 +46,14 @@ class World:
 
 
 def online(config: OnlineConfig) -> dict[str, Any]:
-    """Train online; returns the summary (also in `summary.json`). Raises InputError on bad input."""
+    """Train online; returns the summary (also in `summary.json`). Raises InputError on bad input.
+
+    Keys: regularizer, wrong_bonus, steps, seconds, peak_memory_gib, spread_ratio (spread of the implicit reward at
+    the reference over that of the reward, within prompts, on reference samples), proxy {accuracy, calibration
+    {slope, pairs}, scale, ridge, pairs, off_distribution {kind: {proxy, gold, ...}}}, evaluations: a list of {step,
+    eval, eval-train: {metric: {mean, low, high}}, retention: {kappa, tau, r2_level, r2_change: {mean, low, high}}};
+    before and after are its first and last. A number that does not exist (r2_change before training) is null.
+    """
     began = time.monotonic()
     config.require_places()
     regularizer = config.make_regularizer()
