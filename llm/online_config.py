@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from derivations.commands import InputError, input_errors
 from derivations.regularizers import Regularizer, parse_regularizer
 from llm.config import Dtype, Tracker, require_positive
 from llm.records import require_out
+from llm.topics import PROMPT
+
+if TYPE_CHECKING:
+    from llm.rewards import Gold
 
 Optimizer = Literal["adamw", "sgd"]
 
@@ -37,7 +41,7 @@ class OnlineConfig:
     level of the implicit reward (constant included) then also pays for being on topic."""
     wrong_bonus: float = 0.0
     """A control that is WRONG: weight, in reward units per nat, of the sampled -log pi that is differentiated
-    directly. Its expected gradient is 0, so it adds noise and no entropy. For the right one take --regularizer entropy."""
+    directly. Its expected gradient is 0: it adds noise, not entropy. --regularizer entropy is the right one."""
     gold: str = "on-topic-sentiment"
     """The true reward: sentiment, on-topic, fluency (log q per token), length (tokens), on-topic-sentiment, or a sum
     of products such as sentiment*on-topic+-0.01*length, or your own as module:function, taking (text, topic)."""
@@ -45,7 +49,7 @@ class OnlineConfig:
     """Folder of a saved proxy (a run's `proxy/`), used instead of fitting one."""
     proxy_pairs: int = 1000
     """Noisy preference pairs the proxy is fitted on: 1000 gives a good proxy, 100 a weak one."""
-    prompt: str = "Write one sentence about {topic}."
+    prompt: str = PROMPT
     """What the model is asked; {topic} is replaced by the topic."""
     model: str = "bundled"
     """`bundled` (SmolLM2-135M-Instruct), a local folder, or a hub id."""
@@ -99,6 +103,7 @@ class OnlineConfig:
         if "{topic}" not in self.prompt:
             raise InputError(f"--prompt {self.prompt!r} does not say where the topic goes; write {{topic}} there")
         self.make_regularizer()
+        self.make_gold()
 
     def require_places(self) -> None:
         """Refuse (InputError) a run folder that could not be made and a proxy that is not there."""
@@ -110,3 +115,9 @@ class OnlineConfig:
         """The regularizer with its strength. Raises InputError, with the mend."""
         with input_errors():
             return parse_regularizer(self.regularizer, self.coefficient)
+
+    def make_gold(self) -> "Gold":
+        """The gold reward. Raises InputError, with the mend."""
+        from llm.rewards import parse_gold  # here, so that --help need not load VADER's lexicon
+
+        return parse_gold(self.gold)

@@ -9,6 +9,8 @@ from transformers import AutoModelForCausalLM
 from llm.config import TrainConfig
 from llm.data import read_source
 from llm.offline import train
+from llm.online import online
+from llm.online_config import OnlineConfig
 from llm.tokens import encode
 
 TRL = ["loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"]
@@ -52,6 +54,14 @@ def run_offline(folder, out, **options):
     defaults = {"objective": "dpo", "model": str(folder), "max_steps": 3, "lr": 1e-3, "quiet": True, "save": False}
     paths = {name: str(options[name]) for name in ("data", "eval_data") if options.get(name) is not None}
     train(TrainConfig(out=out, **(defaults | options | paths)))
+    return out
+
+
+def run_online(folder, out, **options):
+    """Two online steps of the tiny model in `folder`, unless the options say otherwise; returns `out`."""
+    defaults = {"regularizer": "none", "gold": "tests.llm_golds:letters", "proxy_pairs": 200, "max_steps": 2}
+    defaults |= {"prompts_per_step": 3, "samples": 3, "max_new_tokens": 8, "eval_samples": 2, "lr": 1e-3}
+    online(OnlineConfig(model=str(folder), out=out, **(defaults | {"quiet": True, "save": False} | options)))
     return out
 
 
