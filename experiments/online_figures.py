@@ -35,7 +35,7 @@ GAINS = ("proxy", "gold")
 def save(figure: Figure, path: Path) -> None:
     """Write an SVG whose bytes depend on nothing but the picture."""
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": path.stem}):
+    with mpl.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     write_text(path, "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n")
 
@@ -94,17 +94,15 @@ def same_keys_figure(results: Results, plan: Plan) -> Figure | None:
     figure, panels = _panels(4, 2, 9.6)
     keys = ("proxy", "gold", "kl", "retention/kappa")
     for (arm, toy), (colour, style), marker in zip(pairs.items(), STYLES, MARKERS, strict=False):
-        name = arm.rpartition("-")[0] or arm
         settings = Settings(regularizer=toy, seeds=plan.protocol["toy"]["seeds"], steps=plan.protocol["toy"]["steps"])
         run = optimize(drawn(settings), settings)
         for axes, key in zip(panels[:2].flat, keys, strict=True):
-            _band(axes, run.t[1:], run.metrics[key][1:], colour, style, f"{name}: {toy.partition('=')[2] or 0} | "
-                  f"{arm.rpartition('-')[2] if '-' in arm else 0}")  # fmt: skip
+            _band(axes, run.t[1:], run.metrics[key][1:], colour, style, f"{toy.replace('=', ' ')} | {arm}")
             axes.set_xscale("log")
         runs = list(results[arm].values())
         for axes, key in zip(panels[2:].flat, keys, strict=True):
             step, values = _evaluated(runs, key)
-            _band(axes, step, values, colour, style, name, marker=marker)
+            _band(axes, step, values, colour, style, arm, marker=marker)
     for rows, title in ((panels[:2], "bandit"), (panels[2:], "language model")):
         for axes, key in zip(rows.flat, keys, strict=True):
             axes.set_ylabel(UNITS[key])
@@ -113,7 +111,7 @@ def same_keys_figure(results: Results, plan: Plan) -> Figure | None:
         axes.set_xlabel("time t = lr × steps")
     for axes in panels[3]:
         axes.set_xlabel("optimizer step")
-    return _legend(figure, panels[0, 0], columns=2, title="strength: bandit | language model")
+    return _legend(figure, panels[0, 0], columns=1, title="bandit | language model")
 
 
 def _evaluated(runs: Sequence[Result], key: str) -> tuple[np.ndarray, np.ndarray]:

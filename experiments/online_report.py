@@ -71,7 +71,7 @@ def arm_numbers(runs: Sequence[Result]) -> dict[str, Any]:
 def page(plan: Plan, results: Results, claims: Sequence[Judged], figures: Sequence[str]) -> str:
     """The Markdown page."""
     runs = [run for own in results.values() for run in own.values()]
-    lines = ["# Regularizers online, on a real model", "", *head(plan, runs), "", "## Verdicts", ""]
+    lines = ["# Regularizers online, on a real model", "", *head(plan, runs), "", "## Verdicts", "", RULES, ""]
     lines += verdict_table([claim for claim in claims if not claim.group])
     for title, body in (sections(plan, results, claims, figures) if runs else {}).items():
         lines += ["", f"## {title}", "", *body]
@@ -142,23 +142,29 @@ def head(plan: Plan, runs: Sequence[Result]) -> list[str]:
 
 
 def verdict_table(claims: Sequence[Judged]) -> list[str]:
-    """Claims with their effects and verdicts, and how these are reached."""
+    """Claims with the effects that they rest on and their verdicts, and below, folded, every check with its bound."""
     rows = [
-        [
-            claim.says,
-            "<br>".join(f"{c.what}: {c.shown} ({c.role}: {c.target}, {c.outcome})" for c in claim.checks),
-            f"**{claim.verdict}**",
-        ]
+        [claim.says, "<br>".join(c.shown for c in claim.checks if c.role == "headline"), f"**{claim.verdict}**"]
         for claim in claims
     ]
+    checks = [[c.what, c.shown, c.role, c.target, c.outcome] for claim in claims for c in claim.checks]
     return [
-        "A check holds if its whole interval keeps the bound, fails if the whole interval breaks it, and is open "
-        "between. `reproduced`: every check holds; `not reproduced`: a headline fails and none holds; `depends`: "
-        "anything else. A control would hold too if nothing happened, and without its condition a claim would be about "
-        "nothing: both can spoil a claim, not earn one.",
+        *table(["claim", "effect", "verdict"], rows),
         "",
-        *table(["claim", "effect (role: bound, outcome)", "verdict"], rows),
+        "<details><summary>Every check: what was measured, its bound, and whether it holds</summary>",
+        "",
+        *table(["effect", "mean and interval", "role", "bound", "outcome"], checks),
+        "",
+        "</details>",
     ]
+
+
+RULES = (
+    "A check holds if its whole interval keeps the bound, fails if the whole interval breaks it, and is open between. "
+    "`reproduced`: every check holds; `not reproduced`: a headline fails and none holds; `depends`: anything else. A "
+    "control would hold too if nothing happened, and without its condition a claim would be about nothing: both can "
+    "spoil a claim, not earn one. Effects are those of the headlines, in order."
+)
 
 
 def clocks(plan: Plan, results: Results, claims: Sequence[Judged]) -> list[str]:
@@ -169,4 +175,4 @@ def clocks(plan: Plan, results: Results, claims: Sequence[Judged]) -> list[str]:
     lines = ["Question, hypothesis, rivals and what decides were written before the first run.", ""]
     for name in ("question", "hypothesis", "rivals", "decides"):
         lines += [f"*{name.capitalize()}.* {words[name].strip()}", ""]
-    return [*lines, *clock_table(results, plan), "", *verdict_table(claims)[2:]]
+    return [*lines, *clock_table(results, plan), "", *verdict_table(claims)]
