@@ -83,6 +83,8 @@ def _factor(text: str) -> Gold:
     except ValueError:
         known = [*GOLDS, "module:function"]
         raise InputError(f"--gold: unknown reward {text!r}{suggest(text, known)}") from None
+    if not math.isfinite(number):
+        raise InputError(f"--gold: {text!r} is no finite number")
     return lambda _: number
 
 
@@ -93,6 +95,8 @@ def _imported(text: str) -> Gold:
         function: Callable[[str, str], Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:  # ValueError: an empty module name
         raise InputError(f"--gold {text}: {error}; expected module:function, importable from here") from None
+    if not callable(function):
+        raise InputError(f"--gold: {text!r} cannot be called; expected a function of (text, topic)")
 
     def reward(written: Written) -> float:
         value = function(written.text, written.topic)
