@@ -110,7 +110,7 @@ def start_run(run: Run, settings: Settings) -> int:
 
 
 def expected_seconds(run: Run, plan: Plan) -> float:
-    """Seconds of a run by the protocol's figures for 8 prompts of 4 samples of 20 tokens and 320 evaluated samples."""
+    """Seconds of a run by the protocol's figures for 8 prompts of 4 samples of 20 tokens and 128 evaluated samples."""
     config, known = run.config(Path("run")), plan.protocol["seconds"]
     tokens = config.prompts_per_step * config.samples * config.max_new_tokens / (8 * 4 * 20)
     evaluations = 1 + (config.max_steps // config.eval_every if config.eval_every else 1)

@@ -135,7 +135,7 @@ def test_finished_runs_are_not_left_and_what_is_left_is_estimated_from_them(plan
 def test_longer_runs_are_expected_to_take_longer(plan):
     seconds = {arm: expected_seconds(named(plan, f"{arm}-seed0"), plan) for arm in plan.arms}
     known = plan.protocol["seconds"]
-    assert seconds["none"] == known["start"] + 40 * known["step"] + 3 * known["evaluation"]
+    assert seconds["none"] == known["start"] + 40 * known["step"] + 5 * known["evaluation"]
     assert seconds["entropy-0.05-16-samples"] - seconds["none"] == pytest.approx(3 * 40 * known["step"])
     assert seconds["none-long"] - known["start"] == pytest.approx(2 * (seconds["none"] - known["start"]))
 
