@@ -176,9 +176,16 @@ def _table(values: Any) -> Floats:
 def _of_topics(batch: Batch, topics: Sequence[str]) -> Batch:
     """The part of a batch with these topics, in their order."""
     places = [i for topic in topics for i, own in enumerate(batch.topics) if own == topic]
-    picked = {name: getattr(batch, name)[places] for name in ("logq", "proxy", "gold", "sentiment", "on_topic")}
-    lists = {name: [getattr(batch, name)[i] for i in places] for name in ("examples", "topics", "texts")}
-    return Batch(**lists, **picked)
+    return Batch(
+        examples=[batch.examples[i] for i in places],
+        topics=[batch.topics[i] for i in places],
+        texts=[batch.texts[i] for i in places],
+        logq=batch.logq[places],
+        proxy=batch.proxy[places],
+        gold=batch.gold[places],
+        sentiment=batch.sentiment[places],
+        on_topic=batch.on_topic[places],
+    )
 
 
 def spread(batch: Batch, regularizer: Regularizer) -> float:

@@ -12,13 +12,13 @@ from derivations.regularizers import parse_regularizer
 from llm.online import sample_losses, topic_batches
 from llm.online_config import OnlineConfig
 from llm.packing import Example
-from llm.world import Batch
+from llm.world import Batch, spread
 from tests.llm_runs import grad_norm, load_double, read_rows
 from tests.llm_runs import run_online as run
 
 
 @pytest.fixture
-def run_online(tiny_folder, tmp_path, own_cache):
+def run_online(tiny_folder, tmp_path, shared_cache):
     return lambda regularizer, out="run", **options: run(
         tiny_folder, tmp_path / out, regularizer=regularizer, **options
     )
@@ -234,15 +234,26 @@ def test_a_run_says_how_loud_its_regularizer_starts_and_warns(strength, loud, ru
     assert summary["wrong_bonus"] == 0.01
 
 
-def test_the_spread_ratio_is_alpha_times_the_spread_of_log_q_over_that_of_the_reward(run_online):
-    """The reward has unit spread by its scale; KL is silent at the reference."""
-    ratios = [
-        json.loads((run_online(r, str(i), max_steps=1) / "summary.json").read_text())["spread_ratio"]
-        for i, r in enumerate(("entropy=0.1", "entropy=0.3", "kl=0.3", "none"))
-    ]
-    assert ratios[1] == pytest.approx(3 * ratios[0], rel=1e-5)
-    assert ratios[0] > 0.01
-    assert ratios[2:] == [0, 0]
+def test_the_spread_ratio_compares_standard_deviations_within_topics():
+    """Two topics of 8 samples with offsets that must not count; KL is silent at the reference."""
+    rng = np.random.default_rng(0)
+    logq, reward = (rng.normal(size=(2, 8)) + np.array([[-50], [-90]]) for _ in range(2))
+    zero = torch.zeros(16)
+    examples = [Example((1,), (2,) * (1 + i % 8), False) for i in range(16)]
+    batch = Batch(examples, [], [], torch.tensor(logq.ravel()), torch.tensor(3 * reward.ravel()), zero, zero, zero)
+
+    def deviation(x):
+        return np.sqrt(np.mean([np.var(row, ddof=1) for row in x]))
+
+    expected = {
+        "entropy=0.1": 0.1 * deviation(logq) / deviation(3 * reward),
+        "length-normalized=2": 2 * deviation(logq / np.arange(1, 9)) / deviation(3 * reward),
+        "entropy=0.1+kl=5": 0.1 * deviation(logq) / deviation(3 * reward),
+        "kl=5": 0,
+        "none": 0,
+    }
+    for name, ratio in expected.items():
+        assert spread(batch, parse_regularizer(name)) == pytest.approx(ratio, rel=1e-6, abs=1e-12)  # float32 lengths
 
 
 def test_the_prompt_template_is_what_the_model_is_asked(run_online, tiny_tokenizer, monkeypatch):
