@@ -19,7 +19,7 @@ import tyro
 from derivations.commands import InputError, run_command
 from experiments.online_plan import PROTOCOL, Plan, Run, read_plan
 from experiments.online_results import Result, keep, load
-from experiments.runs import start, start_all
+from experiments.runs import read_result, start, start_all
 
 RESULTS = Path(__file__).with_name("results") / "online"
 
@@ -60,7 +60,7 @@ def main() -> int:
         return 0
     results = load(plan, settings.results)
     chosen = choose(plan, settings.only)
-    left = [run for run in chosen if run.seed not in results[run.arm]]
+    left = [run for run in chosen if read_result(path_of(run, settings), plan.fingerprint) is None]
     if settings.dry_run:
         print("\n".join(describe_left(left, plan, results, settings.jobs)))
         return 0
@@ -75,9 +75,19 @@ def main() -> int:
     return 1 if any(statuses) else 0
 
 
+def path_of(run: Run, settings: Settings) -> Path:
+    """Where a run's result is kept."""
+    return settings.results / f"{run.name}.json"
+
+
+def all_runs(plan: Plan) -> list[Run]:
+    """Runs with training, then the measurements without."""
+    return [*plan.runs, *plan.kernel]
+
+
 def named(plan: Plan, name: str) -> Run:
     """The run of a name. Raises InputError if there is none."""
-    run = {run.name: run for run in plan.runs}.get(name)
+    run = {run.name: run for run in all_runs(plan)}.get(name)
     if run is None:
         raise InputError(f"no run {name!r} in the protocol; --dry-run lists them")
     return run
@@ -86,19 +96,23 @@ def named(plan: Plan, name: str) -> Run:
 def choose(plan: Plan, only: Sequence[str]) -> list[Run]:
     """Runs whose name is, or matches, one of `only` (empty: all). Raises InputError for one that matches none."""
     for pattern in only:
-        if not fnmatch.filter([run.name for run in plan.runs], pattern):
+        if not fnmatch.filter([run.name for run in all_runs(plan)], pattern):
             raise InputError(f"--only {pattern}: no such run in the protocol; --dry-run lists them")
-    return [run for run in plan.runs if not only or any(fnmatch.fnmatch(run.name, p) for p in only)]
+    return [run for run in all_runs(plan) if not only or any(fnmatch.fnmatch(run.name, p) for p in only)]
 
 
 def do(run: Run, plan: Plan, settings: Settings) -> None:
-    """One run: train, condense into its result, remove the rest."""
+    """One run: train, condense into its result, remove the rest. Of the kernel: measure."""
+    from experiments.online_kernel import measure_kernel
     from llm.online import online
 
     folder = settings.out / run.name / "run"
+    if run in plan.kernel:
+        measure_kernel(plan, run, path_of(run, settings), out=folder)
+        return
     shutil.rmtree(folder, ignore_errors=True)
     online(run.config(folder))
-    keep(run, folder, plan, settings.results / f"{run.name}.json")
+    keep(run, folder, plan, path_of(run, settings))
     shutil.rmtree(folder)
 
 
@@ -111,7 +125,10 @@ def start_run(run: Run, settings: Settings) -> int:
 
 def expected_seconds(run: Run, plan: Plan) -> float:
     """Seconds of a run by the protocol's figures for 8 prompts of 4 samples of 20 tokens and 128 evaluated samples."""
-    config, known = run.config(Path("run")), plan.protocol["seconds"]
+    known = plan.protocol["seconds"]
+    if run in plan.kernel:
+        return float(known["kernel"])
+    config = run.config(Path("run"))
     tokens = config.prompts_per_step * config.samples * config.max_new_tokens / (8 * 4 * 20)
     evaluations = 1 + (config.max_steps // config.eval_every if config.eval_every else 1)
     evaluated = config.eval_samples * config.max_new_tokens / (8 * 20)
@@ -130,8 +147,11 @@ def describe_left(left: Sequence[Run], plan: Plan, results: Mapping[str, Mapping
     seconds = [scale * expected_seconds(run, plan) for run in left]
     lines = [f"{run.name:32s} {took / 60:5.1f} min" for run, took in zip(left, seconds, strict=True)]
     source = f"from {len(ratios)} finished runs" if ratios else "from the protocol's figures"
-    return [*lines, f"{len(left)} of {len(plan.runs)} runs left, about {sum(seconds) / jobs / 3600:.1f} hours with "
-            f"{jobs} at a time ({source})"]  # fmt: skip
+    hours = sum(seconds) / jobs / 3600
+    return [
+        *lines,
+        f"{len(left)} of {len(all_runs(plan))} runs left, about {hours:.1f} hours, {jobs} at a time ({source})",
+    ]
 
 
 if __name__ == "__main__":

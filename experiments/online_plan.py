@@ -38,11 +38,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """A protocol and its runs, group by group and within a group seed by seed. fingerprint: of the file's text."""
+    """A protocol and its runs, group by group and within a group seed by seed.
+
+    fingerprint: of the file's text. kernel: measurements without training, one a seed (`online_kernel`).
+    """
 
     protocol: dict[str, Any]
     fingerprint: str
     runs: tuple[Run, ...]
+    kernel: tuple[Run, ...]
 
     @property
     def arms(self) -> dict[str, str]:
@@ -53,7 +57,7 @@ class Plan:
 def read_plan(path: Path) -> Plan:
     """The plan of a protocol file. Raises InputError for settings, arms or checks that could not be run or judged."""
     protocol, fingerprint = read_protocol(path)
-    for name in ("seeds", "least_seeds", "texts", "seconds", "common", "groups", "toy", "claims", "least"):
+    for name in ("seeds", "least_seeds", "texts", "seconds", "common", "groups", "kernel", "toy", "claims", "least"):
         if name not in protocol:
             raise InputError(f"{path} has no {name!r}; start from {PROTOCOL.name}")
     runs = tuple(
@@ -69,7 +73,8 @@ def read_plan(path: Path) -> Plan:
             run.config(Path("run"))
         except (TypeError, InputError) as error:
             raise InputError(f"{path}: arm {run.arm}: {error}") from None
-    plan = Plan(protocol, fingerprint, runs)
+    kernel = tuple(Run("kernel", "kernel", seed, {}) for seed in range(protocol["kernel"]["seeds"]))
+    plan = Plan(protocol, fingerprint, runs, kernel)
     for arm, regularizer in protocol["toy"]["pairs"].items():
         with input_errors(f"{path}: [toy]: "):
             require_arm(arm, plan.arms)

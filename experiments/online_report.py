@@ -10,7 +10,7 @@ import numpy as np
 from derivations.commands import write_json, write_text
 from experiments.online_figures import curves_figure, retention_figure, same_keys_figure, save
 from experiments.online_plan import Plan
-from experiments.online_results import Result, load, value
+from experiments.online_results import Result, load, load_kernel, value
 from experiments.online_tables import (
     METRICS,
     after_table,
@@ -18,13 +18,14 @@ from experiments.online_tables import (
     clock_table,
     drift_table,
     kappa_at_start,
+    kernel_table,
     length_table,
     rate_table,
     retention_table,
     table,
     text_tables,
 )
-from experiments.online_verdicts import Judged, Results, judge_all, mean_over_seeds
+from experiments.online_verdicts import Judged, Results, judge_all, mean_over_seeds, predictions
 
 FIGURES = Path("_static/online")
 DRAWN = ("none", "kl-0.05", "entropy-0.05", "entropy-0.01", "length-normalized-1")
@@ -37,7 +38,7 @@ TITLES = {
 
 def write_report(plan: Plan, results_folder: Path, report: Path) -> list[Judged]:
     """Write the report (Markdown), its numbers (JSON beside it) and its figures; returns the judged claims."""
-    results = load(plan, results_folder)
+    results, kernel = load(plan, results_folder), load_kernel(plan, results_folder)
     claims = judge_all(plan, results)
     figures = {
         "curves": curves_figure(results, [arm for arm in DRAWN if arm in plan.arms]),
@@ -51,10 +52,11 @@ def write_report(plan: Plan, results_folder: Path, report: Path) -> list[Judged]
         "protocol": plan.fingerprint,
         "runs": {"done": sum(map(len, results.values())), "planned": len(plan.runs)},
         "claims": [asdict(claim) for claim in claims],
+        "kernel": kernel,
         "arms": {arm: arm_numbers(list(own.values())) for arm, own in results.items() if own},
     }
     write_json(report.with_suffix(".json"), numbers)
-    write_text(report, page(plan, results, claims, list(drawn)))
+    write_text(report, page(plan, results, kernel, claims, list(drawn)))
     return claims
 
 
@@ -68,18 +70,29 @@ def arm_numbers(runs: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def page(plan: Plan, results: Results, claims: Sequence[Judged], figures: Sequence[str]) -> str:
+def page(
+    plan: Plan, results: Results, kernel: Sequence[Result], claims: Sequence[Judged], figures: Sequence[str]
+) -> str:
     """The Markdown page."""
     runs = [run for own in results.values() for run in own.values()]
-    lines = ["# Regularizers online, on a real model", "", *head(plan, runs), "", "## Verdicts", "", RULES, ""]
+    lines = [
+        "# Regularizers online, on a real model",
+        "",
+        *head(plan, runs, len(plan.kernel) - len(kernel)),
+        "",
+        "## Verdicts",
+        "",
+        RULES,
+        "",
+    ]
     lines += verdict_table([claim for claim in claims if not claim.group])
-    for title, body in (sections(plan, results, claims, figures) if runs else {}).items():
+    for title, body in (sections(plan, results, kernel, claims, figures) if runs else {}).items():
         lines += ["", f"## {title}", "", *body]
     return "\n".join([*lines, ""])
 
 
 def sections(
-    plan: Plan, results: Results, claims: Sequence[Judged], figures: Sequence[str]
+    plan: Plan, results: Results, kernel: Sequence[Result], claims: Sequence[Judged], figures: Sequence[str]
 ) -> dict[str, Sequence[str]]:
     """Everything below the verdicts: title -> lines."""
 
@@ -108,7 +121,7 @@ def sections(
         ),
         "Longer completions: length": length_table(results, plan),
         "Half the learning rate, twice the steps": rate_table(results, plan),
-        "Why two clocks?": clocks(plan, results, [claim for claim in claims if claim.group == "clocks"]),
+        "Why two clocks?": clocks(plan, results, kernel, [claim for claim in claims if claim.group == "clocks"]),
         "The same metrics in the bandit and in the language model": (
             *picture("same-keys"),
             f"Above, {plan.protocol['toy']['seeds']} worlds where everything is exact; below, held-out topics. Bands "
@@ -122,7 +135,7 @@ def sections(
     }
 
 
-def head(plan: Plan, runs: Sequence[Result]) -> list[str]:
+def head(plan: Plan, runs: Sequence[Result], kernel_missing: int) -> list[str]:
     """What was run, and what is missing."""
     common = plan.protocol["common"]
     text = (
@@ -135,7 +148,7 @@ def head(plan: Plan, runs: Sequence[Result]) -> list[str]:
     if runs:
         hours, peak = sum(r["seconds"] for r in runs) / 3600, max(r["peak_memory_gib"] for r in runs)
         text += f" {hours:.1f} hours of one thread, at most {peak:.1f} GiB a run."
-    missing = len(plan.runs) - len(runs)
+    missing = len(plan.runs) - len(runs) + kernel_missing
     return (
         [text, "", f"**{missing} runs are missing**; `make reproduce-online` goes on with them."] if missing else [text]
     )
@@ -167,7 +180,7 @@ RULES = (
 )
 
 
-def clocks(plan: Plan, results: Results, claims: Sequence[Judged]) -> list[str]:
+def clocks(plan: Plan, results: Results, kernel: Sequence[Result], claims: Sequence[Judged]) -> list[str]:
     """The experiment on the two clocks: its words from the protocol, then what came out."""
     if not arms_of(plan, "clocks"):
         return ["Not in this protocol."]
@@ -175,4 +188,15 @@ def clocks(plan: Plan, results: Results, claims: Sequence[Judged]) -> list[str]:
     lines = ["Question, hypothesis, rivals and what decides were written before the first run.", ""]
     for name in ("question", "hypothesis", "rivals", "decides"):
         lines += [f"*{name.capitalize()}.* {words[name].strip()}", ""]
-    return [*lines, *clock_table(results, plan), "", *verdict_table(claims)]
+    lines += [*clock_table(results, plan), "", *verdict_table(claims)]
+    if not kernel:
+        return [*lines, "", "The kernel itself was not measured yet."]
+    return [
+        *lines,
+        "",
+        f"The kernel itself, at the untrained model ({len(kernel)} of {len(plan.kernel)} seeds): the weights are moved "
+        "a little along a gradient, and κ and τ are fitted on other reference samples. Natural gradient would answer "
+        "g(log q) with κ alone and g(r) with τ alone, at one rate.",
+        "",
+        *kernel_table(kernel, predictions(plan, kernel)),
+    ]

@@ -82,6 +82,12 @@ def load(plan: Plan, folder: Path) -> dict[str, dict[int, Result]]:
     return found
 
 
+def load_kernel(plan: Plan, folder: Path) -> list[Result]:
+    """Measurements without training that are there, by seed. Raises InputError for one of another protocol."""
+    found = (read_result(folder / f"{run.name}.json", plan.fingerprint) for run in plan.kernel)
+    return [result for result in found if result is not None]
+
+
 def value(result: Result, metric: str, when: str = "after") -> float:
     """A metric such as eval/gold or retention/kappa. when: before, half (of the steps), after. NaN if it is null."""
     evaluations = result["evaluations"]

@@ -8,6 +8,7 @@ import numpy as np
 from experiments.online_plan import Plan
 from experiments.online_results import Result, value
 from experiments.online_verdicts import Results, mean_over_seeds, ratio, show_mean
+from toybandit.verdicts import Check
 
 Column = Callable[[Result], float]
 METRICS = ("gold", "proxy", "proxy_accuracy", "on_topic", "logq_per_token", "entropy", "kl", "distinct_2", "length")
@@ -124,6 +125,30 @@ def clock_table(results: Results, plan: Plan) -> list[str]:
         "entropy (nats)": of("eval/entropy"),
     }
     return arm_table(results, [arm for arm in ("entropy-0.05", *arms_of(plan, "clocks")) if arm in results], columns)
+
+
+def kernel_table(measured: Sequence[Result], checks: Sequence[Check]) -> list[str]:
+    """Rates of kappa and tau along each direction, and the predictions with whether they hold."""
+    heads = {"along_logq": "g(log q)", "along_reward": "g(r)", "along_signs": "signs of g(r − α log q)"}
+    rows = [
+        [
+            head,
+            *(
+                over_seeds(measured, lambda run, d=direction, n=name: run[d][n])
+                for name in ("kappa", "tau", "r2_change", "bend")
+            ),
+        ]
+        for direction, head in heads.items()
+    ]
+    judged = [
+        [c.what, show_mean(c.measured), c.target, ("holds" if c.holds else "fails") if c.firm else "open"]
+        for c in checks
+    ]
+    return [
+        *table(["weights moved along", "rate of κ", "rate of τ", "R² of the change", "second order / first"], rows),
+        "",
+        *table(["prediction of the hypothesis", "measured", "bound", "outcome"], judged),
+    ]
 
 
 ALPHA = 0.05  # of every arm of the clocks

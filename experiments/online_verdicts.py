@@ -8,7 +8,7 @@ can spoil a claim and not earn it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from scipy import stats
 from experiments.online_plan import Plan
 from experiments.online_results import Result, value
 from toybandit.metrics import Interval, interval
-from toybandit.verdicts import at_least, at_most, between, number, show
+from toybandit.verdicts import Check, at_least, at_most, between, number, show
 
 Results = Mapping[str, Mapping[int, Result]]
 TOO_FEW = "too few seeds"
@@ -83,10 +83,15 @@ def _outcome(check: Mapping[str, Any], plan: Plan, results: Results) -> Outcome:
         "between": lambda: between("", probe, *bound),
     }[expected]()
     # NaN keeps no bound and breaks none: an undefined effect is open
-    outcome = ("holds" if judged.holds else "fails") if judged.firm else "open"
+    outcome = said_of(judged)
     if len(effects) < plan.protocol["least_seeds"]:
         outcome = TOO_FEW
     return Outcome(describe(check), check.get("role", "headline"), len(effects), found, judged.target, outcome)
+
+
+def said_of(check: Check) -> str:
+    """holds, fails or open."""
+    return ("holds" if check.holds else "fails") if check.firm else "open"
 
 
 def describe(check: Mapping[str, Any]) -> str:
@@ -178,3 +183,17 @@ def deviation_ratio(above: np.ndarray, below: np.ndarray, *, least: float) -> In
         found = float(np.std(above) / np.std(below))
     freedom = len(above) - 1
     return Interval(found, *(float(found / stats.f.ppf(q, freedom, freedom) ** 0.5) for q in (0.975, 0.025)))
+
+
+def predictions(plan: Plan, results: Sequence[Result]) -> list[Check]:
+    """The hypothesis's predictions about the kernel, over seeds."""
+    settings = plan.protocol["kernel"]
+    said = (
+        ("rate of τ along r / rate of κ along log q", "ratio", "ratio_at_most"),
+        ("c of the first step along the gradient", "clock", "clock_at_most"),
+        ("c of the first step along the gradient's signs (AdamW's)", "clock_signs", "clock_at_most"),
+    )
+    return [
+        at_most(what, mean_over_seeds(np.array([result[name] for result in results])), settings[bound])
+        for what, name, bound in said
+    ]

@@ -11,9 +11,9 @@ from derivations.commands import InputError, write_json
 from experiments.online import Settings, choose, describe_left, expected_seconds, named
 from experiments.online_plan import PROTOCOL, read_plan
 from experiments.online_report import write_report
-from experiments.online_results import load, pick_texts, short, value
+from experiments.online_results import load, load_kernel, pick_texts, short, value
 from experiments.online_tables import quoted
-from experiments.online_verdicts import Outcome, deviation_ratio, judge_all, verdict
+from experiments.online_verdicts import Outcome, deviation_ratio, judge_all, predictions, verdict
 from toybandit.metrics import Interval
 
 METRICS = ("gold", "sentiment", "on_topic", "fluency", "logq_per_token", "length", "complete", "proxy")
@@ -127,7 +127,7 @@ def test_finished_runs_are_not_left_and_what_is_left_is_estimated_from_them(plan
     scale = 60 / expected_seconds(first, plan)
     assert float(lines[0].split()[1]) == pytest.approx(scale * expected_seconds(left[0], plan) / 60, abs=0.05)
     hours = sum(scale * expected_seconds(run, plan) for run in left) / 2 / 3600
-    assert f"44 of 60 runs left, about {hours:.1f} hours" in total
+    assert f"44 of 63 runs left, about {hours:.1f} hours" in total
     assert "from 16 finished runs" in total
     assert "from the protocol's figures" in describe_left(left, plan, {arm: {} for arm in plan.arms}, jobs=1)[-1]
 
@@ -155,7 +155,7 @@ def test_results_of_another_protocol_or_damaged_ones_are_refused(plan, tmp_path)
 def test_runs_are_chosen_by_name_or_pattern(plan):
     assert [run.name for run in choose(plan, ("kl-0.3-seed1",))] == ["kl-0.3-seed1"]
     assert {run.arm for run in choose(plan, ("*-weak-seed0",))} == {a for a, g in plan.arms.items() if g == "weak"}
-    assert choose(plan, ()) == list(plan.runs)
+    assert choose(plan, ()) == [*plan.runs, *plan.kernel]
     with pytest.raises(InputError, match="no such run"):
         choose(plan, ("kl-9-*",))
     with pytest.raises(InputError, match="no run 'kl-9'"):
@@ -306,15 +306,32 @@ def test_a_report_with_runs_missing_says_so_and_makes_up_no_verdict(plan, tmp_pa
         arms = {str(c[s]).removesuffix("@half") for c in spoken["checks"] for s in ("arm", "minus") if s in c}
         assert (claim.verdict == "too few seeds") == any(len(results[arm]) < 3 for arm in arms)
     text = (tmp_path / "online.md").read_text()
-    assert f"**{60 - sum(map(len, results.values()))} runs are missing**" in text
+    assert f"**{63 - sum(map(len, results.values()))} runs are missing**" in text
     assert "nan" not in text
     assert "inf" not in text.replace("information", "")
+
+
+def write_kernel(plan, folder, ratio):
+    rates = {"kappa": 2.0, "tau": 0.1, "r2_change": 0.4, "bend": 0.01}
+    for run in plan.kernel:
+        found = {name: rates for name in ("along_logq", "along_reward", "along_signs")}
+        found |= {"ratio": ratio + 0.01 * run.seed, "clock": 0.1, "clock_signs": 0.9, "norm_ratio": 5.0}
+        write_json(folder / f"{run.name}.json", found | {"seed": run.seed, "protocol": plan.fingerprint})
+
+
+def test_the_kernel_s_predictions_are_judged_by_the_whole_interval(plan, tmp_path):
+    for ratio, holds, firm in ((0.1, True, True), (0.48, True, False), (0.7, False, True)):
+        write_kernel(plan, tmp_path, ratio)
+        own, first, signs = predictions(plan, load_kernel(plan, tmp_path))
+        assert (own.holds, own.firm) == (holds, firm)
+        assert (first.holds, signs.holds) == (True, False)
 
 
 def test_the_whole_report_shows_every_arm_and_its_figures(plan, tmp_path, monkeypatch):
     monkeypatch.setitem(plan.protocol["toy"], "seeds", 2)
     monkeypatch.setitem(plan.protocol["toy"], "steps", 3)
     write_results(plan, tmp_path / "results", as_the_trial_saw)
+    write_kernel(plan, tmp_path / "results", 0.1)
     for _ in range(2):  # the same bytes again
         write_report(plan, tmp_path / "results", tmp_path / "online.md")
         written = {p.name: p.read_bytes() for p in (tmp_path / "_static" / "online").iterdir()}
