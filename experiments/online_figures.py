@@ -12,10 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from derivations.commands import write_text
+from derivations.objectives import make_objective
 from experiments.online_plan import Plan
 from experiments.online_results import Result, value
 from experiments.online_verdicts import Results, mean_over_seeds
+from toybandit.data import draw_pairs
 from toybandit.experiment import drawn, optimize
+from toybandit.offline import collect, data_metrics, descend
 from toybandit.plots import STYLES
 from toybandit.settings import Settings
 
@@ -29,6 +32,7 @@ UNITS = {
     "entropy": "entropy\n(nats a response)",
     "retention/kappa": "retention κ",
 }
+OFFLINE_KEYS = ("rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected")
 GAINS = ("proxy", "gold")
 
 
@@ -75,11 +79,8 @@ def retention_figure(results: Results, arms: Sequence[str]) -> Figure | None:
     axes = panels[0, 0]
     for place, arm in enumerate(reversed(present)):
         values = np.array([value(r, "retention/kappa") for r in results[arm].values()])
-        found = mean_over_seeds(values)
         axes.plot(values, np.full(len(values), place), linestyle="", marker="|", markersize=9, color="0.55")
-        if np.isfinite(found.low):
-            axes.plot([found.low, found.high], [place, place], color=STYLES[0][0], linewidth=2)
-        axes.plot([found.mean], [place], marker="o", color=STYLES[0][0])
+        _dot(axes, place, values, STYLES[0][0], "o")
     axes.set_yticks(range(len(present)), reversed(present))
     axes.axvline(1, color="0.4", linewidth=0.8, linestyle=":")
     axes.set_xlabel("retention κ of the reference (1: all of it)")
@@ -112,6 +113,68 @@ def same_keys_figure(results: Results, plan: Plan) -> Figure | None:
     for axes in panels[3]:
         axes.set_xlabel("optimizer step")
     return _legend(figure, panels[0, 0], columns=1, title="bandit | language model")
+
+
+def same_keys_offline_figure(plan: Plan, offline: Sequence[Result]) -> Figure | None:
+    """The same for objectives offline: changes on held-out pairs under TRL's keys; None without runs.
+
+    offline: `results` of the offline experiment's report.
+    """
+    ours = [run for run in offline if run["task"] == "on-policy"]
+    trained = {run["objective"] for run in ours}
+    objectives = [name for name in plan.protocol["toy"]["offline"]["objectives"] if name in trained]
+    if not objectives:
+        return None
+    changes = {
+        "bandit": _bandit_changes(plan, objectives),
+        "language model": {
+            name: [
+                {key: r["after"][key] - r["before"][key] for key in OFFLINE_KEYS}
+                for r in ours
+                if r["objective"] == name
+            ]
+            for name in objectives
+        },
+    }
+    figure, panels = _panels(4, 2, 7.2)
+    for rows, (title, found) in zip((panels[:2], panels[2:]), changes.items(), strict=True):
+        for axes, key in zip(rows.flat, OFFLINE_KEYS, strict=True):
+            for place, name in enumerate(objectives):
+                values = np.array([seed[key] for seed in found[name]])
+                _dot(axes, place, values, STYLES[place][0], MARKERS[place])
+            axes.set_yticks(range(len(objectives)), objectives)
+            axes.axvline(0, color="0.4", linewidth=0.8, linestyle=":")
+            axes.set_xlabel(f"change of {key}")
+        rows[0, 0].set_title(title, loc="left", fontsize=11, weight="bold")
+    return figure
+
+
+def _change(run: Result) -> dict[str, float]:
+    return {key: run["after"][key] - run["before"][key] for key in OFFLINE_KEYS}
+
+
+def _bandit_changes(plan: Plan, objectives: Sequence[str]) -> dict[str, list[dict[str, float]]]:
+    """Changes on held-out pairs by training on each objective, one row a world."""
+    toy = plan.protocol["toy"]["offline"]
+    bandit = drawn(Settings(regularizer="none", seeds=plan.protocol["toy"]["seeds"]))
+    world = bandit.world
+    held_out = draw_pairs(world, bandit.streams, count=toy["held_out"], held_out=True)
+    found = {}
+    for name in objectives:
+        objective = make_objective(name, **toy["objectives"][name])
+        after = descend(world, bandit.pairs, objective=objective, held_out=held_out, steps=toy["steps"]).logp
+        old, new = (data_metrics(world, collect(held_out), objective, logp) for logp in (world.ref_logp, after))
+        change = {key: new[key] - old[key] for key in OFFLINE_KEYS}
+        found[name] = [{key: float(values[i]) for key, values in change.items()} for i in range(len(world.gold))]
+    return found
+
+
+def _dot(axes: Axes, place: int, values: np.ndarray, colour: str, marker: str) -> None:
+    """Mean over seeds at a height, with its 95 % interval where there is one."""
+    found = mean_over_seeds(values)
+    if np.isfinite(found.low):
+        axes.plot([found.low, found.high], [place, place], color=colour, linewidth=2)
+    axes.plot([found.mean], [place], marker=marker, color=colour)
 
 
 def _evaluated(runs: Sequence[Result], key: str) -> tuple[np.ndarray, np.ndarray]:

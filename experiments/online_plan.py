@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from derivations.commands import InputError, input_errors
+from derivations.objectives import make_objective
 from derivations.regularizers import parse_regularizer, suggest
 from experiments.runs import read_protocol
 from llm.online_config import OnlineConfig
@@ -79,6 +80,9 @@ def read_plan(path: Path) -> Plan:
         with input_errors(f"{path}: [toy]: "):
             require_arm(arm, plan.arms)
             parse_regularizer(regularizer, None)
+    with input_errors(f"{path}: [toy.offline]: "):
+        for name, options in protocol["toy"]["offline"]["objectives"].items():
+            make_objective(name, **options)
     for claim in protocol["claims"]:
         for check in claim["checks"]:
             with input_errors(f"{path}: claim {claim['says']!r}: "):

@@ -1,5 +1,6 @@
 """The report of `make reproduce-online`, from the runs' result files alone, whatever they say and however many."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from derivations.commands import write_json, write_text
-from experiments.online_figures import curves_figure, retention_figure, same_keys_figure, save
+from experiments.online_figures import curves_figure, retention_figure, same_keys_figure, same_keys_offline_figure, save
 from experiments.online_plan import Plan
 from experiments.online_results import Result, load, load_kernel, value
 from experiments.online_tables import (
@@ -33,6 +34,7 @@ TITLES = {
     "curves": "Proxy, gold, KL and entropy of the training samples",
     "retention": "Retention of the reference by arm",
     "same-keys": "The bandit above, the language model below, same keys",
+    "same-keys-offline": "Offline objectives: the bandit above, the language model below, same keys",
 }
 
 
@@ -44,6 +46,7 @@ def write_report(plan: Plan, results_folder: Path, report: Path) -> list[Judged]
         "curves": curves_figure(results, [arm for arm in DRAWN if arm in plan.arms]),
         "retention": retention_figure(results, list(plan.arms)),
         "same-keys": same_keys_figure(results, plan),
+        "same-keys-offline": same_keys_offline_figure(plan, offline_results(report.with_name("offline.json"))),
     }
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     for name, figure in drawn.items():
@@ -58,6 +61,11 @@ def write_report(plan: Plan, results_folder: Path, report: Path) -> list[Judged]
     write_json(report.with_suffix(".json"), numbers)
     write_text(report, page(plan, results, kernel, claims, list(drawn)))
     return claims
+
+
+def offline_results(path: Path) -> list[dict[str, Any]]:
+    """Runs of `make reproduce-offline` from its report's numbers; none if it has not run."""
+    return list(json.loads(path.read_text(encoding="utf-8"))["results"]) if path.exists() else []
 
 
 def arm_numbers(runs: Sequence[Result]) -> dict[str, Any]:
@@ -127,6 +135,16 @@ def sections(
             f"Above, {plan.protocol['toy']['seeds']} worlds where everything is exact; below, held-out topics. Bands "
             "are 95 % intervals over seeds. Strengths differ because they are per nat: log q deviates by about 2 nats "
             "between the bandit's arms and by about 17 between responses.",
+            "",
+            *(
+                (
+                    *picture("same-keys-offline"),
+                    "Offline objectives on on-policy pairs, held-out pairs, changes by training "
+                    "(`make reproduce-offline`).",
+                )
+                if "same-keys-offline" in figures
+                else ("The offline half is drawn here once `make reproduce-offline` has run.",)
+            ),
         ),
         "What is written after training": (
             "The first sample of a held-out topic, whatever it says; topics go on from seed to seed.",

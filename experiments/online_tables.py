@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.online_plan import Plan
 from experiments.online_results import Result, value
-from experiments.online_verdicts import Results, mean_over_seeds, ratio, show_mean
+from experiments.online_verdicts import Results, mean_over_seeds, ratio, said_of, show_mean
 from toybandit.verdicts import Check
 
 Column = Callable[[Result], float]
@@ -113,10 +113,10 @@ def rate_table(results: Results, plan: Plan) -> list[str]:
 
 def clock_table(results: Results, plan: Plan) -> list[str]:
     """c = alpha tau / (1 - kappa) and its parts, of entropy 0.05 and the arms of the group `clocks`."""
-    least = plan.protocol["least"]["forgotten"]
+    least, alpha = plan.protocol["least"]["forgotten"], plan.protocol["kernel"]["alpha"]
     columns = {
         "c = ατ/(1 − κ)": lambda run: ratio(
-            ALPHA * value(run, "retention/tau"), 1 - value(run, "retention/kappa"), least
+            alpha * value(run, "retention/tau"), 1 - value(run, "retention/kappa"), least
         ),
         "κ": of("retention/kappa"),
         "τ": of("retention/tau"),
@@ -140,18 +140,12 @@ def kernel_table(measured: Sequence[Result], checks: Sequence[Check]) -> list[st
         ]
         for direction, head in heads.items()
     ]
-    judged = [
-        [c.what, show_mean(c.measured), c.target, ("holds" if c.holds else "fails") if c.firm else "open"]
-        for c in checks
-    ]
+    judged = [[check.what, show_mean(check.measured), check.target, said_of(check)] for check in checks]
     return [
         *table(["weights moved along", "rate of κ", "rate of τ", "R² of the change", "second order / first"], rows),
         "",
         *table(["prediction of the hypothesis", "measured", "bound", "outcome"], judged),
     ]
-
-
-ALPHA = 0.05  # of every arm of the clocks
 
 
 def arms_of(plan: Plan, group: str) -> list[str]:

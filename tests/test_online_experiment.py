@@ -9,6 +9,7 @@ from scipy import stats
 
 from derivations.commands import InputError, write_json
 from experiments.online import Settings, choose, describe_left, expected_seconds, named
+from experiments.online_figures import retention_figure, save
 from experiments.online_plan import PROTOCOL, read_plan
 from experiments.online_report import write_report
 from experiments.online_results import load, load_kernel, pick_texts, short, value
@@ -332,11 +333,19 @@ def test_the_whole_report_shows_every_arm_and_its_figures(plan, tmp_path, monkey
     monkeypatch.setitem(plan.protocol["toy"], "steps", 3)
     write_results(plan, tmp_path / "results", as_the_trial_saw)
     write_kernel(plan, tmp_path / "results", 0.1)
-    for _ in range(2):  # the same bytes again
-        write_report(plan, tmp_path / "results", tmp_path / "online.md")
-        written = {p.name: p.read_bytes() for p in (tmp_path / "_static" / "online").iterdir()}
+    monkeypatch.setitem(plan.protocol["toy"]["offline"], "steps", 2)
+    keys = ("rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected")
+    runs = [
+        {"task": "on-policy", "objective": name, "seed": seed, "before": dict.fromkeys(keys, 0.5)}
+        | {"after": dict.fromkeys(keys, 0.6 + 0.01 * seed)}
+        for name in ("dpo", "simpo")
+        for seed in range(3)
+    ]
+    write_json(tmp_path / "offline.json", {"results": runs})
+    write_report(plan, tmp_path / "results", tmp_path / "online.md")
+    written = {path.name: path.read_bytes() for path in (tmp_path / "_static" / "online").iterdir()}
     text = (tmp_path / "online.md").read_text()
-    assert set(written) == {"curves.svg", "retention.svg", "same-keys.svg"}
+    assert set(written) == {"curves.svg", "retention.svg", "same-keys.svg", "same-keys-offline.svg"}
     assert all(f"_static/online/{name}" in text for name in written)
     assert all(f"### {arm}" in text for arm in plan.arms)
     assert "missing" not in text
@@ -349,6 +358,13 @@ def test_the_whole_report_shows_every_arm_and_its_figures(plan, tmp_path, monkey
     assert kappa["mean"] == pytest.approx(values.mean(), rel=1e-4)
     assert kappa["high"] - kappa["mean"] == pytest.approx(half, rel=1e-3)
     assert b"<dc:date>" not in written["curves.svg"]
+
+
+def test_a_figure_drawn_again_has_the_same_bytes(plan, tmp_path):
+    results = write_results(plan, tmp_path / "results", as_the_trial_saw, lambda run: run.group == "rate")
+    for name in ("a", "b"):
+        save(retention_figure(results, list(plan.arms)), tmp_path / name / "retention.svg")
+    assert (tmp_path / "a/retention.svg").read_bytes() == (tmp_path / "b/retention.svg").read_bytes()
 
 
 def test_sample_texts_cannot_break_the_page():

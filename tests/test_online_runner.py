@@ -52,6 +52,7 @@ clock_at_most = 0.5
 seeds = 2
 steps = 3
 pairs = {{ "none" = "none" }}
+offline = {{ steps = 3, held_out = 5, objectives = {{ dpo = {{ beta = 1.0 }} }} }}
 [least]
 forgotten = 0.02
 kl = 0.1
