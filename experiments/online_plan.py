@@ -17,7 +17,7 @@ HOW = ("change", "after", "drift", "clock", "kept", "spread")
 ROLES = ("headline", "control", "condition")
 PREFIXES = ("eval/", "eval-train/", "retention/")
 # How a run is made and kept is the runner's business.
-OURS = {"out": Path("run"), "save": False, "quiet": True}
+OURS: dict[str, Any] = {"out": Path("run"), "save": False, "quiet": True}
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,11 @@ def head(plan: Plan, runs: Sequence[Result], kernel_missing: int) -> list[str]:
 def verdict_table(claims: Sequence[Judged]) -> list[str]:
     """Claims with the effects that they rest on and their verdicts, and below, folded, every check with its bound."""
     rows = [
-        [claim.says, "<br>".join(c.shown for c in claim.checks if c.role == "headline"), f"**{claim.verdict}**"]
+        [
+            claim.says,
+            "<br>".join(f"{c.what}: {c.shown}" for c in claim.checks if c.role == "headline"),
+            f"**{claim.verdict}**",
+        ]
         for claim in claims
     ]
     checks = [[c.what, c.shown, c.role, c.target, c.outcome] for claim in claims for c in claim.checks]
@@ -194,7 +198,7 @@ RULES = (
     "A check holds if its whole interval keeps the bound, fails if the whole interval breaks it, and is open between. "
     "`reproduced`: every check holds; `not reproduced`: a headline fails and none holds; `depends`: anything else. A "
     "control would hold too if nothing happened, and without its condition a claim would be about nothing: both can "
-    "spoil a claim, not earn one. Effects are those of the headlines, in order."
+    "spoil a claim, not earn one. Effects are those of the headlines."
 )
 
 

@@ -81,8 +81,8 @@ def retention_table(results: Results) -> list[str]:
 
 
 def _bootstrap(found: Mapping[str, float | None]) -> str:
-    numbers = [found[end] for end in ("mean", "low", "high")]
-    return "undefined" if None in numbers else "{:.3f} [{:.3f}, {:.3f}]".format(*numbers)
+    numbers = [x for end in ("mean", "low", "high") if (x := found[end]) is not None]
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*numbers) if len(numbers) == 3 else "undefined"
 
 
 def length_table(results: Results, plan: Plan) -> list[str]:
@@ -130,16 +130,12 @@ def clock_table(results: Results, plan: Plan) -> list[str]:
 def kernel_table(measured: Sequence[Result], checks: Sequence[Check]) -> list[str]:
     """Rates of kappa and tau along each direction, and the predictions with whether they hold."""
     heads = {"along_logq": "g(log q)", "along_reward": "g(r)", "along_signs": "signs of g(r − α log q)"}
-    rows = [
-        [
-            head,
-            *(
-                over_seeds(measured, lambda run, d=direction, n=name: run[d][n])
-                for name in ("kappa", "tau", "r2_change", "bend")
-            ),
-        ]
-        for direction, head in heads.items()
-    ]
+
+    def rate(direction: str, name: str) -> str:
+        return over_seeds(measured, lambda run: run[direction][name])
+
+    names = ("kappa", "tau", "r2_change", "bend")
+    rows = [[said, *(rate(direction, name) for name in names)] for direction, said in heads.items()]
     judged = [[check.what, show_mean(check.measured), check.target, said_of(check)] for check in checks]
     return [
         *table(["weights moved along", "rate of κ", "rate of τ", "R² of the change", "second order / first"], rows),
