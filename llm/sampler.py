@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from llm.packing import Example
 
@@ -90,11 +90,28 @@ def sample(
         out = model.generate(
             input_ids=ids.repeat_interleave(k, 0),
             attention_mask=seen.repeat_interleave(k, 0),
+            past_key_values=_prefill(model, ids, seen, k),
             logits_processor=LogitsProcessorList([InverseCDF(uniform, width)]),
         )
     finally:
         model.generation_config = own
     return [_cut(prompts[i // k], tuple(row), eos) for i, row in enumerate(out[:, width:].tolist())]
+
+
+def _prefill(model: Any, ids: Tensor, seen: Tensor, k: int) -> DynamicCache:
+    """Keys and values of each prompt but its last token, run once and shared by the k rows that go on from it."""
+    cache = DynamicCache(config=model.config)
+    if ids.shape[1] > 1:
+        places = (seen.cumsum(-1) - 1).clamp_(min=0)  # as `generate` counts them
+        model.base_model(
+            input_ids=ids[:, :-1],
+            attention_mask=seen[:, :-1],
+            position_ids=places[:, :-1],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        cache.batch_repeat_interleave(k)
+    return cache
 
 
 def uniforms(prompts: Sequence[tuple[int, ...]], *, k: int, n: int, seed: Seed) -> np.ndarray:
