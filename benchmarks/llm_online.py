@@ -35,7 +35,7 @@ DIFFERENCES = (
     "TRL scores the samples twice more before it learns: once for the log-probs that its clipped ratio divides by "
     "(the ratio is 1 with one update a batch) and once for the reward function, which is not shown the pass of the "
     "reference that the KL needs.",
-    "TRL pads and repeats the prompt for every sample; we pack a prompt's samples behind one copy of it.",
+    "TRL pads, and repeats the prompt for every sample where it generates and where it scores; we run one copy of it.",
     "Under bf16 TRL generates through autocast, which narrows the weights at every token; we generate with a narrow "
     "copy (its memory is counted).",
     "TRL's log-probs come from bf16 logits where autocast makes them so, ours from float32 ones; samples differ, "
