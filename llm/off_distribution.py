@@ -19,23 +19,25 @@ Floats = NDArray[np.float64]
 Rate = Callable[[Sequence[Example]], tuple[Floats, Floats]]  # examples, k to a topic -> proxy, gold [topics, k]
 
 
-def report(pool: Sequence[Sequence[Example]], rate: Rate, *, tokens: Sequence[int]) -> dict[str, Any]:
+def report(
+    pool: Sequence[Sequence[Example]], proxy: Floats, gold: Floats, *, rate: Rate, tokens: Sequence[int]
+) -> dict[str, Any]:
     """By kind of response: {proxy, gold: mean less that of the reference's own samples of the topic, with a 95 %
     interval over topics; preferred: share of pairs with such a sample in which the proxy prefers the other one}.
 
-    pool [topics][k]: reference samples of topics the proxy was not fitted on; `held-out` has its accuracy
-    there. tokens: ids that random responses are made of.
+    pool [topics][k]: reference samples of topics the proxy was not fitted on, proxy and gold [topics, k] what they
+    get; `held-out` has the proxy's accuracy on them. rate: the same of other responses. tokens: ids that random
+    responses are made of.
     """
     rng = np.random.default_rng(0)
-    real, gold = rate([e for own in pool for e in own])
-    agree = np.concatenate(agreements(real, gold))
+    agree = np.concatenate(agreements(proxy, gold))
     found: dict[str, Any] = {"held-out": {"accuracy": float(agree.mean()) if len(agree) else None, "pairs": len(agree)}}
     for kind, responses in _strange(pool, rng, tokens).items():
-        proxy, its_gold = rate(responses)
+        its_proxy, its_gold = rate(responses)
         found[kind] = {
-            "proxy": interval(proxy.mean(1) - real.mean(1)),
+            "proxy": interval(its_proxy.mean(1) - proxy.mean(1)),
             "gold": interval(its_gold.mean(1) - gold.mean(1)),
-            "preferred": float((proxy[:, :, None] > real[:, None, :]).mean()),
+            "preferred": float((its_proxy[:, :, None] > proxy[:, None, :]).mean()),
         }
     return found
 

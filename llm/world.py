@@ -148,11 +148,13 @@ def make_world(config: OnlineConfig, engine: Engine, tokenizer: Any, regularizer
         proxy = load_proxy(Path(config.proxy), reference=reference_hash)
     else:
         n = len(TOPICS)
-        table = features.double().cpu().numpy().reshape(len(every), POOL_SAMPLES, -1)[:n]
-        said = _table(golds(examples, topics, written, logq, gold))[:n]
-        proxy = fit_proxy(table, said, pairs=config.proxy_pairs, seed=config.seed)
+        said = _table(golds(examples, topics, written, logq, gold))
+        table = features.double().cpu().numpy().reshape(*said.shape, -1)
+        proxy = fit_proxy(table[:n], said[:n], pairs=config.proxy_pairs, seed=config.seed)
+        held_out = _table(proxy(features))[n:]
         tokens = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
-        proxy = replace(proxy, off_distribution=report(pool[n:], partial(rated, proxy=proxy), tokens=tokens))
+        off = report(pool[n:], held_out, said[n:], rate=partial(rated, proxy=proxy), tokens=tokens)
+        proxy = replace(proxy, off_distribution=off)
     whole = _batch(examples, topics, written, logq, proxy(features), gold)
     return World(
         engine=engine,

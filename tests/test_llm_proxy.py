@@ -127,8 +127,8 @@ def test_the_off_distribution_report_says_what_the_proxy_pays_for_strange_respon
         gold = [float(np.mean(np.diff(e.response) >= 0)) for e in examples]
         return np.reshape(proxy, (3, 4)), np.reshape(gold, (3, 4))
 
-    found = report(pool, rate, tokens=[9])
     real = rate([e for own in pool for e in own])
+    found = report(pool, *real, rate=rate, tokens=[9])
     assert found["other topic"]["proxy"]["mean"] == pytest.approx(-2)  # the topic's own token is missing
     assert found["other topic"]["gold"]["mean"] == pytest.approx(0)
     assert found["shuffled"]["proxy"]["mean"] == pytest.approx(0)
