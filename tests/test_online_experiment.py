@@ -40,6 +40,7 @@ def make_result(plan, run, *, change=(), kappa=1.0, tau=0.0):
     last = run.options["max_steps"]
     points = (
         (0, START, 1.0, 0.0),
+        (last // 4, START, 1.0, 0.0),
         (last // 2, START | half, (1 + kappa) / 2, tau / 2),
         (last, START | moved, kappa, tau),
     )
@@ -271,7 +272,7 @@ def test_half_of_the_steps_is_half_of_an_arm_s_own_steps(plan, tmp_path):
     results = write_results(plan, tmp_path, as_the_trial_saw)
     slow, full = results["kl-0.05-slow"][0], results["kl-0.05"][0]
     assert value(slow, "eval-train/kl", "half") == pytest.approx(value(slow, "eval-train/kl") / 2)
-    assert slow["evaluations"][1]["step"] == full["evaluations"][2]["step"] == 40
+    assert slow["evaluations"][2]["step"] == full["evaluations"][3]["step"] == 40
 
 
 def test_the_interval_of_a_ratio_of_deviations_covers_the_truth_95_times_in_100():
