@@ -64,9 +64,5 @@ def start_all(runs: Sequence[Run], start_one: Callable[[Run], int], jobs: int) -
     """
     statuses = [start_one(run) for run in runs[:1]]
     with ThreadPoolExecutor(jobs) as pool:
-        try:
-            statuses += list(pool.map(start_one, runs[1:]))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        statuses += list(pool.map(start_one, runs[1:]))  # `map` cancels what has not begun if this is left early
     return statuses
