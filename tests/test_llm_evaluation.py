@@ -1,5 +1,7 @@
 """Metrics of a policy's samples, each against a formula written out over a batch whose numbers are known."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -77,7 +79,7 @@ def test_the_share_of_distinct_bigrams_counts_within_responses_and_over_all_topi
     made, logp = batch(np.random.default_rng(2))
     got = policy_metrics(made, logp, k=4)["distinct_2"]
     responses = [e.response for e in made.examples]
-    bigrams = [b for r in responses for b in zip(r, r[1:], strict=False)]
+    bigrams = [b for r in responses for b in itertools.pairwise(r)]
     assert got["mean"] == len(set(bigrams)) / len(bigrams)
     without = [distinct_2(responses[:4] + responses[8:]), distinct_2(responses[4:]), distinct_2(responses[:8])]
     half = 4.302653 * np.sqrt(2 / 3 * ((np.array(without) - np.mean(without)) ** 2).sum())  # t with 2 degrees
