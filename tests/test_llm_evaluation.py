@@ -54,6 +54,7 @@ def test_every_metric_is_its_formula_with_an_interval_over_topics():
         "fluency": logq / length,
         "logq_per_token": logq / length,
         "entropy": -logp,
+        "kl_k1": -log_ratio,
         "kl": np.exp(log_ratio) - 1 - log_ratio,  # Schulman's k3
     }
     for name, values in expected.items():
