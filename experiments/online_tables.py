@@ -52,7 +52,7 @@ def after_table(results: Results) -> list[str]:
 
 def drift_table(results: Results, plan: Plan) -> list[str]:
     """KL at half of the steps and at the end, their ratio, and the deviation over seeds."""
-    kl, least = "eval-train/kl", plan.protocol["least"]["kl"]
+    kl, least = "eval-train/kl_k1", plan.protocol["least"]["kl"]
     columns = {
         "KL at T/2 (nats)": of(kl, "half"),
         "KL at T": of(kl),
@@ -99,7 +99,7 @@ def length_table(results: Results, plan: Plan) -> list[str]:
 
 def rate_table(results: Results, plan: Plan) -> list[str]:
     """Arms of the group `rate` at as many steps and at as much time as their arm at the full rate."""
-    metrics = ("eval/gold", "eval/proxy", "eval-train/kl", "eval/entropy", "retention/kappa")
+    metrics = ("eval/gold", "eval/proxy", "eval-train/kl_k1", "eval/entropy", "retention/kappa")
     rows = []
     for slow in arms_of(plan, "rate"):
         full = slow.removesuffix("-slow")

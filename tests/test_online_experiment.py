@@ -18,8 +18,14 @@ from experiments.online_verdicts import Outcome, deviation_ratio, judge_all, pre
 from toybandit.metrics import Interval
 
 METRICS = ("gold", "sentiment", "on_topic", "fluency", "logq_per_token", "length", "complete", "proxy")
-METRICS += ("proxy_accuracy", "kl", "kl_reverse", "entropy", "distinct_2")
-START = {name: 0.5 for name in METRICS} | {"entropy": 50.0, "length": 18.0, "logq_per_token": -2.5, "kl": 0.0}
+METRICS += ("proxy_accuracy", "kl", "kl_k1", "kl_reverse", "entropy", "distinct_2")
+START = {name: 0.5 for name in METRICS} | {
+    "entropy": 50.0,
+    "length": 18.0,
+    "logq_per_token": -2.5,
+    "kl": 0.0,
+    "kl_k1": 0.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +41,10 @@ def evaluation(step, metrics, kappa=1.0, tau=0.0):
 
 def make_result(plan, run, *, change=(), kappa=1.0, tau=0.0):
     """A result whose metrics moved by `change` in the end and by half of it in the middle."""
-    moved = {name: START[name] + shift for name, shift in dict(change).items()}
-    half = {name: START[name] + shift / 2 for name, shift in dict(change).items()}
+    shifts = dict(change)
+    shifts["kl_k1"] = shifts.get("kl", 0.0)  # two estimators of one number
+    moved = {name: START[name] + shift for name, shift in shifts.items()}
+    half = {name: START[name] + shift / 2 for name, shift in shifts.items()}
     last = run.options["max_steps"]
     points = (
         (0, START, 1.0, 0.0),
@@ -271,7 +279,7 @@ def test_differences_are_taken_seed_by_seed(plan, tmp_path):
 def test_half_of_the_steps_is_half_of_an_arm_s_own_steps(plan, tmp_path):
     results = write_results(plan, tmp_path, as_the_trial_saw)
     slow, full = results["kl-0.05-slow"][0], results["kl-0.05"][0]
-    assert value(slow, "eval-train/kl", "half") == pytest.approx(value(slow, "eval-train/kl") / 2)
+    assert value(slow, "eval-train/kl_k1", "half") == pytest.approx(value(slow, "eval-train/kl_k1") / 2)
     assert slow["evaluations"][2]["step"] == full["evaluations"][3]["step"] == 40
 
 
