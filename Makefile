@@ -5,8 +5,8 @@ READY  := $(VENV)/.ready
 PYTHON ?= python3
 
 .PHONY: help setup report test lint format clean book docs notebooks zoo mutation
-.PHONY: reproduce-toy reproduce-offline gpu-check
-.PHONY: bench bench-derivations bench-toybandit bench-llm
+.PHONY: reproduce-toy reproduce-offline reproduce-online gpu-check
+.PHONY: bench bench-derivations bench-toybandit bench-llm bench-llm-online
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 18
 
@@ -52,7 +52,7 @@ notebooks: setup ## execute notebooks/0*.ipynb in place (under two minutes)
 mutation: setup  ## plant mistakes in the formulas, one at a time: the check must catch each (minutes)
 	@$(PY) tests/planted_mistakes.py
 
-bench: bench-derivations bench-toybandit bench-llm  ## every benchmark (hours; wants a quiet machine)
+bench: bench-derivations bench-toybandit bench-llm bench-llm-online  ## every benchmark (hours; wants a quiet machine)
 
 bench-derivations: setup  ## the deciding procedure against sympy.simplify, identity by identity (minutes)
 	@$(PY) benchmarks/deciding.py
@@ -68,8 +68,15 @@ bench-llm: setup ## offline training against TRL, with a figure for each row (ho
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt "trl==1.16.*"
 	@$(PY) -m benchmarks.llm_offline $(BENCH)
 
+bench-llm-online: setup ## online training against TRL's RLOOTrainer (under an hour; wants a quiet machine)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt "trl==1.16.*"
+	@$(PY) -m benchmarks.llm_online $(BENCH)
+
 reproduce-offline: setup  ## SimPO, DPO and MaxEnt on the bundled model over seeds; DATA=pairs.json adds a file (under an hour)
 	@$(PY) -m experiments.offline $(if $(DATA),--data $(DATA))
+
+reproduce-online: setup  ## entropy, KL and SimPO's own regularizer online, over seeds: what is not in experiments/results yet (hours)
+	@$(PY) -m experiments.online $(ONLINE)
 
 gpu-check: setup ## log-probs, trainer and online suites on a CUDA device (minutes; says so where there is none)
 	@if $(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import tyro
 
 from benchmarks.llm_offline_data import make_batches
+from benchmarks.worker import Worker, turns
 from derivations.commands import InputError, run_command, write_json, write_text
 from llm.records import print_table
 
@@ -84,41 +85,18 @@ class Settings:
             raise InputError("--batches, --seeds, --pairs and --threads are counts of 1 or more")
 
 
-class Worker:
-    """An arm in its own process: one line in (a batch), one line out (its measurements)."""
-
-    def __init__(self, arm: str, case: Case, settings: Settings) -> None:
-        command = [sys.executable, "-m", "benchmarks.llm_offline_worker", arm, case.objective, case.dtype]
-        command += [str(case.lora_rank), str(settings.threads)]
-        self.arm = arm
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, request: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None  # noqa: S101
-        assert self.process.stdout is not None  # noqa: S101
-        print(json.dumps(request), file=self.process.stdin, flush=True)
-        while line := self.process.stdout.readline():
-            if line.startswith("{"):
-                return dict(json.loads(line))
-        raise RuntimeError(f"the {self.arm} process ended with status {self.process.wait()}")
-
-    def close(self) -> None:
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        self.process.wait(timeout=60)
-
-
 def measure(case: Case, settings: Settings, seed: int) -> list[dict[str, Any]]:
     """Every arm's measurements of every step: rows with arm, step, seconds, loss, grad_norm, peak_gib."""
     batches = make_batches(settings, seed=seed)
     # the largest first, which is not timed: every arm then has the memory it needs before the clock runs
     batches.insert(0, batches.pop(max(range(len(batches)), key=lambda i: padded_tokens(batches[i]))))
-    workers = [Worker(arm, case, settings) for arm in ("ours", *(f"trl-{form}" for form in case.trl))]
+    options = [case.objective, case.dtype, str(case.lora_rank), str(settings.threads)]
+    arms = ("ours", *(f"trl-{form}" for form in case.trl))
+    workers = [Worker(arm, "benchmarks.llm_offline_worker", options) for arm in arms]
     rows = []
     try:
         for step, batch in enumerate(batches):
-            turn = workers[step % len(workers) :] + workers[: step % len(workers)]  # nobody is always first
-            for worker in turn:
+            for worker in turns(workers, step):
                 began = time.monotonic()
                 answer = worker.ask(batch)
                 rows.append({"case": case.name, "seed": seed, "arm": worker.arm, "step": step, **answer})

@@ -4,7 +4,6 @@ Arms: ours, trl-plain, trl-checkpointing, and peak (prints the machine's GFLOP/s
 """
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,20 +11,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.worker import answer, requests
+
 BETA = {"simpo": 2.0, "dpo": 0.1}
 GAMMA = 1.0
 LR = 1e-6
 Pairs = list[dict[str, list[int]]]
-
-
-def read_batches() -> Iterator[Pairs]:
-    for line in sys.stdin:
-        yield json.loads(line)
-
-
-def answer(**values: float) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps(values | {"peak_gib": peak}), flush=True)
 
 
 def load_plain() -> tuple[Any, Any]:
@@ -59,7 +50,7 @@ def run_ours(objective: str, dtype: str, lora_rank: int) -> None:
     made = config.make_objective()
     reference = EveryStep(engine) if made.regularizer.needs_reference else None
     flop = step_gflop(engine.transformer, lora_rank, reference is not None)
-    for pairs in read_batches():
+    for pairs in requests():
         groups = [
             Group(tuple(Example(tuple(p["prompt"]), tuple(p[s]), True) for s in ("chosen", "rejected")), "")
             for p in pairs
@@ -100,7 +91,7 @@ def run_trl(objective: str, dtype: str, lora_rank: int, checkpointing: bool) -> 
     peft = LoraConfig(
         r=lora_rank, lora_alpha=16.0, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    batches = read_batches()
+    batches = requests()
     first = next(batches)
     options = {
         "output_dir": "out/bench-trl",

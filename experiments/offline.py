@@ -6,16 +6,8 @@ experiment goes on where it stopped. The report is written from these files alon
     python -m experiments.offline --help
 """
 
-import hashlib
-import json
-import os
 import random
 import shutil
-import subprocess
-import sys
-import time
-import tomllib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +15,7 @@ from typing import Any
 import tyro
 
 from derivations.commands import InputError, run_command, to_json, write_json, write_text
+from experiments.runs import read_protocol, read_result, start, start_all
 
 PROTOCOL = Path(__file__).with_name("offline.toml")
 FIRST_WORDS = ("Indeed, ", "Well, ")  # preferred, not preferred
@@ -55,15 +48,6 @@ class Run:
     @property
     def name(self) -> str:
         return f"{self.task}-{self.objective}-{self.seed}"
-
-
-def read_protocol(path: Path) -> tuple[dict[str, Any], str]:
-    """The protocol and its fingerprint. Raises InputError if it cannot be read."""
-    try:
-        text = path.read_bytes()
-        return tomllib.loads(text.decode()), hashlib.sha256(text).hexdigest()[:12]
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the protocol {path}: {error}") from None
 
 
 def planned(protocol: dict[str, Any], with_file: bool) -> list[Run]:
@@ -117,7 +101,7 @@ def _data(run: Run, settings: Settings, folder: Path) -> dict[str, Any]:
         return {}
     if run.task == "file":
         return {"data": str(settings.data)}
-    from llm.sampling import HELD_OUT_TOPICS, TOPICS
+    from llm.topics import HELD_OUT_TOPICS, TOPICS
 
     coin = random.Random(run.seed) if run.task == "shuffled" else None  # noqa: S311
     paths = {"data": folder / "train.jsonl", "eval_data": folder / "eval.jsonl"}
@@ -153,7 +137,9 @@ def _fresh(model_name: str, k: int, seed: int) -> dict[str, float]:
     """Means over fresh samples of the held-out topics: gold reward, length in tokens, share that ended by itself."""
     from llm.models import load_model
     from llm.rewards import on_topic_sentiment
-    from llm.sampling import HELD_OUT_TOPICS, sample, texts, topic_prompt
+    from llm.sampler import sample
+    from llm.sampling import texts, topic_prompt
+    from llm.topics import HELD_OUT_TOPICS
 
     model, tokenizer = load_model(model_name)
     prompts = [topic_prompt(t, tokenizer) for t in HELD_OUT_TOPICS]
@@ -169,28 +155,14 @@ def _fresh(model_name: str, k: int, seed: int) -> dict[str, float]:
 
 def finished(run: Run, settings: Settings, fingerprint: str) -> bool:
     """Whether the run has its result. Raises InputError if that follows another protocol."""
-    path = settings.out / run.name / "result.json"
-    if not path.exists():
-        return False
-    if json.loads(path.read_text())["protocol"] != fingerprint:
-        raise InputError(f"{path} follows another protocol than {settings.protocol}; choose another --out")
-    return True
+    return read_result(settings.out / run.name / "result.json", fingerprint) is not None
 
 
-def start(run: Run, settings: Settings) -> int:
+def start_run(run: Run, settings: Settings) -> int:
     """Run in a process of its own; its output goes to a log."""
-    folder = settings.out / run.name
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "experiments.offline", "--only", run.name, "--out", str(settings.out)]
-    command += ["--protocol", str(settings.protocol)]
-    command += ["--data", str(settings.data)] if settings.data else []
-    began = time.monotonic()
-    with (folder / "log.txt").open("w") as log:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
-    outcome = f"failed, see {folder}/log.txt" if done.returncode else "done"
-    print(f"{run.name}: {outcome} ({time.monotonic() - began:.0f} s)", flush=True)
-    return done.returncode
+    options = ["--only", run.name, "--out", str(settings.out), "--protocol", str(settings.protocol)]
+    options += ["--data", str(settings.data)] if settings.data else []
+    return start(run.name, "experiments.offline", options, settings.out / run.name / "log.txt")
 
 
 def main() -> int:
@@ -207,13 +179,7 @@ def main() -> int:
         return 0
     left = [run for run in runs if not finished(run, settings, fingerprint)]
     print(f"{len(runs)} runs, {len(runs) - len(left)} done before; protocol {fingerprint}", flush=True)
-    if left[1:]:  # alone, because it fills the caches that the others read
-        statuses = [start(left[0], settings)]
-        left = left[1:]
-    else:
-        statuses = []
-    with ThreadPoolExecutor(settings.jobs) as pool:
-        statuses += list(pool.map(lambda run: start(run, settings), left))
+    statuses = start_all(left, lambda run: start_run(run, settings), settings.jobs)
     if any(statuses):
         return 1
     from experiments.offline_report import write_report

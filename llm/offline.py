@@ -24,7 +24,8 @@ from llm.models import add_lora, load_model, recompute_layers
 from llm.records import Records, print_table, progress
 from llm.reference import EveryStep, Precomputed
 from llm.runs import Run, finished, open_run
-from llm.sampling import sample, texts
+from llm.sampler import sample
+from llm.sampling import texts
 from llm.tokens import Group
 
 Reference = EveryStep | Precomputed | None
@@ -100,17 +101,7 @@ def _engine(config: TrainConfig, model: Any) -> Engine:
         model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha)
     if config.gradient_checkpointing:
         recompute_layers(model.get_base_model() if config.lora_rank else model)
-    engine = Engine(
-        model,
-        lr=config.lr,
-        dtype=config.dtype,
-        max_grad_norm=config.max_grad_norm,
-        seed=config.seed,
-        schedule=config.schedule,
-        steps=config.max_steps,
-        tracker=config.tracker,
-        out=config.out,
-    )
+    engine = Engine.of(config, model)
     if config.attention == "flex_attention" and engine.device.type != "cuda":
         raise InputError(f"--attention flex_attention needs a CUDA device, this is {engine.device.type}; leave it out")
     if config.batch_size < engine.processes:

@@ -113,7 +113,7 @@ def test_comparisons_of_its_own_come_from_a_cache_the_second_time(objective, run
         run("short", **options, max_length=16)
     first = read_rows(run("a", **options))
     # the three continuations of an evaluation are drawn anew, the pool of 8 a prompt is not
-    monkeypatch.setattr("llm.sampling.sample", lambda *a, **k: pytest.fail("sampled again"))
+    monkeypatch.setattr("llm.sampler.sample", lambda *a, **k: pytest.fail("sampled again"))
     assert read_rows(run("b", **options)) == first
 
 

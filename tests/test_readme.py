@@ -77,6 +77,8 @@ def test_every_command_line_is_taken_by_its_program(page, tmp_path, monkeypatch)
     for name in DATA:
         Path(name).write_text("{}\n")
     Path("losses.py").write_text(LOSSES)
+    Path("my_rewards.py").write_text("def polite(text, topic):\n    return 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
     shutil.copy(ROOT / "docs" / "examples" / "my_losses.py", tmp_path)
     for command in commands(page):
         if not command.startswith(NOT_TRIED):

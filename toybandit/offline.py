@@ -118,7 +118,7 @@ def descend(
                     theta += adam(increment) if adam else lr * increment
                 logp = log_softmax(policy.logits(theta))
                 row = _row(world, wins, examples, objective, logp, unseen)
-                accuracy = _data_metrics(world, validation, objective, logp)["rewards/accuracies"]
+                accuracy = data_metrics(world, validation, objective, logp)["rewards/accuracies"]
         except FloatingPointError as error:
             raise Diverged(f"the policy diverged by step {step} ({error}); lower the lr or the strength") from error
         row["eval/rewards/accuracies"] = accuracy
@@ -138,7 +138,7 @@ def _row(
     del row["proxy"]  # there is none offline: it would be the gold reward again
     row["loss"] = examples.per_seed(objective.loss(_at_examples(world, examples, objective, logp)[0]))
     row["mass/unseen"] = np.mean(np.sum(np.exp(logp) * unseen, axis=-1), axis=-1)
-    return row | _data_metrics(world, examples, objective, logp)
+    return row | data_metrics(world, examples, objective, logp)
 
 
 def loss_gradient(world: World, examples: Examples, objective: Objective, logp: np.ndarray) -> np.ndarray:
@@ -160,8 +160,8 @@ def _at_examples(
     return rewards, score_slope(objective.regularizer, picked, length=length, ref_logp=ref_logp)
 
 
-def _data_metrics(world: World, examples: Examples, objective: Objective, logp: np.ndarray) -> dict[str, np.ndarray]:
-    """TRL's metrics on some data, best against worst of each example, [seeds] each."""
+def data_metrics(world: World, examples: Examples, objective: Objective, logp: np.ndarray) -> dict[str, np.ndarray]:
+    """TRL's metrics of a policy (logp [seeds, prompts, arms], nats) on some data, best against worst, [seeds] each."""
     rewards, _ = _at_examples(world, examples, objective, logp)
     picked = logp.ravel()[examples.index]
     values = preference_metrics(rewards[:, 0], rewards[:, -1], picked[:, 0], picked[:, -1])

@@ -1,0 +1,224 @@
+"""The report of `make reproduce-online`, from the runs' result files alone, whatever they say and however many."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from derivations.commands import write_json, write_text
+from experiments.online_figures import curves_figure, retention_figure, same_keys_figure, same_keys_offline_figure, save
+from experiments.online_plan import Plan
+from experiments.online_results import Result, load, load_kernel, value
+from experiments.online_tables import (
+    METRICS,
+    after_table,
+    arms_of,
+    clock_table,
+    drift_table,
+    kappa_at_start,
+    kernel_table,
+    length_table,
+    rate_table,
+    retention_table,
+    table,
+    text_tables,
+)
+from experiments.online_verdicts import Judged, Results, judge_all, mean_over_seeds, predictions
+
+FIGURES = Path("_static/online")
+DRAWN = ("none", "kl-0.05", "entropy-0.05", "entropy-0.01", "length-normalized-1")
+TITLES = {
+    "curves": "Proxy, gold, KL and entropy of the training samples",
+    "retention": "Retention of the reference by arm",
+    "same-keys": "The bandit above, the language model below, same keys",
+    "same-keys-offline": "Offline objectives: the bandit above, the language model below, same keys",
+}
+
+
+def write_report(plan: Plan, results_folder: Path, report: Path) -> list[Judged]:
+    """Write the report (Markdown), its numbers (JSON beside it) and its figures; returns the judged claims."""
+    results, kernel = load(plan, results_folder), load_kernel(plan, results_folder)
+    claims = judge_all(plan, results)
+    figures = {
+        "curves": curves_figure(results, [arm for arm in DRAWN if arm in plan.arms]),
+        "retention": retention_figure(results, list(plan.arms)),
+        "same-keys": same_keys_figure(results, plan),
+        "same-keys-offline": same_keys_offline_figure(plan, offline_results(report.with_name("offline.json"))),
+    }
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    for name, figure in drawn.items():
+        save(figure, report.parent / FIGURES / f"{name}.svg")
+    numbers = {
+        "protocol": plan.fingerprint,
+        "runs": {"done": sum(map(len, results.values())), "planned": len(plan.runs)},
+        "claims": [asdict(claim) for claim in claims],
+        "kernel": kernel,
+        "arms": {arm: arm_numbers(list(own.values())) for arm, own in results.items() if own},
+    }
+    write_json(report.with_suffix(".json"), numbers)
+    write_text(report, page(plan, results, kernel, claims, list(drawn)))
+    return claims
+
+
+def offline_results(path: Path) -> list[dict[str, Any]]:
+    """Runs of `make reproduce-offline` from its report's numbers; none if it has not run."""
+    return list(json.loads(path.read_text(encoding="utf-8"))["results"]) if path.exists() else []
+
+
+def arm_numbers(runs: Sequence[Result]) -> dict[str, Any]:
+    """Means over seeds, with intervals, of an arm's metrics before and after."""
+    names = [f"eval/{name}" for name in METRICS]
+    names += [f"retention/{name}" for name in ("kappa", "tau", "r2_level", "r2_change")]
+    return {"seeds": len(runs)} | {
+        when: {name: mean_over_seeds(np.array([value(r, name, when) for r in runs])) for name in names}
+        for when in ("before", "after")
+    }
+
+
+def page(
+    plan: Plan, results: Results, kernel: Sequence[Result], claims: Sequence[Judged], figures: Sequence[str]
+) -> str:
+    """The Markdown page."""
+    runs = [run for own in results.values() for run in own.values()]
+    lines = [
+        "# Regularizers online, on a real model",
+        "",
+        *head(plan, runs, len(plan.kernel) - len(kernel)),
+        "",
+        "## Verdicts",
+        "",
+        RULES,
+        "",
+    ]
+    lines += verdict_table([claim for claim in claims if not claim.group])
+    for title, body in (sections(plan, results, kernel, claims, figures) if runs else {}).items():
+        lines += ["", f"## {title}", "", *body]
+    return "\n".join([*lines, ""])
+
+
+def sections(
+    plan: Plan, results: Results, kernel: Sequence[Result], claims: Sequence[Judged], figures: Sequence[str]
+) -> dict[str, Sequence[str]]:
+    """Everything below the verdicts: title -> lines."""
+
+    def picture(name: str) -> list[str]:
+        return [f"![{TITLES[name]}]({FIGURES.as_posix()}/{name}.svg)", ""] if name in figures else []
+
+    return {
+        "What training did": (
+            *picture("curves"),
+            "Trailing means over 5 steps, bands 95 % intervals over seeds. After the last step, on held-out topics:",
+            "",
+            *after_table(results),
+        ),
+        "Drift and spread of KL": (
+            "KL(π‖reference) on training topics; in the last column 1 would be a plateau and 2 a straight line.",
+            "",
+            *drift_table(results, plan),
+        ),
+        "Is the reference forgotten?": (
+            *picture("retention"),
+            "Bars are 95 % intervals over seeds, ticks are the seeds. The fit is log π = κ log q + τ r + an effect of "
+            "the prompt, by least squares on a fixed set of reference samples. Before training κ is "
+            f"{kappa_at_start(results)}.",
+            "",
+            *retention_table(results),
+        ),
+        "Longer completions: length": length_table(results, plan),
+        "Half the learning rate, twice the steps": rate_table(results, plan),
+        "Why two clocks?": clocks(plan, results, kernel, [claim for claim in claims if claim.group == "clocks"]),
+        "The same metrics in the bandit and in the language model": (
+            *picture("same-keys"),
+            f"Above, {plan.protocol['toy']['seeds']} worlds where everything is exact; below, held-out topics. Bands "
+            "are 95 % intervals over seeds. Strengths differ because they are per nat: log q deviates by about 2 nats "
+            "between the bandit's arms and by about 17 between responses.",
+            "",
+            *(
+                (
+                    *picture("same-keys-offline"),
+                    "Offline objectives on on-policy pairs, held-out pairs, changes by training "
+                    "(`make reproduce-offline`).",
+                )
+                if "same-keys-offline" in figures
+                else ("The offline half is drawn here once `make reproduce-offline` has run.",)
+            ),
+        ),
+        "What is written after training": (
+            "The first sample of a held-out topic, whatever it says; topics go on from seed to seed.",
+            *text_tables(results),
+        ),
+    }
+
+
+def head(plan: Plan, runs: Sequence[Result], kernel_missing: int) -> list[str]:
+    """What was run, and what is missing."""
+    common = plan.protocol["common"]
+    text = (
+        f"SmolLM2-135M-Instruct, {len(runs)} of {len(plan.runs)} runs ({plan.protocol['seeds']} seeds an arm), "
+        f"{common['max_steps']} steps of {common['prompts_per_step']} prompts with {common['samples']} samples of up "
+        f"to {common['max_new_tokens']} tokens. The protocol (`experiments/online.toml`, {plan.fingerprint}) with "
+        "every bound was fixed before the first run. Intervals are 95 % Student intervals over seeds; with three "
+        "seeds Student's quantile is 4.3, so they are wide: three seeds do not know more."
+    )
+    if runs:
+        hours, peak = sum(r["seconds"] for r in runs) / 3600, max(r["peak_memory_gib"] for r in runs)
+        text += f" {hours:.1f} hours of one thread, at most {peak:.1f} GiB a run."
+    missing = len(plan.runs) - len(runs) + kernel_missing
+    return (
+        [text, "", f"**{missing} runs are missing**; `make reproduce-online` goes on with them."] if missing else [text]
+    )
+
+
+def verdict_table(claims: Sequence[Judged]) -> list[str]:
+    """Claims with the effects that they rest on and their verdicts, and below, folded, every check with its bound."""
+    rows = [
+        [
+            claim.says,
+            "<br>".join(f"{c.what}: {c.shown}" for c in claim.checks if c.role == "headline"),
+            f"**{claim.verdict}**",
+        ]
+        for claim in claims
+    ]
+    checks = [[c.what, c.shown, c.role, c.target, c.outcome] for claim in claims for c in claim.checks]
+    return [
+        *table(["claim", "effect", "verdict"], rows),
+        "",
+        "<details><summary>Every check: what was measured, its bound, and whether it holds</summary>",
+        "",
+        *table(["effect", "mean and interval", "role", "bound", "outcome"], checks),
+        "",
+        "</details>",
+    ]
+
+
+RULES = (
+    "A check holds if its whole interval keeps the bound, fails if the whole interval breaks it, and is open between. "
+    "`reproduced`: every check holds; `not reproduced`: a headline fails and none holds; `depends`: anything else. A "
+    "control would hold too if nothing happened, and without its condition a claim would be about nothing: both can "
+    "spoil a claim, not earn one. Effects are those of the headlines."
+)
+
+
+def clocks(plan: Plan, results: Results, kernel: Sequence[Result], claims: Sequence[Judged]) -> list[str]:
+    """The experiment on the two clocks: its words from the protocol, then what came out."""
+    if not arms_of(plan, "clocks"):
+        return ["Not in this protocol."]
+    words = plan.protocol["groups"]["clocks"]
+    lines = ["Question, hypothesis, rivals and what decides were written before the first run.", ""]
+    for name in ("question", "hypothesis", "rivals", "decides"):
+        lines += [f"*{name.capitalize()}.* {words[name].strip()}", ""]
+    lines += [*clock_table(results, plan), "", *verdict_table(claims)]
+    if not kernel:
+        return [*lines, "", "The kernel itself was not measured yet."]
+    return [
+        *lines,
+        "",
+        f"The kernel itself, at the untrained model ({len(kernel)} of {len(plan.kernel)} seeds): the weights are moved "
+        "a little along a gradient, and κ and τ are fitted on other reference samples. Natural gradient would answer "
+        "g(log q) with κ alone and g(r) with τ alone, at one rate.",
+        "",
+        *kernel_table(kernel, predictions(plan, kernel)),
+    ]
