@@ -171,6 +171,7 @@ def test_policy_gradient_raises_the_proxy_reward(run_online):
             after[f"{split}/proxy"] > before[f"{split}/proxy"] + 0.5
         )  # standard deviations of the reference's samples
         assert after[f"{split}/kl"] > 0.1
+        assert after[f"{split}/kl_reverse"] > 0.1
 
 
 def test_a_strong_kl_keeps_the_policy_nearer_to_the_reference(run_online):
