@@ -92,3 +92,11 @@ def naive_logps():
         return torch.stack(values)
 
     return logps
+
+
+@pytest.fixture(scope="session")
+def report_page(tiny_folder, tmp_path_factory):
+    """Path of the page of `make report`, with every stage made small."""
+    from tests.report_page import make_page
+
+    return make_page(tmp_path_factory.mktemp("report"), tiny_folder)
