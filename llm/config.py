@@ -38,7 +38,15 @@ DEFAULT_OPTIONS: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Train a language model on preference pairs or rankings, offline, with any objective of the ground floor."""
+    """Train a language model on preference pairs or rankings, offline, with any objective of the ground floor.
+
+    Writes a run folder: config.json, metrics.jsonl (one line a step), examples.jsonl (one line a comparison and
+    step), samples.jsonl, summary.json and checkpoints/last. `--recipe NAME` sets defaults for large models.
+
+    Example: python -m llm train --objective simpo --data pairs.jsonl --out runs/simpo
+
+    Example: python -m llm train --objective dpo --lora-rank 16 --dtype bf16 --data pairs.jsonl --out runs/lora
+    """
 
     objective: str
     """On pairs: dpo, cdpo, ipo, f-dpo, simpo, simpo-shannon, maxent. On rankings (and pairs): dpo-pl, f-dpo-pl,
@@ -123,6 +131,8 @@ class TrainConfig:
     """Run folder. An earlier run there is moved aside, unless `resume`."""
     quiet: bool = False
     """Print nothing but errors."""
+    format: Literal["text", "json"] = "text"
+    """How the end is told; `json` prints nothing else, for machines."""
 
     def __post_init__(self) -> None:
         require_positive(

@@ -29,8 +29,7 @@ def page(notebook: Path) -> str:
     ]
     contents = f'<nav aria-label="Contents">{links}</nav>' if links else ""
     return (
-        f'<!doctype html><html lang="en"><head>{"".join(head)}</head>'
-        f"<body>{contents}<main>{body}</main></body></html>"
+        f'<!doctype html><html lang="en"><head>{"".join(head)}</head><body>{contents}<main>{body}</main></body></html>'
     )
 
 

@@ -21,7 +21,6 @@ from derivations.symbolic import SymArray
 SYMBOLS = {"proved": "✓", "iff": "✓", "refuted": "✗", "failed": "‼"}  # beside the word, so colour carries nothing
 
 
-
 def claims() -> dict[str, dict[str, Any]]:
     """The answer of `python -m derivations check --format json`, by id."""
     return {claim["id"]: claim for claim in read_json(OUT / "claims.json")["claims"]}

@@ -32,20 +32,25 @@ __all__ = [
 ]
 
 
-
 def in_short() -> HTML:
     """The three answers, with this run's numbers."""
     found = claims()
     mutants = sum(claim["mutants"]["refuted"] for claim in found.values())
     entropy, kl = (toy_summaries()[name]["overoptimization"] for name in ("entropy", "kl"))
-    margins = {name: read_json(run / "summary.json")["change"]["rewards/margins"] for name, run in offline_runs().items()}
+    margins = {
+        name: read_json(run / "summary.json")["change"]["rewards/margins"] for name, run in offline_runs().items()
+    }
     broken, repaired = found["length-normalized-temperature"], found["repair-generalized"]
-    grew = [name for name, entry in margins.items() if entry["low"] > 0]
-    trained = f"held-out margins grow clearly for {' and '.join(NAMES[name] for name in grew)}" if grew else "no held-out margin grows clearly"
+    grew = [name for name, entry in margins.items() if entry["rewards/margins"]["low"] > 0]
+    trained = (
+        f"held-out margins grow clearly for {' and '.join(NAMES[name] for name in grew)}"
+        if grew
+        else "no held-out margin grows clearly"
+    )
     items = [
         f"<strong>Prove.</strong> The step from maximum entropy to SimPO is {WORDS[broken['verdict']]}; with a "
-        f"length-weighted entropy instead of Shannon's it is {WORDS[repaired['verdict']]}. In all {tally([*found.values()])}"
-        f"; {mutants} deliberately wrong versions were refuted.",
+        f"length-weighted entropy instead of Shannon's it is {WORDS[repaired['verdict']]}. In all "
+        f"{tally([*found.values()])}; {mutants} deliberately wrong versions were refuted.",
         f"<strong>Simulate.</strong> Where truth and proxy are both known, entropy loses {interval(entropy)} of true "
         f"reward after its peak, and KL of the same strength {interval(kl)}.",
         f"<strong>Train.</strong> The same functions train a real language model; after these few steps {trained}. That "
@@ -74,7 +79,8 @@ def methods_table() -> HTML:
         [
             "language model, online",
             f"one seed ({online['seed']}), {online['max_steps']} steps of {online['prompts_per_step']} topics × "
-            f"{online['samples']} samples, AdamW at {online['lr']:g}; proxy fitted to {online['proxy_pairs']} noisy pairs",
+            f"{online['samples']} samples, AdamW at {online['lr']:g}; proxy fitted to "
+            f"{online['proxy_pairs']} noisy pairs",
         ],
     ]
     return table(["stage", "how"], rows, label="Methods and seeds")

@@ -15,7 +15,6 @@ from report_html import code, figure, folded, table
 from toybandit.plots import STYLES, read_run, trajectory_figure
 from toybandit.protocol import PROTOCOL, read_protocol
 
-
 NAMES = {"simpo": "SimPO", "dpo": "DPO", "entropy": "entropy", "kl": "KL"}
 
 
@@ -37,8 +36,8 @@ def toy_reading() -> HTML:
     return HTML(
         f"<p><strong>Overoptimization under entropy, not under KL: {word}.</strong> Under entropy 0.5 the proxy gains "
         f"{entropy['proxy_gain']['mean']:.2f} while gold falls {interval(entropy['overoptimization'])} below its peak; "
-        f"under KL 0.5 the fall is {interval(kl['overoptimization'])} (reward units; bands and brackets are 95 % intervals "
-        f"over worlds). Reproduced means: the first interval above {harm}, the second below {no_harm}.</p>"
+        f"under KL 0.5 the fall is {interval(kl['overoptimization'])} (reward units; bands and brackets are 95 % "
+        f"intervals over worlds). Reproduced means: the first interval above {harm}, the second below {no_harm}.</p>"
     )
 
 
@@ -92,7 +91,9 @@ def change_of(entry: dict[str, float]) -> str:
 
 def offline_reading() -> HTML:
     found = {name: read_json(folder / "summary.json") for name, folder in offline_runs().items()}
-    parts = [f"{NAMES[name]}'s held-out margin {change_of(s['change']['rewards/margins'])}" for name, s in found.items()]
+    parts = [
+        f"{NAMES[name]}'s held-out margin {change_of(s['change']['rewards/margins'])}" for name, s in found.items()
+    ]
     count, steps = found["dpo"]["eval_pairs"], found["dpo"]["steps"]
     return HTML(
         f"<p>After {steps} steps {' and '.join(parts)}, in reward units of each objective's own; 95 % intervals over "

@@ -1,7 +1,7 @@
 """What a real browser sees, as JSON on stdout; a process of its own, so that a hung browser can be killed.
 
-    python tests/browse.py BROWSER page FILE WIDTH     # a page on disk, WIDTH pixels wide
-    python tests/browse.py BROWSER sliders URL         # notebook 02 in Voila
+python tests/browse.py BROWSER page FILE WIDTH     # a page on disk, WIDTH pixels wide
+python tests/browse.py BROWSER sliders URL         # notebook 02 in Voila
 """
 
 import hashlib
@@ -65,7 +65,10 @@ def slide(page: Page, url: str) -> list[dict[str, str]]:
 
 def state(row: Any, picture: Any) -> dict[str, str]:
     source = picture.get_attribute("src")
-    return {"value": row.locator(".widget-readout").inner_text(), "picture": hashlib.sha256(source.encode()).hexdigest()}
+    return {
+        "value": row.locator(".widget-readout").inner_text(),
+        "picture": hashlib.sha256(source.encode()).hexdigest(),
+    }
 
 
 def main() -> None:

@@ -45,7 +45,9 @@ def make_page(folder: Path, model: Path) -> Path:
         patch.setattr("llm.online.on_topic_sentiment", lambda text, topic: sum(c.isalpha() for c in text) / 10)
         for stage in stages:
             run_small(stage.command, model, patch)
-            write_json(folder / f"out/stages/{stage.name}.json", {"seconds": 1.0, "command": ["python", *stage.command]})
+            write_json(
+                folder / f"out/stages/{stage.name}.json", {"seconds": 1.0, "command": ["python", *stage.command]}
+            )
     page = folder / "out" / "report.html"
     command = [sys.executable, ROOT / "notebooks" / "execute_report.py", "--output", page]
     command += ["--notebook", ROOT / "notebooks" / "report.ipynb"]

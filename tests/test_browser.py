@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import contextlib
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -26,17 +27,17 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium: apt-get in
 
 def stop(process: subprocess.Popen) -> None:
     """End a process and everything it started."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
 def browse(*arguments, seconds=150):
     """The answer of tests/browse.py; a browser that hangs is killed and fails the test."""
     command = [sys.executable, ROOT / "tests" / "browse.py", BROWSER, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
