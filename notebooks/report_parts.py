@@ -53,8 +53,8 @@ def in_short() -> HTML:
         f"{tally([*found.values()])}; {mutants} deliberately wrong versions were refuted.",
         f"<strong>Simulate.</strong> Where truth and proxy are both known, entropy loses {interval(entropy)} of true "
         f"reward after its peak, and KL of the same strength {interval(kl)}.",
-        f"<strong>Train.</strong> The same functions train a real language model; after these few steps {trained}. That "
-        "shows that the path works, not which objective is better.",
+        f"<strong>Train.</strong> The same functions train a real language model; after these few steps {trained}. "
+        "That shows that the path works, not which objective is better.",
     ]
     return HTML(f'<ul class="short">{"".join(f"<li>{item}</li>" for item in items)}</ul>')
 

@@ -1,5 +1,6 @@
 """In a real browser: the report and the docs ask for nothing and fit a phone, and the sliders of notebook 02 work."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import contextlib
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
