@@ -37,11 +37,9 @@ def in_short() -> HTML:
     found = claims()
     mutants = sum(claim["mutants"]["refuted"] for claim in found.values())
     entropy, kl = (toy_summaries()[name]["overoptimization"] for name in ("entropy", "kl"))
-    margins = {
-        name: read_json(run / "summary.json")["change"]["rewards/margins"] for name, run in offline_runs().items()
-    }
+    changes = {name: read_json(run / "summary.json")["change"] for name, run in offline_runs().items()}
     broken, repaired = found["length-normalized-temperature"], found["repair-generalized"]
-    grew = [name for name, entry in margins.items() if entry["rewards/margins"]["low"] > 0]
+    grew = [name for name, change in changes.items() if change["rewards/margins"]["low"] > 0]
     trained = (
         f"held-out margins grow clearly for {' and '.join(NAMES[name] for name in grew)}"
         if grew
