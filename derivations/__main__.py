@@ -1,4 +1,4 @@
-"""Command line: `python -m derivations check | list | show | derive | book | conform | zoo`."""
+"""Claims about preference optimization, proved about the very functions that train."""
 
 import contextlib
 import sys
@@ -12,7 +12,7 @@ from rich.console import Console
 from derivations import report, zoo_matrix
 from derivations.book import write_book
 from derivations.claims import check_claims, load_claims
-from derivations.commands import InputError, run_command, write_text
+from derivations.commands import InputError, read_command, run_command, to_json, write_text
 from derivations.conformance import conform
 from derivations.conformance.families import NAMES
 from derivations.conformance.loading import load, parse_pairs, parse_value
@@ -26,6 +26,9 @@ class Check:
     """Run the proofs, put their mutants on trial, and say what holds.
 
     Exit status: 0 every claim came out as stated, 1 one did not, 2 the input was wrong.
+
+    Example: python -m derivations check --jobs 2
+
     Example: python -m derivations check --only 'plackett*' --format json --output claims.json
     """
 
@@ -39,36 +42,49 @@ class Check:
     """`json` and `junit` are for machines, `markdown` for the summary of a pull request."""
     output: Path | None = None
     """Write there instead of to the terminal."""
+    quiet: bool = False
+    """Print nothing but errors: the exit status is the answer."""
 
     def run(self) -> int:
         results, seconds = report.timed(
             lambda: check_claims(load_claims(self.only), mutants=self.mutants, jobs=self.jobs)
         )
-        text = report.FORMATS[self.format](results, seconds)
-        if self.output is not None:
-            write_text(self.output, text)
-        else:
-            print(text, end="")
+        tell(report.FORMATS[self.format](results, seconds), self.output, quiet=self.quiet)
         return 0 if all(result.ok for result in results) else 1
 
 
 @dataclass(frozen=True)
 class List:
-    """List the claims: id, what we say of it, and the sentence."""
+    """List the claims: id, what we say of it, and the sentence.
+
+    Example: python -m derivations list --only 'simpo-*'
+    """
 
     only: str = "*"
     """Glob over claim ids."""
+    format: Literal["text", "json"] = "text"
+    """`json` is for machines."""
 
     def run(self) -> None:
-        Console(highlight=False).print(report.claims_table(load_claims(self.only)))
+        claims = load_claims(self.only)
+        if self.format == "json":
+            names = ("id", "expected", "title", "condition", "scope", "source", "depends_on")
+            print(to_json([{name: getattr(claim, name) for name in names} for claim in claims], indent=2))
+        else:
+            Console(highlight=False).print(report.claims_table(claims))
 
 
 @dataclass(frozen=True)
 class Show:
-    """Show one claim: sentence, hypotheses, formula, every step with how it was decided, counterexample."""
+    """Show one claim: sentence, hypotheses, formula, every step with how it was decided, counterexample.
+
+    Example: python -m derivations show length-normalized-temperature
+    """
 
     claim: Annotated[str, tyro.conf.Positional]
     """Claim id, as `list` prints it."""
+    format: Literal["text", "json"] = "text"
+    """`json` is for machines: an entry of `check --format json`."""
 
     def run(self) -> int:
         claims = {claim.id: claim for claim in load_claims()}
@@ -76,7 +92,10 @@ class Show:
             near = suggest(self.claim, list(claims)).split(" (known")[0]
             raise InputError(f"no claim is called {self.claim!r}{near}; `python -m derivations list` shows them")
         (result,) = check_claims([claims[self.claim]])
-        print(report.show(result), end="")
+        if self.format == "json":
+            print(to_json(report.as_json([result], result.seconds)["claims"][0], indent=2))
+        else:
+            print(report.show(result), end="")
         return 0 if result.ok else 1
 
 
@@ -85,6 +104,7 @@ class Derive:
     """From your own regularizer phi to its implicit reward, its losses and its shaped reward.
 
     Example: python -m derivations derive "beta/length*(p*log(p) - p)" --preference rao-kupper
+
     A formula that begins with a minus sign goes behind two dashes: derive -- "-beta*q*log(p/q)".
     Exit status: 0 phi meets the conditions of the master theorem, 1 it does not (the report says which
     and what follows), 2 the formula cannot be read.
@@ -97,18 +117,23 @@ class Derive:
     """bradley-terry: pairs; rao-kupper: pairs with a margin; plackett-luce: rankings."""
     format: Literal["text", "json"] = "text"
     """`json` is for machines."""
+    quiet: bool = False
+    """Print nothing but errors: the exit status is the answer."""
 
     def run(self) -> int:
         derivation = derive(self.formula, self.preference)
-        print(
-            report.derivation_json(derivation) if self.format == "json" else report.derivation_text(derivation), end=""
+        tell(
+            (report.derivation_json if self.format == "json" else report.derivation_text)(derivation), quiet=self.quiet
         )
         return 0 if derivation.ok else 1
 
 
 @dataclass(frozen=True)
 class Book:
-    """Write the book of claims: Markdown pages for Sphinx with MyST (`make book` builds them into HTML)."""
+    """Write the book of claims: Markdown pages for Sphinx with MyST (`make book` builds them into HTML).
+
+    Example: python -m derivations book --output docs/book
+    """
 
     output: Path
     """Folder for the pages; pages of an earlier book there are replaced."""
@@ -129,7 +154,9 @@ class Conform:
 
     Your function takes, by name, the arrays and options it needs (`docs/conformance.md` lists them) and returns
     a scalar or one value an example. Nothing is trained and no model is loaded; it takes seconds.
+
     Example: python -m derivations conform my_losses.py:simpo_loss --objective simpo --option beta=2 --option gamma=1
+
     Exit status: 0 it conforms, 1 it does not, 2 it could not be called.
     """
 
@@ -151,6 +178,8 @@ class Conform:
     """Write there instead of to the terminal."""
     timeout: float = 60.0
     """Seconds one call of your function may take; 0 for no limit."""
+    quiet: bool = False
+    """Print nothing but errors: the exit status is the answer."""
 
     def run(self) -> int:
         if not self.timeout >= 0:
@@ -164,11 +193,7 @@ class Conform:
             outcome = conform(
                 function, self.objective, options=options, mapping=mapping, backend=self.backend, timeout=self.timeout
             )
-        text = CONFORM_FORMATS[self.format](outcome, self.function)
-        if self.output is not None:
-            write_text(self.output, text)
-        else:
-            print(text, end="")
+        tell(CONFORM_FORMATS[self.format](outcome, self.function), self.output, quiet=self.quiet)
         return 0 if outcome.ok else 1
 
 
@@ -177,32 +202,44 @@ class Zoo:
     """Put the conformance kit itself on trial: planted bugs, and correct losses, against every law.
 
     Exit status: 0 every bug is killed, no correct loss fails, and no law is there for nothing; 1 otherwise.
+
+    Example: python -m derivations zoo --picture docs/zoo.svg
     """
 
     picture: Path | None = None
     """Also draw the matrix of bugs and laws, as SVG."""
+    quiet: bool = False
+    """Print nothing but errors: the exit status is the answer."""
 
     def run(self) -> int:
         rows = zoo_matrix.run_zoo()
-        print(zoo_matrix.as_text(rows), end="")
+        tell(zoo_matrix.as_text(rows), quiet=self.quiet)
         if self.picture is not None:
             zoo_matrix.draw(rows, self.picture)
         return 0 if zoo_matrix.ok(rows) else 1
 
 
+def tell(text: str, output: Path | None = None, *, quiet: bool) -> None:
+    """The answer into its file, or to the terminal unless that shall be quiet."""
+    if output is not None:
+        write_text(output, text)
+    elif not quiet:
+        print(text, end="")
+
+
+COMMANDS = {
+    "check": Check,
+    "list": List,
+    "show": Show,
+    "derive": Derive,
+    "book": Book,
+    "conform": Conform,
+    "zoo": Zoo,
+}
+
+
 def main() -> int | None:
-    command: Check | List | Show | Derive | Book | Conform | Zoo = tyro.cli(
-        Annotated[Check, tyro.conf.subcommand("check")]
-        | Annotated[List, tyro.conf.subcommand("list")]
-        | Annotated[Show, tyro.conf.subcommand("show")]
-        | Annotated[Derive, tyro.conf.subcommand("derive")]
-        | Annotated[Book, tyro.conf.subcommand("book")]
-        | Annotated[Conform, tyro.conf.subcommand("conform")]
-        | Annotated[Zoo, tyro.conf.subcommand("zoo")],
-        prog="python -m derivations",
-        description="Claims about preference optimization, proved about the very functions that train.",
-    )
-    return command.run()
+    return read_command(COMMANDS, prog="python -m derivations", about=str(__doc__)).run()
 
 
 if __name__ == "__main__":

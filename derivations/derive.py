@@ -7,6 +7,8 @@ follows: s = phi'(p), the offline loss under a preference model, the online shap
 then follows instead; one that no procedure decides counts as not met.
 """
 
+import functools
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -135,6 +137,39 @@ def derive(phi: str | sp.Expr, preference: Preference = "bradley-terry") -> Deri
     score = _without_constant(s)
     conditions = (_defined(expr, s), _strictly_convex(sp.diff(s, p)), _barrier(s, score))
     return Derivation(expr, s, score, preference, conditions)
+
+
+def regularizer_of(text: str, coefficient: float | None = None) -> DerivedRegularizer:
+    """The regularizer of a formula as command lines write it; `coefficient` is the value of its one open strength.
+
+    Raises InputError for a formula that cannot be read or does not meet the conditions of the master theorem, and
+    for one that leaves more open, or less, than the coefficient settles.
+    """
+    derivation = _accepted(text)
+    names = derivation.parameters
+    if len(names) > 1 or names == ["order"]:
+        raise InputError(f"regularizer {text!r} leaves {' and '.join(names)} open; write numbers for them")
+    if names and coefficient is None:
+        raise InputError(
+            f"regularizer {text!r} leaves {names[0]} open: pass --coefficient 0.1, or write a number for it"
+        )
+    if coefficient is not None and not names:
+        raise InputError(f"regularizer {text!r} takes no coefficient; leave --coefficient {coefficient} out")
+    if coefficient is not None and not 0 < coefficient < math.inf:
+        raise InputError(f"regularizer {text!r}: coefficient is {coefficient}, expected a finite number > 0")
+    return derivation.regularizer(**dict.fromkeys(names, coefficient))
+
+
+@functools.cache
+def _accepted(text: str) -> Derivation:
+    derivation = derive(text)
+    for condition in derivation.conditions:
+        if not condition.holds:
+            raise InputError(
+                f"regularizer {text!r}: it does not hold that {condition.statement} ({condition.how}); "
+                f"{condition.consequence}"
+            )
+    return derivation
 
 
 def _without_constant(s: sp.Expr) -> sp.Expr:

@@ -248,14 +248,19 @@ def parse_regularizer(text: str, coefficient: float | None = None) -> Regularize
     """Regularizer from its command-line form: `kl` with a coefficient, `entropy=0.5+kl=0.1`, or `none`.
 
     `alpha-divergence:0.3=0.1` gives the order (default 0.5) before the coefficient. `coefficient` is for
-    the parts written without `=`. Raises ValueError with the mend for unknown names, missing, malformed
-    or negative coefficients and orders, and for a coefficient that no part uses.
+    the parts written without `=`. A formula in p, q and length is taken too (`derive.regularizer_of`). Raises
+    ValueError with the mend for unknown names, missing, malformed or negative coefficients and orders, and for
+    a coefficient that no part uses; InputError for a formula that cannot be used.
 
     >>> parse_regularizer("entropy=0.5+kl=0.1").name
     'entropy+kl'
     """
     if coefficient is not None and not 0 <= coefficient < math.inf:
         raise ValueError(f"regularizer {text!r}: coefficient is {coefficient}, expected a finite number >= 0")
+    if re.search(r"[*/(]", text):
+        from derivations.derive import regularizer_of  # needs SymPy, which named regularizers do not
+
+        return regularizer_of(text, coefficient)
     # a plus sign joins terms only before a name, so that 1e+2 stays a number
     items = [] if text == "none" else [item.strip() for item in re.split(r"\+(?!\d)", text)]
     parts = [_parse_term(item, coefficient) for item in items]

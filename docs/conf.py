@@ -29,5 +29,6 @@ html_theme = "furo"
 html_title = "maxent-rlhf"
 html_math_renderer = "mathml"
 html_show_sourcelink = False
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["style.css"]

@@ -1,6 +1,6 @@
 """The picture of README.md: prove, simulate, train, each a panel with a number that this script computes or reads.
 
-    python docs/story.py        # writes docs/_static/prove-simulate-train.png
+    python docs/story.py        # writes docs/_static/prove-simulate-train.png, and the margins beside it as .json
 
 The bandit's curves take a second. The language model is trained here (bundled model, a few minutes on a
 CPU) unless out/story/ has the runs already.
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from derivations.checks import Differs
 from derivations.claims import check_claim, load_claims
+from derivations.commands import write_json
 from derivations.objectives import pair_loss
 from derivations.regularizers import LengthNormalized
 from toybandit.bandit import log_softmax
@@ -66,13 +67,14 @@ def simulate(axes: Axes) -> None:
 
 def train(axes: Axes) -> None:
     """Change of the held-out margin while the bundled language model trains, with the 95 % band over comparisons."""
+    gained = {}
     for name, label, (colour, style) in (("simpo", "SimPO", RED), ("dpo", "DPO", BLUE)):
         steps, margins = evaluations(name)
         found = [interval(at_step - margins[0]) for at_step in margins]
         axes.fill_between(steps, [f.low for f in found], [f.high for f in found], color=colour, alpha=0.2, lw=0)
         axes.plot(steps, [f.mean for f in found], color=colour, linestyle=style, marker="o", label=label)
-        end = found[-1]
-        print(f"{label}: margin after {steps[-1]} steps {end.mean:+.3f} [{end.low:+.3f}, {end.high:+.3f}]")
+        gained[label] = {"mean": found[-1].mean, "low": found[-1].low, "high": found[-1].high}
+    write_json(PICTURE.with_suffix(".json"), {"steps": steps[-1], "comparisons": len(margins[0]), "gained": gained})
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set(xlabel="step", ylabel="margin gained")
     axes.set_title("3  Train: the same functions, SmolLM2-135M", loc="left", weight="bold")

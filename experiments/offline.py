@@ -23,7 +23,10 @@ FIRST_WORDS = ("Indeed, ", "Well, ")  # preferred, not preferred
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """SimPO, DPO and MaxEnt on the bundled model: on-policy pairs, a file, and planted labels with their control."""
+    """SimPO, DPO and MaxEnt on the bundled model: on-policy pairs, a file, and planted labels with their control.
+
+    Example: python -m experiments.offline --data pairs.jsonl --jobs 2
+    """
 
     data: Path | None = None
     """Preference file of the task `file`; without it that task is left out, and the report says so."""

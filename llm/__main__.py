@@ -1,35 +1,32 @@
-"""`python -m llm train|online|inspect-data`: preference optimization of a language model."""
+"""Preference optimization of a language model, offline on comparisons and online against a proxy reward.
+
+Example: python -m llm online --regularizer kl --coefficient 0.05 --out runs/online-kl
+"""
 
 import argparse
 import sys
 from importlib.util import find_spec
-from typing import Annotated
+from typing import Any
 
-import tyro
-
-from derivations.commands import InputError, run_command
+from derivations.commands import InputError, command_line, read_command, run_command
 from llm.config import TrainConfig
 from llm.inspect_config import InspectConfig
 from llm.online_config import OnlineConfig
 from llm.recipe import recipe_names, train_config
 
-PROG = "python -m llm"
+COMMANDS: dict[str, type[Any]] = {"train": TrainConfig, "online": OnlineConfig, "inspect-data": InspectConfig}
 
 
 def main() -> None:
     # torch is loaded only after the options were accepted, so `--help` and refusals answer at once
     arguments, recipe = take_recipe(sys.argv[1:])
-    trains = tyro.conf.subcommand("train", default=recipe) if recipe else tyro.conf.subcommand("train")
-    command = (
-        Annotated[TrainConfig, trains]
-        | Annotated[OnlineConfig, tyro.conf.subcommand("online")]
-        | Annotated[InspectConfig, tyro.conf.subcommand("inspect-data")]
-    )
-    config = tyro.cli(command, args=arguments, prog=PROG, description=__doc__)
+    config = read_command(COMMANDS, prog="python -m llm", about=str(__doc__), arguments=arguments, default=recipe)
     if find_spec("torch") is None:
         raise InputError("this needs the extra `llm`: pip install 'maxent-rlhf[llm]'")
     if isinstance(config, OnlineConfig):
         config.require_places()
+        if not config.quiet:
+            print(f"settings: {command_line(config)}")
         from llm.online import online
 
         online(config)

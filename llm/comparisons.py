@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from derivations.commands import InputError
+from derivations.commands import InputError, command_line
 from derivations.objectives import Objective
 from llm.config import TrainConfig
 from llm.data import Skipped, Source, read_source, require_usable, split_off
@@ -104,6 +104,7 @@ def _encode_source(
 
 def announce(config: TrainConfig, objective: Objective, data: Data, runs_on: str) -> None:
     """What will be trained on what, before the long work starts."""
+    print(f"settings: {command_line(config)}")
     for where, reason in data.skipped[:LISTED]:
         print(f"skipped {where}: {reason}")
     if len(data.skipped) > LISTED:

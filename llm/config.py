@@ -42,7 +42,12 @@ DEFAULT_OPTIONS: dict[str, dict[str, float]] = {
 class TrainConfig:
     """Train a language model on preference pairs or rankings, offline, with any objective of the ground floor.
 
-    `--recipe NAME` (or a path.yaml) sets other defaults than those below.
+    Writes a run folder: config.json, metrics.jsonl (one line a step), examples.jsonl (one line a comparison and
+    step), samples.jsonl, summary.json and checkpoints/last. `--recipe NAME` sets defaults for large models.
+
+    Example: python -m llm train --objective simpo --data pairs.jsonl --out runs/simpo
+
+    Example: python -m llm train --objective dpo --lora-rank 16 --dtype bf16 --data pairs.jsonl --out runs/lora
     """
 
     objective: str
@@ -129,6 +134,8 @@ class TrainConfig:
     """Run folder. An earlier run there is moved aside, unless `resume`."""
     quiet: bool = False
     """Print nothing but errors."""
+    format: Literal["text", "json"] = "text"
+    """How the end is told; `json` prints nothing else, for machines."""
 
     def __post_init__(self) -> None:
         require_types(self)

@@ -12,7 +12,10 @@ from llm.data import require_source
 
 @dataclass(frozen=True, kw_only=True)
 class InspectConfig:
-    """Show what a data set holds and how it is tokenized: shape, counts, lengths, and one comparison token by token."""
+    """Show what a data set holds and how it is tokenized: shape, counts, lengths, and one comparison token by token.
+
+    Example: python -m llm inspect-data pairs.jsonl
+    """
 
     data: Annotated[str, tyro.conf.Positional]
     """A file or hub data set, as for `train --data`."""

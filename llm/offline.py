@@ -12,7 +12,7 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
-from derivations.commands import InputError, write_json
+from derivations.commands import InputError, to_json, write_json
 from derivations.objectives import Objective
 from llm.comparisons import Data, announce, load_data, read_sources
 from llm.config import TrainConfig
@@ -51,7 +51,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     if engine.is_main:
         (config.out / "skipped.jsonl").unlink(missing_ok=True)
         Records(config.out / "skipped.jsonl").add(*({"where": w, "reason": r} for w, r in data.skipped))
-        if not config.quiet:
+        if not config.quiet and config.format == "text":
             announce(config, objective, data, describe(engine.accelerator))
     state = run.restore(engine)
     engine.start_tracking(config)
@@ -208,7 +208,7 @@ def _finish(
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
     if config.save:
-        settings = {k: v for k, v in vars(config).items() if k not in ("quiet", "resume", "plan")}
+        settings = {k: v for k, v in vars(config).items() if k not in ("quiet", "format", "resume", "plan")}
         card = model_card(
             base=config.model, objective=str(objective), data=data.note, settings=settings, summary=summary
         )
@@ -221,6 +221,9 @@ def _finish(
 
 
 def _print_summary(summary: dict[str, Any], config: TrainConfig) -> None:
+    if config.format == "json" and not config.quiet:
+        print(to_json({"out": config.out, "settings": config, "summary": summary}, indent=2))
+        return
     rows = []
     for name, difference in summary["change"].items():
         if not name.startswith("tokens/"):  # of fixed comparisons

@@ -10,7 +10,7 @@ from llm.engine import Engine, last_checkpoint
 from llm.records import Records
 
 # How a run is shown and stored may change between its parts; what it computes may not.
-FREE = ("out", "quiet", "resume", "plan", "tracker", "checkpoint_every", "save", "export", "runs_on")
+FREE = ("out", "quiet", "format", "resume", "plan", "tracker", "checkpoint_every", "save", "export", "runs_on")
 
 
 class Run:

@@ -8,6 +8,7 @@ run changes only what the code changed.
 """
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -15,27 +16,36 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 from rich.console import Console
+from traitlets.config import Config
 
 from derivations.commands import InputError, run_command, write_text
 
 HERE = Path(__file__).resolve().parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
-PER_CELL = 300  # seconds before a cell counts as hung
+PER_CELL = 900  # seconds before a cell counts as hung; a busy machine is slow, not hung
 
 
-def executed(path: Path) -> Any:
+def run_cells(path: Path) -> Any:
     """The notebook with fresh outputs, run in its own folder; a failing cell raises CellExecutionError."""
     if not path.is_file():
         raise InputError(f"{path}: no such notebook; name files of {HERE}")
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook,
-        timeout=PER_CELL,
-        resources={"metadata": {"path": str(path.parent)}},
-        record_timing=False,
-        coalesce_streams=True,  # else one print may become two outputs, by chance
-    )
-    client.execute()
+    # Sockets in a folder of its own instead of TCP ports, which others on the machine could listen on.
+    with tempfile.TemporaryDirectory() as sockets:
+        NotebookClient(
+            notebook,
+            timeout=PER_CELL,
+            resources={"metadata": {"path": str(path.parent)}},
+            record_timing=False,
+            coalesce_streams=True,  # else one print may become two outputs, by chance
+            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
+        ).execute()
+    return notebook
+
+
+def executed(path: Path) -> Any:
+    """The notebook with fresh outputs and nothing in it that belongs to this run alone."""
+    notebook = run_cells(path)
     notebook.metadata.pop("widgets", None)  # a widget lives with its kernel; the static figure after it stays
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -2,48 +2,35 @@
 
 import argparse
 import html
+import re
 from pathlib import Path
 
-import nbformat
-from nbclient import NotebookClient
+from execute import run_cells
 from nbconvert import HTMLExporter
 
 from derivations.commands import run_command, write_text
 
-STYLE = """
-:root { color-scheme: light; }
-body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1.25rem 4rem; color: #1a1a1a; background: #fff;
-       font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; }
-h2 { font-size: 1.35rem; margin: 2.5rem 0 .5rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
-img { max-width: 100%; height: auto; display: block; margin: .75rem auto; }
-.jp-OutputArea-output, .output_area, .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; margin: .75rem 0; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid #e4e4e4; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th { border-bottom: 2px solid #999; }
-td:first-child { min-width: 8rem; }
-code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .88em; }
-td code { overflow-wrap: anywhere; }
-pre { background: #f6f6f6; padding: .6rem .8rem; overflow-x: auto; }
-.anchor-link, .jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
-@media print { body { max-width: none; padding: 0; } h2, img, tr { break-inside: avoid; } }
-"""
+STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
+HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)<a class="anchor-link".*?</h2>')
 
 
 def page(notebook: Path) -> str:
     """Execute the notebook in its own folder and return the whole HTML page; a failing cell raises."""
-    content = nbformat.read(notebook, as_version=4)
-    NotebookClient(content, timeout=600, resources={"metadata": {"path": str(notebook.parent)}}).execute()
+    content = run_cells(notebook)
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(content)
     first = next(cell.source for cell in content.cells if cell.cell_type == "markdown")
     title = html.escape(first.splitlines()[0].lstrip("# "))
+    links = "".join(f'<a href="#{name}">{heading.split(":")[0]}</a>' for name, heading in HEADING.findall(body))
     head = [
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<link rel="icon" href="data:,">',  # else a browser asks the server for one
         f"<title>{title}</title><style>{STYLE}</style>",
     ]
-    return f'<!doctype html><html lang="en"><head>{"".join(head)}</head><body><main>{body}</main></body></html>'
+    contents = f'<nav aria-label="Contents">{links}</nav>' if links else ""
+    return (
+        f'<!doctype html><html lang="en"><head>{"".join(head)}</head><body>{contents}<main>{body}</main></body></html>'
+    )
 
 
 def main() -> None:

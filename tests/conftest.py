@@ -139,3 +139,11 @@ def toybandit(tmp_path, monkeypatch, capsys):
         return SimpleNamespace(returncode=left.value.code, stdout=out, stderr=err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def report_page(tiny_folder, tmp_path_factory):
+    """Path of the page of `make report`, with every stage made small."""
+    from tests.report_page import make_page
+
+    return make_page(tmp_path_factory.mktemp("report"), tiny_folder)

@@ -1,12 +1,36 @@
 """What every command does alike: exit status, whole files, run folders that lose nothing."""
 
+import importlib
 import json
+import re
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from derivations.commands import InputError, input_errors, run_command, start_run, to_json, write_json
+from derivations.commands import (
+    InputError,
+    command_line,
+    input_errors,
+    read_command,
+    run_command,
+    start_run,
+    to_json,
+    write_json,
+)
+from llm.config import TrainConfig
+from toybandit.command_run import Run
+
+PROGRAMS = ("derivations", "toybandit", "llm")
+
+
+def program(name):
+    return importlib.import_module(f"{name}.__main__")
+
+
+COMMANDS = [(name, command) for name in PROGRAMS for command in program(name).COMMANDS]
 
 
 def fail(error: BaseException) -> None:
@@ -85,3 +109,82 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(name, tmp_path, monkey
         with pytest.raises(InputError, match=r"cannot|not a run folder"):
             write(Path(name), {})
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("derivations chek", "unknown command 'chek'; did you mean 'check'? (known: check, list"),
+        ("toybandit", "name a command: run, offline, sweep, experiments, plot"),
+        ("llm trian", "did you mean 'train'?"),
+        ("toybandit run --wolrd tree", "toybandit run has no option --wolrd; did you mean '--world'?"),
+        ("llm online --regulariser kl", "has no option --regulariser; did you mean '--regularizer'?"),
+        ("derivations check --no-mutant", "did you mean '--no-mutants'?"),
+        ("llm train --out a", "llm train needs --objective"),
+        ("llm train --objective dpo --dtype=bf15", "--dtype: unknown choice 'bf15'; did you mean 'bf16'?"),
+        ("toybandit offline --optimizer adm", "--optimizer: unknown choice 'adm'; did you mean 'adam'?"),
+    ],
+)
+def test_a_mistyped_name_is_one_line_with_the_nearest_one(line, message, monkeypatch, capsys):
+    name, *words = line.split()
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    with pytest.raises(SystemExit) as ended:
+        run_command(program(name).main)
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_underscores_equals_signs_and_formulas_behind_two_dashes_are_no_mistakes():
+    run = read_command({"run": Run}, prog="p", about="", arguments=["run", "--prior_scale=2", "--regularizer", "none"])
+    assert run.prior_scale == 2
+    derive = program("derivations").COMMANDS["derive"]
+    words = ["derive", "--format", "json", "--", "-beta*q*log(p/q)"]
+    assert read_command({"derive": derive}, prog="p", about="", arguments=words).formula == words[-1]
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids="-".join)
+def test_help_shows_examples_that_the_command_takes_and_says_what_each_option_is(
+    name, command, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("pairs.jsonl").write_text("{}")
+    commands = program(name).COMMANDS
+    docs = f"{commands[command].__doc__}\n{program(name).__doc__}"
+    examples = re.findall(rf"Example: (python -m {name} {command}\b.*)", docs)
+    assert examples
+    for example in examples:
+        words = shlex.split(example)
+        assert isinstance(read_command(commands, prog="p", about="", arguments=words[3:]), commands[command])
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit) as ended:
+        read_command(commands, prog="p", about="", arguments=[command, "--help"])
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "usage: p" in shown
+    options = re.findall(r"│ +(-.*?)(?:\(default: .*\)|\(required\))? +│", shown)
+    assert all(re.search(r"[a-z]{3,} [a-z]", option) for option in options), options
+
+
+def test_the_overview_names_every_command_with_its_examples(capsys):
+    for name in PROGRAMS:
+        with pytest.raises(SystemExit):
+            read_command(
+                program(name).COMMANDS, prog=f"python -m {name}", about=program(name).__doc__, arguments=["--help"]
+            )
+        shown = capsys.readouterr().out
+        assert all(
+            f"  {command}" in shown and f"python -m {name} {command}" in shown for command in program(name).COMMANDS
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (Run, Run(regularizer="beta*p*log(p/q)", coefficient=0.5, prompts=None, quiet=True, out=Path("a b"))),
+        (TrainConfig, TrainConfig(objective="simpo", gamma=0.3, save=False, micro_batch_size=None)),
+    ],
+)
+def test_the_echoed_command_line_gives_the_same_settings_again(kind, settings):
+    words = ["x", *shlex.split(command_line(settings))]
+    assert read_command({"x": kind}, prog="p", about="", arguments=words) == settings

@@ -9,6 +9,7 @@ import pytest
 
 from derivations.commands import run_command
 from llm.__main__ import main
+from tests.llm_runs import write_pairs
 
 
 @dataclass
@@ -168,3 +169,13 @@ def test_a_length_beyond_the_model_s_positions_is_refused(llm, tiny_folder, tmp_
     done = llm("train", *options, "--out", "out")
     assert done.returncode == 2
     assert "513 tokens, but the model has positions 512; lower --max-length" in done.stderr
+
+
+def test_as_json_a_training_run_prints_its_settings_and_summary_and_nothing_else(llm, tiny_folder, tmp_path, own_cache):
+    write_pairs(tmp_path / "pairs.jsonl", 8)
+    options = ("--objective", "dpo", "--model", tiny_folder, "--data", "pairs.jsonl", "--eval-size", "2", "--no-save")
+    done = llm("train", *options, "--max-steps", "1", "--out", "run", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["summary"] == json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (answer["settings"]["objective"], answer["settings"]["lr"]) == ("dpo", 1e-5)

@@ -1,6 +1,8 @@
 """The report's page needs nothing but itself, and its stages run once."""
 
+import importlib
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -48,18 +50,6 @@ def test_the_page_embeds_its_figures_and_asks_for_nothing_from_outside(tmp_path)
     assert "@import" not in page
 
 
-def test_every_figure_of_the_report_is_a_picture_without_a_plotting_backend(tmp_path):
-    drawing = (
-        "from matplotlib.figure import Figure\nimport report_parts as parts\nparts.picture(Figure(figsize=(1, 1)))"
-    )
-    source = notebook(tmp_path, f"import sys\nsys.path.insert(0, {str(ROOT / 'notebooks')!r})\n{drawing}")
-    run = execute(source, tmp_path / "page.html")
-    assert run.returncode == 0, run.stderr
-    page = (tmp_path / "page.html").read_text()
-    assert page.count("data:image/png;base64,") == 1
-    assert "&lt;Figure" not in page
-
-
 def test_a_failing_cell_fails_the_page_and_leaves_no_half_of_one(tmp_path):
     run = execute(notebook(tmp_path, "1 / 0"), tmp_path / "page.html")
     assert run.returncode not in (0, 2)
@@ -96,3 +86,35 @@ def test_a_failed_stage_says_so_and_is_run_again(tmp_path, make_report):
 def test_every_stage_names_sources_that_exist(make_report):
     for stage in (*make_report.STAGES, make_report.REPORT):
         assert all((ROOT / source).exists() for source in stage.sources), stage.name
+
+
+def test_every_figure_has_a_description_a_reading_with_numbers_and_the_commands_behind_it(report_page):
+    page = report_page.read_text()
+    figures = re.findall(r"<figure>.*?</figure>", page, re.DOTALL)
+    assert len(figures) == 3
+    for figure in figures:
+        assert len(re.search(r'<img [^>]*alt="([^"]+)"', figure)[1]) > 20
+        assert re.search(r"<figcaption><p>.*\d", figure)
+        assert "python -m " in re.search(r"<pre[^>]*>(.*?)</pre>", figure, re.DOTALL)[1]
+        assert figure.count("data:image/png;base64,") == 2  # one shape for wide screens, one for narrow
+
+
+def test_the_page_opens_with_its_answers_and_folds_the_claims_away(report_page):
+    page = report_page.read_text()
+    claims = json.loads((report_page.parent / "claims.json").read_text())["claims"]
+    refuted = [claim["id"] for claim in claims if claim["verdict"] == "refuted"]
+    assert page.index('<ul class="short">') < page.index("<h2")
+    outside = re.sub(r"<details.*?</details>", "", page, flags=re.DOTALL)
+    assert all(f"<code>{name}</code>" in outside for name in refuted)
+    folded = "".join(re.findall(r"<details.*?</details>", page, re.DOTALL))
+    assert all(f"<code>{claim['id']}</code>" in folded for claim in claims)
+    assert f"{len(claims)} claims: " in page
+    assert f"{len(refuted)} refuted as written" in page
+
+
+def test_the_words_of_a_reading_follow_the_interval(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "notebooks"))
+    change_of = importlib.import_module("report_runs").change_of
+    assert change_of({"mean": 0.2, "low": 0.1, "high": 0.3}).startswith("grows")
+    assert change_of({"mean": -0.2, "low": -0.3, "high": -0.1}).startswith("falls")
+    assert change_of({"mean": 0.2, "low": -0.1, "high": 0.5}).startswith("shows no clear change")

@@ -1,16 +1,12 @@
-"""Commands of the bandit: online runs, offline runs, sweeps, the experiments of the protocol, and pictures of runs.
-
-Example: python -m toybandit run --regularizer entropy --coefficient 0.5 --out runs/entropy
-"""
+"""The bandit: preference optimization in worlds where the true reward is known and every expectation is exact."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
-from derivations.commands import InputError, input_errors, run_command
+from derivations.commands import InputError, input_errors, read_command, run_command
 from toybandit.command_run import Offline, Run, offline_and_save, run_and_save
 from toybandit.command_sweep import Experiments, Sweep, experiments_and_save, sweep_and_save
 from toybandit.plots import read_run, save_figure, trajectory_figure
@@ -18,12 +14,17 @@ from toybandit.plots import read_run, save_figure, trajectory_figure
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw run folders over one another: proxy gain, gold gain, win rate and KL against time."""
+    """Draw run folders over one another: proxy gain, gold gain, win rate and KL against time.
+
+    Example: python -m toybandit plot runs/entropy runs/kl --out runs/both.png
+    """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders of `python -m toybandit run`, 1 to 7."""
     out: Path = Path("trajectory.png")
     """Picture to write; its ending (png, pdf, svg) gives the format."""
+    quiet: bool = False
+    """Print nothing; errors are still shown."""
 
 
 def plot(command: Plot) -> None:
@@ -33,20 +34,16 @@ def plot(command: Plot) -> None:
     with input_errors():
         figure = trajectory_figure([read_run(folder) for folder in command.runs])
     save_figure(figure, command.out)
-    print(f"written: {command.out}")
+    if not command.quiet:
+        print(f"written: {command.out}")
+
+
+COMMANDS = {"run": Run, "offline": Offline, "sweep": Sweep, "experiments": Experiments, "plot": Plot}
 
 
 def main() -> None:
     """Read the command line and do what it says."""
-    command = tyro.cli(
-        Annotated[Run, tyro.conf.subcommand("run")]
-        | Annotated[Offline, tyro.conf.subcommand("offline")]
-        | Annotated[Sweep, tyro.conf.subcommand("sweep")]
-        | Annotated[Experiments, tyro.conf.subcommand("experiments")]
-        | Annotated[Plot, tyro.conf.subcommand("plot")],
-        prog="python -m toybandit",
-        description=__doc__,
-    )
+    command = read_command(COMMANDS, prog="python -m toybandit", about=str(__doc__))
     match command:
         case Run():
             run_and_save(command)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from derivations.commands import InputError, input_errors, to_json, write_json, write_text
+from derivations.commands import InputError, command_line, input_errors, to_json, write_json, write_text
 from derivations.objectives import Objective, make_objective
 from toybandit.bandit import seed_streams
 from toybandit.data import draw_pairs, draw_rankings
@@ -55,6 +55,10 @@ class Run(Settings):
 
     Writes a run folder: config.json, metrics.jsonl (one line a logged step), summary.json and
     figures/trajectory.png. Every number is a mean over seeds with its 95 % interval.
+
+    Example: python -m toybandit run --regularizer entropy --coefficient 0.5 --seeds 100 --out runs/entropy
+
+    Example: python -m toybandit run --regularizer kl=0.2+entropy=0.1 --proxy heavy-tailed --format json
     """
 
     out: Path = Path("runs/toybandit")
@@ -76,6 +80,7 @@ class Run(Settings):
 def run_and_save(command: Run) -> None:
     """Run the experiment; write and print what it found."""
     settings = command.settings()
+    echo(command)
     console = Console(stderr=True, quiet=command.quiet)
     with run_folder(command.out, settings) as folder:
         with Progress(console=console, transient=True, disable=command.quiet or not console.is_terminal) as progress:
@@ -98,6 +103,8 @@ class Offline:
 
     Writes a run folder: config.json, metrics.jsonl (one line a logged step) and summary.json with the
     policy at the end (bare names) and where held-out accuracy was best (`stopped/` names).
+
+    Example: python -m toybandit offline --objective simpo --beta 0.5 --gamma 0.3 --out runs/simpo
     """
 
     objective: str = "dpo"
@@ -161,6 +168,7 @@ def offline_and_save(command: Offline) -> None:
     """Train on the data; write and print what came out."""
     with input_errors():
         objective = command.resolve()
+    echo(command)
     with run_folder(command.out, command) as folder:
         try:
             with input_errors():
@@ -211,12 +219,18 @@ def _train(command: Offline, objective: Objective) -> OfflineTrajectory:
     )
 
 
+def echo(command: Run | Offline) -> None:
+    """Print every setting, defaults included, before the work starts; as JSON they come with the summary."""
+    if not command.quiet and command.format == "text":
+        print(f"settings: {command_line(command)}")
+
+
 def show_summary(command: Run | Offline, title: str, summary: dict[str, Interval], files: str) -> None:
     """Print the summary as the command asks: nothing, JSON, or a table with mean, 95 % interval and unit."""
     if command.quiet:
         return
     if command.format == "json":
-        print(to_json({"out": command.out, "summary": summary}, indent=2))
+        print(to_json({"out": command.out, "settings": command, "summary": summary}, indent=2))
         return
     table = Table(title=title, title_justify="left")
     table.add_column("final policy")

@@ -6,12 +6,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from derivations.commands import InputError, input_errors
+from derivations.commands import InputError, command_line, input_errors, read_command, to_json
 from toybandit.experiments import as_json, check_names, run_experiments
 from toybandit.online import Diverged
 from toybandit.protocol import PROTOCOL, read_protocol
@@ -25,6 +24,7 @@ class Sweep(Settings):
     """Run a grid of settings; the other options give what all cells share.
 
     Example: python -m toybandit sweep --grid coefficient=0.1,0.5,1 regularizer=entropy,kl --out runs/sweep
+
     Writes config.json, blocks/, results.csv (one row a cell and world) and summary.json. The same command
     after a kill goes on with the unfinished blocks and ends with the same bytes.
     """
@@ -41,6 +41,8 @@ class Sweep(Settings):
     """Folder of the sweep."""
     quiet: bool = False
     """No progress; errors are still shown."""
+    format: Literal["text", "json"] = "text"
+    """How the end is told; the results themselves are in the files."""
 
     def __post_init__(self) -> None:
         """Nothing: the cells are checked one by one."""
@@ -55,7 +57,10 @@ class Sweep(Settings):
         shared = _read(self.file).get("settings", {})
         with input_errors(f"{self.file}: "):
             Grid(shared, {"seed": [0]})  # names and kinds
-        return tyro.cli(Sweep, args=arguments, default=Sweep(**shared), prog="python -m toybandit sweep")
+        words = ("sweep", *arguments)
+        return read_command(
+            {"sweep": Sweep}, prog="python -m toybandit", about="", arguments=words, default=Sweep(**shared)
+        )
 
     def resolve(self) -> Grid:
         """The grid of the command line and of the file's [grid]. Raises InputError."""
@@ -88,6 +93,8 @@ def _read(path: Path) -> dict[str, Any]:
 def sweep_and_save(command: Sweep) -> None:
     """Run the sweep with a progress bar."""
     grid = command.resolve()
+    if not command.quiet and command.format == "text":
+        print(f"settings: {command_line(command)}")
     console = Console(stderr=True, quiet=command.quiet)
     columns = (
         TextColumn("sweep"),
@@ -105,7 +112,9 @@ def sweep_and_save(command: Sweep) -> None:
                     progress.update(task, completed=done, total=total)
         except Diverged as error:
             raise InputError(str(error)) from error
-    if not command.quiet:
+    if not command.quiet and command.format == "json":
+        print(to_json({"out": command.out, "settings": command}, indent=2))
+    elif not command.quiet:
         print(f"written: {command.out} (config.json, results.csv, summary.json)")
 
 
@@ -115,6 +124,8 @@ class Experiments:
 
     Writes toy.md with figures, toy.json and toy-protocol.toml into --out. The same command after a kill goes on
     with the unfinished statements.
+
+    Example: python -m toybandit experiments --only 1 4 --out out
     """
 
     only: tuple[str, ...] = ()

@@ -30,9 +30,11 @@ class Settings:
     iid or heavy-tailed (gold plus noise), linear (a reward model on features; shared world)."""
     regularizer: str = "entropy"
     """Penalty: entropy, kl, length-normalized, length-normalized-shannon, forward-kl, jensen-shannon,
-    alpha-divergence (with :order), none, or a sum such as entropy=0.5+kl=0.1."""
+    alpha-divergence (with :order), none, a sum such as entropy=0.5+kl=0.1, or a formula that `python -m derivations
+    derive` accepts, such as "beta*(p*log(p/q) + p**2/(2*q))"."""
     coefficient: float | None = None
-    """Strength of the regularizer, reward units per nat: alpha of entropy, beta of the others. Typical: 0.1 to 1."""
+    """Strength of the regularizer, reward units per nat: alpha of entropy, beta of the others, the one
+    open strength of a formula. Typical: 0.1 to 1."""
     seeds: int = 100
     """How many worlds are drawn, at least 2; means and 95 % intervals are over them."""
     seed: int = 0
