@@ -7,7 +7,6 @@ experiment goes on where it stopped. The report is written from these files alon
 """
 
 import hashlib
-import json
 import os
 import random
 import shutil
@@ -22,7 +21,9 @@ from typing import Any
 
 import tyro
 
-from derivations.commands import InputError, run_command, to_json, write_json, write_text
+from derivations.commands import InputError, read_json, run_command, to_json, write_json, write_text
+from llm.config import TrainConfig
+from llm.shapes import shown
 
 PROTOCOL = Path(__file__).with_name("offline.toml")
 FIRST_WORDS = ("Indeed, ", "Well, ")  # preferred, not preferred
@@ -61,9 +62,24 @@ def read_protocol(path: Path) -> tuple[dict[str, Any], str]:
     """The protocol and its fingerprint. Raises InputError if it cannot be read."""
     try:
         text = path.read_bytes()
-        return tomllib.loads(text.decode()), hashlib.sha256(text).hexdigest()[:12]
-    except (OSError, ValueError) as error:
+        protocol = tomllib.loads(text.decode())
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read the protocol {path}: {error}") from None
+    try:
+        for name in ("seeds", "gold_samples"):
+            if type(protocol[name]) is not int or not 1 <= protocol[name] <= 1000:
+                raise InputError(f"{path}: {name} is {shown(protocol[name])}, expected 1 to 1000")
+        for run in planned(protocol, True):
+            TrainConfig(objective=run.objective, seed=run.seed, **run_options(protocol, run))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no protocol like {PROTOCOL.name}: {type(error).__name__}: {error}") from None
+    return protocol, hashlib.sha256(text).hexdigest()[:12]
+
+
+def run_options(protocol: dict[str, Any], run: Run) -> dict[str, Any]:
+    """Options of `train` that the protocol gives a run."""
+    own: dict[str, Any] = protocol["common"] | protocol["objectives"][run.objective]
+    return own | protocol["tasks"][run.task]["options"]
 
 
 def planned(protocol: dict[str, Any], with_file: bool) -> list[Run]:
@@ -79,12 +95,10 @@ def planned(protocol: dict[str, Any], with_file: bool) -> list[Run]:
 
 def do(run: Run, protocol: dict[str, Any], fingerprint: str, settings: Settings) -> None:
     """One run: train, measure, write `result.json`; the trained weights are measured and not kept."""
-    from llm.config import TrainConfig
     from llm.offline import train
 
     folder = settings.out / run.name
-    options = protocol["common"] | protocol["objectives"][run.objective] | protocol["tasks"][run.task]["options"]
-    options |= _data(run, settings, folder)
+    options = run_options(protocol, run) | _data(run, settings, folder)
     samples = protocol["gold_samples"] if run.task == "on-policy" else 0
     config = TrainConfig(
         objective=run.objective,
@@ -172,7 +186,8 @@ def finished(run: Run, settings: Settings, fingerprint: str) -> bool:
     path = settings.out / run.name / "result.json"
     if not path.exists():
         return False
-    if json.loads(path.read_text())["protocol"] != fingerprint:
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("protocol") != fingerprint:
         raise InputError(f"{path} follows another protocol than {settings.protocol}; choose another --out")
     return True
 

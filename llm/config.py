@@ -6,6 +6,7 @@ Units: log-probs, entropy and KL are in nats per response, lengths in tokens. A 
 is in reward units per nat, a margin (gamma) in reward units.
 """
 
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +15,13 @@ from derivations.commands import InputError, input_errors
 from derivations.objectives import OBJECTIVES, Objective, make_objective
 from llm.data import require_source
 from llm.records import require_out
+from llm.shapes import shown
 
 Dtype = Literal["float32", "bf16"]
 Shape = Literal["auto", "pairs", "sharegpt", "transcripts", "rankings"]
 Tracker = Literal["none", "tensorboard", "wandb", "trackio", "mlflow"]
+
+MOST_COMPARISONS = 10**8  # seen in one run; their order is kept in memory
 
 # What a user who names only the objective gets: the strengths used most often for it.
 DEFAULT_OPTIONS: dict[str, dict[str, float]] = {
@@ -125,6 +129,7 @@ class TrainConfig:
     """Print nothing but errors."""
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require_positive(
             self, "eval_size", "lr", "max_steps", "batch_size", "micro_batch_tokens", "max_length", "max_grad_norm"
         )
@@ -134,6 +139,10 @@ class TrainConfig:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 0 or more")
         if self.patience and not self.eval_every:
             raise InputError(f"--patience {self.patience} needs evaluations in between; give --eval-every")
+        if self.max_steps * self.batch_size > MOST_COMPARISONS:
+            raise InputError(
+                f"--max-steps {self.max_steps} x --batch-size {self.batch_size}: at most {MOST_COMPARISONS:,}"
+            )
         self.make_objective()
 
     def require_places(self) -> None:
@@ -150,6 +159,20 @@ class TrainConfig:
         defaults: dict[str, Any] = DEFAULT_OPTIONS[self.objective] if self.objective in OBJECTIVES else {}
         with input_errors():
             return make_objective(self.objective, **(defaults | given))
+
+
+def require_kinds(config: Any) -> None:
+    """Refuse (InputError) settings of another kind than their field's; a file or a caller may give anything."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value, choices = getattr(config, name), typing.get_args(hint) or (hint,)
+        if typing.get_origin(hint) is Literal:
+            fits = isinstance(value, str) and value in choices
+        else:
+            kinds = tuple(int | float if kind is float else kind for kind in choices)
+            fits = isinstance(value, kinds) and (not isinstance(value, bool) or bool in choices)
+        if not fits:
+            names = " or ".join(str(getattr(choice, "__name__", repr(choice))) for choice in choices)
+            raise InputError(f"--{name.replace('_', '-')} is {shown(value)}, expected {names}")
 
 
 def require_positive(config: Any, *names: str) -> None:

@@ -5,9 +5,9 @@ held by a `Scorer`, whose forward is `sequence_logps`: so distribution wraps wha
 """
 
 import ctypes
-import json
 import math
 import os
+import random
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,13 +15,16 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import gather_object, load, set_seed
+from safetensors import SafetensorError
 from torch import Tensor
 
 from derivations.commands import InputError, write_json
+from llm.checkpoints import first_line, seal, unseal
 from llm.logprobs import sequence_logps
 from llm.packing import Example
 
@@ -89,7 +92,6 @@ class Engine:
         # accelerate moves a prepared schedule once per process; ours counts optimizer steps
         self.rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps, schedule))
         self.scorer, self.optimizer = self.accelerator.prepare(scorer, optimizer)
-        self.accelerator.register_for_checkpointing(self.rate)
         self.unwrapped: Scorer = self.accelerator.unwrap_model(self.scorer)
 
     @property
@@ -178,10 +180,14 @@ class Engine:
         self.accelerator.wait_for_everyone()
         try:
             self.accelerator.save_state(str(temporary))
-        except (OSError, RuntimeError) as error:  # a full disk comes as either
-            raise InputError(f"cannot write the checkpoint {folder}: {error}; the one before it is whole") from error
+            self.accelerator.wait_for_everyone()
+            if self.is_main:
+                seal(temporary, progress | {"rate": self.rate.state_dict()})
+        except (OSError, RuntimeError, SafetensorError, InputError) as error:  # a full disk comes as any of them
+            shutil.rmtree(temporary, ignore_errors=True)
+            reason = str(error).splitlines()[0]
+            raise InputError(f"cannot write the checkpoint {folder}: {reason}; the one before it is whole") from error
         if self.is_main:
-            write_json(temporary / "progress.json", progress)
             old = folder.with_name(f".{folder.name}.old")
             shutil.rmtree(old, ignore_errors=True)
             if folder.exists():
@@ -191,15 +197,23 @@ class Engine:
         self.accelerator.wait_for_everyone()
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Go back to a checkpoint; returns its `progress`."""
-        self.accelerator.load_state(str(folder))
-        return dict(json.loads((folder / "progress.json").read_text(encoding="utf-8")))
+        """Go back to a checkpoint; returns its `progress`. Raises InputError if it is not as it was written."""
+        progress = unseal(folder)
+        try:
+            self.accelerator.load_state(str(folder))
+            self._load_random_states(folder)
+            self.rate.load_state_dict(progress.pop("rate"))
+        except Exception as error:  # torch, accelerate and safetensors raise whatever their formats meet
+            raise InputError(f"the checkpoint {folder} does not fit this run ({first_line(error)})") from error
+        return progress
 
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint at `folder`, which a kill between two renames leaves under its old name."""
-    places = (folder, folder.with_name(f".{folder.name}.old"))
-    return next((p for p in places if (p / "progress.json").exists()), None)
+    def _load_random_states(self, folder: Path) -> None:
+        """Once more what accelerate loads and, where it fails, passes over in silence."""
+        own, first = (folder / f"random_states_{rank}.pkl" for rank in (self.rank, 0))
+        states = load(own if own.exists() else first)  # tensors and plain values only; a run may get more processes
+        random.setstate(states["random_state"])
+        np.random.set_state(states["numpy_random_seed"])  # noqa: NPY002 (the global state is what was saved)
+        torch.set_rng_state(states["torch_manual_seed"])
 
 
 def require_what_was_asked(accelerator: Accelerator) -> None:

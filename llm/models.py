@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from derivations.commands import InputError
 from llm import attention
+from llm.checkpoints import first_line
 from llm.export import save_model
 from llm.logprobs import sequence_logps
 from llm.packing import Example
@@ -84,8 +84,8 @@ def load_model(name: str, *, implementation: str = attention.NAME) -> tuple[Mode
         config = AutoConfig.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32)
         model.set_attn_implementation(implementation)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _not_loaded(name, error) from None
+    except Exception as error:  # on damaged files its parts raise whatever they stumble over
+        raise _not_loaded(name, error) from error
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -100,8 +100,8 @@ def load_tokenizer(name: str) -> Tokenizer:
     quiet_transformers()
     try:
         tokenizer = AutoTokenizer.from_pretrained(bundled_folder() if name == "bundled" else name)
-    except (OSError, ValueError) as error:
-        raise _not_loaded(name, error) from None
+    except Exception as error:  # as in `load_model`
+        raise _not_loaded(name, error) from error
     if tokenizer.eos_token_id is None:
         raise InputError(f"model {name!r}: its tokenizer has no end-of-sequence token, so responses cannot end")
     if tokenizer.pad_token_id is None:
@@ -110,7 +110,7 @@ def load_tokenizer(name: str) -> Tokenizer:
 
 
 def _not_loaded(name: str, error: Exception) -> InputError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return InputError(
         f"model {name!r} cannot be loaded ({reason}); use `bundled`, a local folder or a reachable hub id"
     )
