@@ -46,9 +46,9 @@ NUMBERS = ("0", "1", "-1", "0.1", "0.5", "1e-5", "nan", "inf", "-inf", "1e400", 
 WORDS = (
     "dpo", "simpo", "ipo", "maxent", "maxent-pl", "f-dpo", "kl", "entropy", "entropy=0.5+kl=0.1", "none", "tabular",
     "tree", "fitted", "exact", "natural", "optimum", "float32", "bf16", "auto", "pairs", "json", "text", "true",
-    "False", "llama-3-8b-simpo", "coefficient=0.1,0.5", "regularizer=entropy,kl", "seeds=2", "coefficient=", "=1", "a=b=c",
-    "beta=2", "p*log(p)", "plackett*", "losses.py:f", "losses.py:", ":f", "nowhere:f", "1", "phase", "", " ", "[/b]",
-    "[bold]", "-", "--", "--help", "é", "\udcff", "a\nb", "\x1b[2J", "x" * 300, "*", "%s", "{}", "$HOME",
+    "False", "llama-3-8b-simpo", "coefficient=0.1,0.5", "regularizer=entropy,kl", "seeds=2", "coefficient=", "=1",
+    "a=b=c", "beta=2", "p*log(p)", "plackett*", "losses.py:f", "losses.py:", ":f", "nowhere:f", "1", "phase", "",
+    " ", "[/b]",    "[bold]", "-", "--", "--help", "é", "\udcff", "a\nb", "\x1b[2J", "x" * 300, "*", "%s", "{}", "$HOME",
 )  # fmt: skip
 PATHS = (
     "out", "new/deep", "file", "file/below", "thesis", "run", "empty", ".", "..", "a.jsonl", "bad.jsonl", "a.toml",

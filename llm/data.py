@@ -8,7 +8,6 @@ import gzip
 import io
 import itertools
 import json
-import math
 import random
 import re
 import zlib
@@ -81,35 +80,36 @@ def _read_rows(name: str) -> list[tuple[str, Any]]:
 
 def _read_json(path: Path) -> list[tuple[str, Any]]:
     """Rows of a JSON list, or of JSON lines, whichever the first character says."""
-    lines = ((n, line) for n, line in _lines(path) if line.strip())
-    first, head = next(lines, (1, ""))
+    rest = _lines(path)
+    first, head = next(rest, (1, ""))
+    lines = itertools.chain([(first, head)] if head else [], rest)
     if not head.lstrip().startswith("["):
-        return [(f"{path} line {n}", _parse_json(line, path, n)) for n, line in itertools.chain([(first, head)], lines)
-                if line.strip()]  # fmt: skip
-    text, blank = io.StringIO(), first
-    for n, line in itertools.chain([(first, head)], lines):
-        text.write("\n" * (n - blank) + line.rstrip("\n"))  # blank lines count
-        blank = n
+        return [(f"{path} line {n}", _parse_json(line, path, n)) for n, line in lines]
+    text, last = io.StringIO(), first
+    for n, line in lines:
+        text.write("\n" * (n - last) + line.rstrip("\n"))  # blank lines count
+        last = n
         if text.tell() > MAX_LIST:
             raise InputError(f"{path}: a JSON list of more than {MAX_LIST >> 20} MiB; write it as JSON lines")
     return [(f"{path} row {n}", row) for n, row in enumerate(_parse_json(text.getvalue(), path, first), start=1)]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number, line) of a text file, plain or .gz, one at a time; a line ends at a newline and nowhere else."""
+    """(number, line) of a text file, plain or .gz, blank ones left out; a line ends at a newline and nowhere else."""
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            budget = most_bytes(path) if path.suffix == ".gz" else math.inf
+        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file:
+            size = 0
             for number in itertools.count(1):
                 line = file.readline(MAX_LINE + 1)
-                budget -= len(line)
+                size += len(line)
                 if len(line) > MAX_LINE:
                     raise InputError(f"{path} line {number}: longer than {MAX_LINE >> 20} MiB, which no comparison is")
-                if budget < 0:
+                if size > _most_bytes(raw.tell()) and file is not raw:
                     raise _expands(path)
                 if not line:
                     return
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if line.strip():
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise InputError(
             f"cannot read {path}: line {number} is not UTF-8 (byte {error.start + 1} of the line: {error.reason})"
@@ -118,9 +118,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise InputError(f"cannot read {path}: {error}") from error
 
 
-def most_bytes(path: Path) -> int:
-    """How large the content of a compressed file may get before it is taken for a bomb."""
-    return max(2**26, MAX_EXPANSION * path.stat().st_size)
+def _most_bytes(compressed: int) -> int:
+    """How large the content of so many compressed bytes may be before it is taken for a bomb."""
+    return max(2**22, MAX_EXPANSION * compressed)
 
 
 def _expands(path: Path) -> InputError:
@@ -157,13 +157,13 @@ def _read_parquet(path: Path) -> list[tuple[str, Any]]:
 
     rows: list[Any] = []
     try:
-        budget = most_bytes(path)
+        budget = _most_bytes(path.stat().st_size)
         with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                budget -= batch.nbytes
+            for batch in file.iter_batches(batch_size=16):
+                rows += batch.to_pylist()
+                budget -= sum(len(repr(row)) for row in rows[-len(batch) :])
                 if budget < 0:
                     raise _expands(path)
-                rows += batch.to_pylist()
     except (OSError, pyarrow.ArrowException, ValueError, KeyError, OverflowError, MemoryError) as error:
         raise InputError(f"cannot read {path}: {_first_line(error)}") from None
     return [(f"{path} row {n}", row) for n, row in enumerate(rows, start=1)]

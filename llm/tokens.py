@@ -80,11 +80,11 @@ def encode(
 
 
 def _encode(comparison: Comparison, tokenizer: Any, max_length: int, top: int | None) -> Group:
-    if any("\ud800" <= c <= "\udfff" for text in _texts(comparison) for c in text):
-        raise Unusable("a lone surrogate, which is no character")
     longest = max(map(len, _texts(comparison)))
     if longest > MAX_CHARACTERS:
         raise Unusable(f"a text of {longest:,} characters; at most {MAX_CHARACTERS:,} are tokenized")
+    if any("\ud800" <= c <= "\udfff" for text in _texts(comparison) for c in text):
+        raise Unusable("a lone surrogate, which is no character")
     if not all(text.strip() for text in comparison.responses):
         raise Unusable("empty response")
     if top is not None and top >= len(comparison.responses):

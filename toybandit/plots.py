@@ -49,7 +49,7 @@ def read_run(folder: Path) -> Curves:
     wanted = {"t"} | {name + end for name, _ in PANELS for end in ("", "_low", "_high")}
     for path in (metrics, config):
         if not path.is_file():
-            raise InputError(f"{path}: no such file; pass a folder that `toybandit run` wrote")
+            raise InputError(f"{path}: No such file; pass a folder that `toybandit run` wrote")
     found = read_json(config)
     settings = found.get("config") if isinstance(found, dict) else None
     if not isinstance(settings, dict):
