@@ -150,11 +150,24 @@ def start_run(out: Path, config: Any) -> Path:
     folder that holds anything else is refused (InputError).
     """
     try:
+        clear_killed_start(out)
         _move_earlier_run(out.resolve())
     except (OSError, ValueError) as error:  # a name too long, no permission, a NUL in it
         raise InputError(f"cannot use --out {out}: {getattr(error, 'strerror', None) or error}") from error
     write_json(out / "config.json", {"config": config, "versions": versions()})
     return out
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Remove what a kill within `write_text` leaves in a folder: temporary files that were never renamed."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+
+
+def clear_killed_start(out: Path) -> None:
+    """Remove what a kill within the first write of config.json leaves: a folder with a temporary file and no more."""
+    if out.is_dir() and all(path.match(".config.json.*.tmp") for path in out.iterdir()):
+        clear_temporaries(out)
 
 
 def _move_earlier_run(out: Path) -> None:

@@ -48,7 +48,8 @@ WORDS = (
     "tree", "fitted", "exact", "natural", "optimum", "float32", "bf16", "auto", "pairs", "json", "text", "true",
     "False", "llama-3-8b-simpo", "coefficient=0.1,0.5", "regularizer=entropy,kl", "seeds=2", "coefficient=", "=1",
     "a=b=c", "beta=2", "p*log(p)", "plackett*", "losses.py:f", "losses.py:", ":f", "nowhere:f", "1", "phase", "",
-    " ", "[/b]",    "[bold]", "-", "--", "--help", "é", "\udcff", "a\nb", "\x1b[2J", "x" * 300, "*", "%s", "{}", "$HOME",
+    " ", "[/b]", "[bold]", "-", "--", "--help", "é", "\udcff", "a\nb", "\x1b[2J", "x" * 300, "*", "%s", "{}",
+    "$HOME",
 )  # fmt: skip
 PATHS = (
     "out", "new/deep", "file", "file/below", "thesis", "run", "empty", ".", "..", "a.jsonl", "bad.jsonl", "a.toml",

@@ -1,4 +1,4 @@
-"""`python -m llm train|online|inspect-data`: preference optimization of a language model."""
+"""`python -m llm train|online|inspect-data|replay`: preference optimization of a language model."""
 
 import sys
 from typing import Annotated
@@ -10,6 +10,7 @@ from llm.config import TrainConfig
 from llm.inspect_config import InspectConfig
 from llm.online_config import OnlineConfig
 from llm.recipe import train_config
+from llm.replay_config import ReplayConfig
 
 PROG = "python -m llm"
 
@@ -22,6 +23,7 @@ def main() -> None:
         Annotated[TrainConfig, trains]
         | Annotated[OnlineConfig, tyro.conf.subcommand("online")]
         | Annotated[InspectConfig, tyro.conf.subcommand("inspect-data")]
+        | Annotated[ReplayConfig, tyro.conf.subcommand("replay")]
     )
     config = tyro.cli(command, args=arguments, prog=PROG, description=__doc__)
     if isinstance(config, OnlineConfig):
@@ -33,6 +35,10 @@ def main() -> None:
         from llm.inspect_data import inspect_data
 
         inspect_data(config)
+    elif isinstance(config, ReplayConfig):
+        from llm.replay import replay
+
+        replay(config.run)
     elif config.plan:
         from llm.plan import print_plan
 

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from derivations.commands import InputError, write_json
-from llm.checkpoints import first_line, seal, unseal
+from llm.checkpoints import first_line, last_checkpoint, seal, unseal
 from llm.logprobs import sequence_logps
 from llm.packing import Example
 
@@ -243,12 +243,24 @@ def rate_factor(step: int, steps: int, schedule: str) -> float:
     return min(1.0, (step + 1) / (warmup + 1)) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def stop_if_diverged(norm: float, loss: float, step: int, batch: Any, out: Path, lr: float) -> None:
-    """Refuse to go on (InputError) from a loss or gradient that is not finite; the batch is written for replay."""
+def stop_if_diverged(
+    norm: float, loss: float, step: int, batch: list[Any], out: Path, lr: float, *, engine: Engine | None = None
+) -> None:
+    """Refuse to go on (InputError) from a loss or gradient that is not finite.
+
+    The batch is written for replay and, with `engine`, the state in which it diverges (`llm replay`). batch: rows
+    with the key `where`, or places alone.
+    """
     if math.isfinite(norm) and math.isfinite(loss):
         return
     write_json(out / "diverged.json", {"step": step, "loss": repr(loss), "grad_norm": repr(norm), "batch": batch})
+    if engine is not None:
+        engine.save(out / "checkpoints" / "diverged", {"step": step - 1})
+    places = [str(row["where"] if isinstance(row, dict) else row) for row in batch]
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    good = last_checkpoint(out / "checkpoints" / "resume")
     raise InputError(
         f"training diverged at step {step}: loss {loss:g}, gradient norm {norm:g}; lower --lr (now {lr:g}). "
-        f"The batch is in {out / 'diverged.json'}"
+        f"Batch: {', '.join(places[:3])}{more}, kept in {out / 'diverged.json'}. "
+        f"Last good checkpoint: {good or 'none was written'}"
     )

@@ -24,6 +24,8 @@ from llm.export import save_model
 from llm.logprobs import sequence_logps
 from llm.packing import Example
 
+# A model folder is data: no code that comes with it runs, and no pickle is read.
+SAFE = {"trust_remote_code": False, "use_safetensors": True}
 Model = Any  # a transformers causal language model
 Tokenizer = Any  # a transformers tokenizer
 
@@ -81,8 +83,8 @@ def load_model(name: str, *, implementation: str = attention.NAME) -> tuple[Mode
     tokenizer = load_tokenizer(name)
     source = bundled_folder() if name == "bundled" else name
     try:
-        config = AutoConfig.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32, **SAFE)
         model.set_attn_implementation(implementation)
     except Exception as error:  # on damaged files its parts raise whatever they stumble over
         raise _not_loaded(name, error) from error
@@ -99,7 +101,8 @@ def load_tokenizer(name: str) -> Tokenizer:
     """Tokenizer of a model, by name as for `load_model`, with an end of sequence and some padding token."""
     quiet_transformers()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(bundled_folder() if name == "bundled" else name)
+        place = bundled_folder() if name == "bundled" else name
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # as in `load_model`
         raise _not_loaded(name, error) from error
     if tokenizer.eos_token_id is None:

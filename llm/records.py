@@ -12,7 +12,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from derivations.commands import InputError, to_json
+from derivations.commands import InputError, clear_killed_start, to_json
 
 T = TypeVar("T")
 
@@ -72,6 +72,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def require_out(out: Path) -> None:
     """Refuse (InputError) a run folder that could not be made, before anything slow is done."""
     try:
+        clear_killed_start(out)
         if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "config.json").exists())):
             raise InputError(f"--out {out} exists and is not a run folder of this project; choose another one")
         parent = next(p for p in (out, *out.parents) if p.exists())

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError, read_json, start_run, to_json
+from derivations.commands import InputError, clear_temporaries, read_json, start_run, to_json
 from llm.checkpoints import last_checkpoint
 from llm.engine import Engine
 from llm.measure import TEXT
@@ -37,10 +37,18 @@ class Run:
         """State of the last checkpoint, records cut back to it; {"step": 0} if there is none."""
         folder = last_checkpoint(self.checkpoint)
         progress: dict[str, Any] = engine.load(folder) if folder else {"step": 0, "sizes": {}}
+        if self.metrics.silent is False:
+            self._clear_killed_writes()
         for name, records in self._records().items():
             records.cut(progress["sizes"].get(name, 0))
         engine.accelerator.wait_for_everyone()
         return progress
+
+    def _clear_killed_writes(self) -> None:
+        """Remove what a kill left half written: temporary files, a checkpoint, a model."""
+        clear_temporaries(self.out)
+        for folder in [*self.checkpoint.parent.glob(".last.*"), self.checkpoint.with_name(".resume.new")]:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def drop_checkpoint(self) -> None:
         """The run is over: its end is in checkpoints/last."""

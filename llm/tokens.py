@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-
 from derivations.commands import InputError
+from llm.checkpoints import first_line
 from llm.data import Skipped
 from llm.packing import Example
 from llm.shapes import Comparison, Message, Unusable
@@ -108,8 +107,8 @@ def _texts(comparison: Comparison) -> list[str]:
 def _encode_prompt(comparison: Comparison, tokenizer: Any) -> tuple[int, ...]:
     try:
         prompt = encode_prompt(comparison.prompt, tokenizer)
-    except jinja2.TemplateError as error:  # templates refuse role orders they do not know
-        raise Unusable(f"the model's chat template refuses the prompt: {error}") from None
+    except Exception as error:  # a template is a program: most refuse role orders, some just fail
+        raise Unusable(f"the model's chat template refuses the prompt: {first_line(error)}") from error
     if not prompt:
         raise Unusable("empty prompt")
     return prompt

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from derivations.commands import InputError, read_json, run_command, write_json
+from derivations.commands import InputError, clear_temporaries, read_json, run_command, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("out")
@@ -134,6 +134,8 @@ def main() -> int:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     console = Console(highlight=False)
     start = time.monotonic()
+    for folder in (OUT, OUT / "stages"):
+        clear_temporaries(folder)
     finished: dict[str, str] = {}
     for stage in (*STAGES, REPORT):
         finished[stage.name] = fingerprint(stage, finished)

@@ -19,10 +19,20 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
-from derivations.commands import InputError, input_errors, read_json, start_run, to_json, write_json, write_text
+from derivations.commands import (
+    InputError,
+    clear_killed_start,
+    clear_temporaries,
+    input_errors,
+    read_json,
+    start_run,
+    to_json,
+    write_json,
+    write_text,
+)
 from derivations.regularizers import REGULARIZERS, suggest
 from toybandit.experiment import FINAL, assess, check_draw, drawing, drawn, optimize
-from toybandit.folders import clear_killed_start, remove_empty
+from toybandit.folders import remove_empty
 from toybandit.metrics import interval
 from toybandit.online import Diverged
 from toybandit.settings import Settings, check_kind, kind_of
@@ -191,6 +201,8 @@ def _opened(out: Path, grid: Grid) -> Iterator[None]:
         raise InputError(
             f"--out {out} holds another run or sweep; choose another folder, or repeat its settings to resume"
         )
+    for folder in (out, out / "blocks"):
+        clear_temporaries(folder)
     yield
 
 
