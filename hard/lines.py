@@ -39,7 +39,13 @@ WORK = {
         "toybandit.command_sweep.sweep",
         "toybandit.command_sweep.run_experiments",
     ),
-    "llm": ("llm.offline.train", "llm.online.online", "llm.inspect_data.inspect_data", "llm.plan.print_plan"),
+    "llm": (
+        "llm.offline.train",
+        "llm.online.online",
+        "llm.inspect_data.inspect_data",
+        "llm.plan.print_plan",
+        "llm.replay.replay",
+    ),
 }
 INTEGERS = ("0", "1", "2", "5", "-1", "30", str(10**30), "1_000")
 NUMBERS = ("0", "1", "-1", "0.1", "0.5", "1e-5", "nan", "inf", "-inf", "1e400", "1e-320", str(10**30))
@@ -60,6 +66,7 @@ FILES = {
     "file": "text",
     "thesis/chapter.tex": "years of work",
     "run/config.json": "{}",
+    "run/diverged.json": "{}",
     "bad.toml": "[",
     "bad.yaml": "{",
     "a.jsonl": '{"prompt": "a", "chosen": "b", "rejected": "c"}\n',
@@ -85,9 +92,9 @@ def commands(program: str) -> dict[str, type]:
         from toybandit.__main__ import Experiments, Offline, Plot, Run, Sweep
 
         return {kind.__name__.lower(): kind for kind in (Run, Offline, Sweep, Experiments, Plot)}
-    from llm.__main__ import InspectConfig, OnlineConfig, TrainConfig
+    from llm.__main__ import InspectConfig, OnlineConfig, ReplayConfig, TrainConfig
 
-    return {"train": TrainConfig, "online": OnlineConfig, "inspect-data": InspectConfig}
+    return {"train": TrainConfig, "online": OnlineConfig, "inspect-data": InspectConfig, "replay": ReplayConfig}
 
 
 def words_for(hint: Any) -> tuple[str, ...]:
@@ -121,7 +128,13 @@ def lines(program: str) -> st.SearchStrategy[list[str]]:
         if name == "train":
             pairs.append(st.sampled_from(("llama-3-8b-simpo", *PATHS)).map(lambda word: ["--recipe", word]))
         required = {"train": ["--objective", "dpo"], "online": ["--regularizer", "kl", "--coefficient", "0.1"]}
-        required |= {"show": ["retention-law"], "derive": ["p*log(p)"], "inspect-data": ["a.jsonl"], "plot": ["run"]}
+        required |= {
+            "show": ["retention-law"],
+            "derive": ["p*log(p)"],
+            "inspect-data": ["a.jsonl"],
+            "plot": ["run"],
+            "replay": ["run"],
+        }
         required |= {"conform": ["losses.py:f", "--objective", "dpo"], "book": ["--output", "out"]}
         start = st.sampled_from((required.get(name, []), required.get(name, []), []))
         return st.tuples(start, st.lists(st.one_of(pairs), max_size=4)).map(

@@ -212,6 +212,18 @@ def model_readers() -> list[Reader]:
     ]
 
 
+def replay_reader() -> Reader:
+    """The batch that a diverged run kept."""
+    from derivations.commands import read_json
+    from llm.replay import _groups
+
+    example = {"prompt": [1, 2], "response": [3, 256], "complete": True}
+    row = {"where": "a line 1", "examples": [example, example], "reference": [-1.5, -2.0]}
+    good = {"step": 3, "loss": "nan", "grad_norm": "nan", "batch": [row, row | {"reference": None}]}
+    name = "diverged.json"
+    return Reader(name, name, _json_inputs(good), lambda folder: _groups(read_json(folder / name), folder))
+
+
 def cache_readers() -> list[Reader]:
     """Cached log-probs of the reference."""
     from llm.reference import stored
@@ -225,4 +237,4 @@ def cache_readers() -> list[Reader]:
 
 def llm_readers() -> list[Reader]:
     readers = [*data_readers(), recipe_reader(), *run_folder_readers()]
-    return readers + checkpoint_readers() + model_readers() + cache_readers()
+    return [*readers, *checkpoint_readers(), *model_readers(), replay_reader(), *cache_readers()]

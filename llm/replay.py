@@ -39,7 +39,7 @@ def replay(out: Path) -> list[dict[str, Any]]:
     if config.lora_rank:
         model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha)
     engine = Engine(model, lr=config.lr, dtype=config.dtype, max_grad_norm=math.inf, seed=config.seed)
-    engine.load(out / "checkpoints" / "diverged")
+    step = engine.load(out / "checkpoints" / "diverged")["step"] + 1
     rows = []
     for group, reference in groups:
         with engine.micro_steps():
@@ -50,7 +50,7 @@ def replay(out: Path) -> list[dict[str, Any]]:
         engine.optimizer.zero_grad()
         finite = math.isfinite(norm) and math.isfinite(measured[0]["loss"])
         rows.append({**measured[0], "grad_norm": norm, "finite": finite})
-    print(f"the batch of step {kept['step']}, each comparison alone:")
+    print(f"the batch of step {step}, each comparison alone:")
     for row in rows:
         word = "finite    " if row["finite"] else "NOT FINITE"
         print(f"  {word}  loss {row['loss']:<12g} gradient norm {row['grad_norm']:<12g} {row['where']}")

@@ -11,7 +11,7 @@ from hard.lines import WORK, fuzz_lines, place, type_in
 from hard.llm_readers import llm_readers
 from hard.other_readers import other_readers
 
-EXAMPLES = 15
+EXAMPLES = 8
 
 
 def test_every_reader_reads_or_refuses_in_one_line_that_names_the_file(tmp_path, monkeypatch):

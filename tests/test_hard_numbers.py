@@ -46,7 +46,7 @@ def logps(largest, dtype):
 
 @for_every_objective
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_losses_and_gradients_are_finite_for_any_finite_log_probs(name, options, dtype, data):
     objective = make_objective(name, **options)
