@@ -131,7 +131,7 @@ def _data(run: Run, settings: Settings, folder: Path) -> dict[str, Any]:
         return {}
     if run.task == "file":
         return {"data": str(settings.data)}
-    from llm.sampling import HELD_OUT_TOPICS, TOPICS
+    from llm.topics import HELD_OUT_TOPICS, TOPICS
 
     coin = random.Random(run.seed) if run.task == "shuffled" else None  # noqa: S311
     paths = {"data": folder / "train.jsonl", "eval_data": folder / "eval.jsonl"}
@@ -167,7 +167,9 @@ def _fresh(model_name: str, k: int, seed: int) -> dict[str, float]:
     """Means over fresh samples of the held-out topics: gold reward, length in tokens, share that ended by itself."""
     from llm.models import load_model
     from llm.rewards import on_topic_sentiment
-    from llm.sampling import HELD_OUT_TOPICS, sample, texts, topic_prompt
+    from llm.sampler import sample
+    from llm.sampling import texts, topic_prompt
+    from llm.topics import HELD_OUT_TOPICS
 
     model, tokenizer = load_model(model_name)
     prompts = [topic_prompt(t, tokenizer) for t in HELD_OUT_TOPICS]

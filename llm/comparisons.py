@@ -10,8 +10,9 @@ from derivations.objectives import Objective
 from llm.config import TrainConfig
 from llm.data import Skipped, Source, read_source, split_off
 from llm.engine import Engine
-from llm.sampling import HELD_OUT_TOPICS, TOPICS, ranked_responses, reference_pool
+from llm.sampling import ranked_responses, reference_pool
 from llm.tokens import Group, encode
+from llm.topics import HELD_OUT_TOPICS, TOPICS
 
 POOL_SAMPLES = 8  # responses of the model itself to each topic
 POOL_TOKENS = 20  # their longest

@@ -60,7 +60,7 @@ class Engine:
     `with engine.micro_steps():` surrounds the forward and backward passes of one optimizer step;
     `engine.backward(loss, last=...)` accumulates gradients of a loss that is already divided by the
     number of examples of the whole step, over all processes; `engine.gradient_norm()` clips;
-    `engine.step()` updates and clears.
+    `engine.step()` updates and clears. optimizer: `adamw` (no weight decay) or `sgd` (no momentum).
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Engine:
         seed: int,
         schedule: str = "constant",
         steps: int = 1,
+        optimizer: str = "adamw",
         tracker: str = "none",
         out: Path | None = None,
     ) -> None:
@@ -88,11 +89,22 @@ class Engine:
         self.max_grad_norm = max_grad_norm
         scorer = Scorer(model)
         trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.0)
+        own: torch.optim.Optimizer = (
+            torch.optim.SGD(trained, lr=lr)
+            if optimizer == "sgd"
+            else torch.optim.AdamW(trained, lr=lr, weight_decay=0.0)
+        )
         # accelerate moves a prepared schedule once per process; ours counts optimizer steps
-        self.rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps, schedule))
-        self.scorer, self.optimizer = self.accelerator.prepare(scorer, optimizer)
+        self.rate = torch.optim.lr_scheduler.LambdaLR(own, lambda step: rate_factor(step, steps, schedule))
+        self.scorer, self.optimizer = self.accelerator.prepare(scorer, own)
         self.unwrapped: Scorer = self.accelerator.unwrap_model(self.scorer)
+
+    @classmethod
+    def of(cls, config: Any, model: Any) -> "Engine":
+        """The engine that a run's settings ask for (a `TrainConfig` or an `OnlineConfig`)."""
+        names = ("lr", "dtype", "max_grad_norm", "seed", "schedule", "optimizer", "tracker", "out")
+        options = {name: getattr(config, name) for name in names if hasattr(config, name)}
+        return cls(model, steps=config.max_steps, **options)
 
     @property
     def transformer(self) -> Any:

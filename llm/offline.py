@@ -25,7 +25,8 @@ from llm.records import Records, print_table, progress
 from llm.reference import EveryStep, Precomputed
 from llm.replay import as_records
 from llm.runs import Run, finished, open_run
-from llm.sampling import sample, texts
+from llm.sampler import sample
+from llm.sampling import texts
 from llm.tokens import Group
 
 Reference = EveryStep | Precomputed | None
@@ -99,17 +100,7 @@ def _engine(config: TrainConfig, model: Any) -> Engine:
         model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha)
     if config.gradient_checkpointing:
         recompute_layers(model.get_base_model() if config.lora_rank else model)
-    engine = Engine(
-        model,
-        lr=config.lr,
-        dtype=config.dtype,
-        max_grad_norm=config.max_grad_norm,
-        seed=config.seed,
-        schedule=config.schedule,
-        steps=config.max_steps,
-        tracker=config.tracker,
-        out=config.out,
-    )
+    engine = Engine.of(config, model)
     if config.batch_size < engine.processes:
         raise InputError(f"--batch-size {config.batch_size} leaves some of {engine.processes} processes without work")
     return engine

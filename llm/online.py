@@ -6,157 +6,129 @@ of whole responses, with log-probs from the training forward pass. Leave-one-out
 (arXiv:2402.14740). Gold is logged and never trained on.
 """
 
-import copy
-import itertools
+import json
 import resource
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from derivations.commands import InputError, start_run, write_json
-from derivations.objectives import rloo_advantage, shaped_reward
+from derivations.commands import InputError, to_json, write_json
+from derivations.objectives import kl_estimate, rloo_advantage, shaped_reward
 from derivations.regularizers import Regularizer
 from llm.engine import Engine, stop_if_diverged
+from llm.evaluation import evaluate, flat
 from llm.export import save_model
-from llm.logprobs import logps_and_features
-from llm.measure import interval
 from llm.models import load_model
 from llm.online_config import OnlineConfig
-from llm.packing import Example, lengths
-from llm.records import Records, print_table, progress
-from llm.rewards import Proxy, fit_proxy, on_topic, on_topic_sentiment
-from llm.sampling import HELD_OUT_TOPICS, TOPICS, reference_pool, sample, texts, topic_prompt
-
-POOL_SAMPLES = 8  # reference samples per topic: for the proxy (training topics) and for retention (held out)
-
-
-@dataclass(frozen=True)
-class World:
-    """What does not change during a run."""
-
-    engine: Engine
-    tokenizer: Any
-    reference: Any
-    proxy: Proxy
+from llm.packing import Example
+from llm.proxy import save_proxy
+from llm.records import print_table, progress
+from llm.runs import Run, finished, open_run
+from llm.topics import TOPICS
+from llm.world import Batch, World, make_world
 
 
 def online(config: OnlineConfig) -> dict[str, Any]:
-    """Train online; returns the summary (also in `summary.json`). Raises InputError on bad input."""
-    began = time.monotonic()
+    """Train online; returns the summary (also in `summary.json`). Raises InputError on bad input.
+
+    Keys: regularizer, wrong_bonus, steps, seconds, peak_memory_gib, spread_ratio (spread of the implicit reward at
+    the reference over that of the reward, within topics, on reference samples), proxy {accuracy, calibration
+    {slope, pairs}, scale, ridge, pairs, off_distribution {kind: {proxy, gold, preferred}}}, evaluations: a list of
+    {step, eval, eval-train: {metric: {mean, low, high}}, retention: {kappa, tau, r2_level, r2_change: {mean, low,
+    high}}}; before and after are its first and last. A number that does not exist (r2_change before training) is null.
+    """
     config.require_places()
+    if config.resume and (summary := finished(config.out)):
+        return summary
     regularizer = config.make_regularizer()
     model, tokenizer = load_model(config.model)
-    engine = Engine(
-        model,
-        lr=config.lr,
-        dtype=config.dtype,
-        max_grad_norm=config.max_grad_norm,
-        seed=config.seed,
-        tracker=config.tracker,
-        out=config.out,
-    )
+    engine = Engine.of(config, model)
     if engine.processes > 1:
         raise InputError(f"online runs in one process, not in {engine.processes}")
-    policy = engine.transformer
-    reference = copy.deepcopy(policy).requires_grad_(False)
-    train_pool, held_pool = (_pool(engine, tokenizer, topics, config) for topics in (TOPICS, HELD_OUT_TOPICS))
-    proxy = _fit(engine, reference, tokenizer, train_pool, config)
-    world = World(engine, tokenizer, reference, proxy)
-    out = start_run(config.out, {**vars(config), "regularizer_resolved": regularizer})
-    if not config.quiet:
-        print(
-            f"{regularizer}\nproxy: {config.proxy_pairs} pairs, held-out accuracy {proxy.accuracy:.3f}, "
-            f"ridge {proxy.ridge:g}, one reward unit = {proxy.scale:.3g} of the head's output"
-        )
-    metrics, samples = Records(out / "metrics.jsonl"), Records(out / "samples.jsonl")
-    fixed = [e for group in held_pool for e in group]
-    fixed_logq, fixed_reward = _reference_view(world, fixed)
-
-    def evaluate(step: int) -> dict[str, dict[str, float]]:
-        values, drawn = _evaluate(world, config, seed=config.seed * 7919 + step)
-        logp = engine.logps(fixed)
-        kappa, tau = retention(logp, fixed_logq, fixed_reward, k=POOL_SAMPLES)
-        row = {"step": step} | {f"eval/{name}": value["mean"] for name, value in values.items()}
-        row |= {"eval/retention/kappa": kappa, "eval/retention/tau": tau}
-        metrics.add(row)
-        engine.track(row)
-        samples.add(*({"step": step, **row} for row in drawn))
-        return values | {"retention/kappa": {"mean": kappa}, "retention/tau": {"mean": tau}}
-
+    world = make_world(config, engine, tokenizer, regularizer)
+    run = open_run(config, {"regularizer_resolved": regularizer, "world_fingerprint": world.fingerprint()}, engine)
+    save_proxy(world.proxy, config.out / "proxy", reference=world.reference_hash)
+    announce(config, regularizer, world)
+    state: dict[str, Any] = {"evaluations": [], "seconds": 0.0} | run.restore(engine)
+    began = time.monotonic() - state["seconds"]
     engine.start_tracking(config)
-    before = evaluate(0)
-    rng = np.random.default_rng(config.seed)
-    for step in progress(range(1, config.max_steps + 1), regularizer.name, quiet=config.quiet):
-        topics = [str(t) for t in rng.choice(TOPICS, size=config.prompts_per_step)]
-        prompts = [topic_prompt(t, tokenizer) for t in topics]
-        with engine.autocast():
-            drawn = sample(
-                policy,
-                tokenizer,
-                prompts,
-                k=config.samples,
-                max_new_tokens=config.max_new_tokens,
-                seed=config.seed * 7919 + 100_003 + step,
-            )
-        row = _policy_gradient(world, regularizer, drawn, config)
-        norm = engine.gradient_norm()
-        stop_if_diverged(norm, row["loss"], step, drawn, config.out, config.lr)
-        row |= {"gold": float(np.mean(_gold(drawn, topics, config.samples, tokenizer)))}
-        row = {"step": step, "lr": engine.lr, "grad_norm": norm, **row}
-        metrics.add(row)
+
+    def look(step: int) -> None:
+        found, rows = evaluate(
+            world, step=step, k=config.eval_samples, max_new_tokens=config.max_new_tokens, seed=config.seed
+        )
+        state["evaluations"].append(json.loads(to_json(found)))  # as a checkpoint gives it back
+        run.metrics.add(flat(found))
+        engine.track(flat(found))
+        run.samples.add(*rows)
+
+    if state["step"] == 0:
+        look(0)
+    for step in progress(range(state["step"] + 1, config.max_steps + 1), regularizer.name, quiet=config.quiet):
+        row = train_step(world, regularizer, config, step)
+        run.metrics.add(row)
         engine.track(row)
-        engine.step()
-
-    after = evaluate(config.max_steps)
-    engine.accelerator.end_training()
-    if config.save:
-        save_model(policy, tokenizer, out / "checkpoints" / "last")
-    summary = {
-        "regularizer": regularizer.name,
-        "before": before,
-        "after": after,
-        "proxy": {"accuracy": proxy.accuracy, "scale": proxy.scale, "ridge": proxy.ridge, "pairs": config.proxy_pairs},
-        "seconds": time.monotonic() - began,
-        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    }
-    write_json(out / "summary.json", summary)
-    rows = [(f"eval/{n}", f"{before[n]['mean']:.3f}", f"{after[n]['mean']:.3f}") for n in before]
-    title = (
-        f"{config.max_steps} steps in {summary['seconds']:.0f} s, {summary['peak_memory_gib']:.1f} GiB: {config.out}"
-    )
-    print_table(title, ("metric", "before", "after"), rows, quiet=config.quiet)
-    return summary
+        if step == config.max_steps or (config.eval_every and step % config.eval_every == 0):
+            look(step)
+        if config.checkpoint_every and step % config.checkpoint_every == 0 and step < config.max_steps:
+            run.save(engine, state | {"step": step, "seconds": time.monotonic() - began})
+    return _finish(config, regularizer, world, run, state["evaluations"], time.monotonic() - began)
 
 
-def _policy_gradient(
-    world: World, regularizer: Regularizer, drawn: Sequence[Example], config: OnlineConfig
-) -> dict[str, float]:
-    """Accumulate the step's gradient, a few topics at a time; returns the step's means.
+def train_step(world: World, regularizer: Regularizer, config: OnlineConfig, step: int) -> dict[str, Any]:
+    """Draw, score, update; returns the row of metrics. Topics and samples depend on seed and step alone."""
+    began = time.monotonic()
+    rng = np.random.default_rng([config.seed, step])
+    n = config.prompts_per_step
+    topics = [str(t) for t in rng.choice(TOPICS, n, replace=n > len(TOPICS))]
+    batch = world.draw(topics, k=config.samples, max_new_tokens=config.max_new_tokens, seed=(config.seed, step, 0))
+    row = accumulate(world.engine, batch, regularizer, config)
+    norm, lr = world.engine.gradient_norm(), world.engine.lr
+    stop_if_diverged(norm, row["loss"], step, batch.examples, config.out, config.lr)
+    world.engine.step()
+    return {"step": step, "lr": lr, "grad_norm": norm, **row, "seconds": time.monotonic() - began}
+
+
+def accumulate(engine: Engine, batch: Batch, regularizer: Regularizer, config: OnlineConfig) -> dict[str, float]:
+    """Gradient of the step's mean loss, a few topics at a time; returns the step's means.
 
     A topic's advantages need only its own samples, so any split into topics gives the same gradient.
     """
-    logq, reward = _reference_view(world, drawn)
-    engine, k = world.engine, config.samples
-    parts = list(topic_batches(drawn, k=k, tokens=config.micro_batch_tokens))
-    columns: dict[str, list[Tensor]] = {"loss": [], "proxy": [], "kl": [], "entropy": [], "length": []}
+    parts = list(topic_batches(batch.examples, k=config.samples, tokens=config.micro_batch_tokens))
+    logps, losses = [], []
     with engine.micro_steps():
         for number, part in enumerate(parts, start=1):
             last = number == len(parts)
-            logp = engine.loss_logps(drawn[part], last=last)
-            length = lengths(drawn[part]).to(logp.device)
-            q, r = logq[part], reward[part]
-            shaped = shaped_reward(r, logp.detach(), regularizer=regularizer, length=length, ref_logp=q)
-            losses = -rloo_advantage(shaped.reshape(-1, k)).reshape(-1) * logp
-            engine.backward(losses.sum() / len(drawn), last=last)
-            values = (losses.detach(), r, logp.detach() - q, -logp.detach(), length)
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-    return {name: torch.cat(values).mean().item() for name, values in columns.items()}
+            logp = engine.loss_logps(batch.examples[part], last=last)
+            loss = sample_losses(logp, batch, part, regularizer, config)
+            engine.backward(loss.sum() / len(batch.examples), last=last)
+            logps.append(logp.detach())
+            losses.append(loss.detach())
+    logp = torch.cat(logps)
+    columns = {
+        "loss": torch.cat(losses),
+        "proxy": batch.proxy,
+        "gold": batch.gold,
+        "kl": kl_estimate(logp, batch.logq, role="metric"),
+        "entropy": -logp,
+        "length": batch.length(),
+    }
+    return {name: column.mean().item() for name, column in columns.items()}
+
+
+def sample_losses(logp: Tensor, batch: Batch, part: slice, regularizer: Regularizer, config: OnlineConfig) -> Tensor:
+    """-advantage * log pi of each sample of a part, differentiable in logp [samples] (nats)."""
+    reward, logq, length = batch.proxy[part], batch.logq[part], batch.length()[part]
+    shaped = shaped_reward(reward, logp.detach(), regularizer=regularizer, length=length, ref_logp=logq)
+    if config.regularizer_on == "on-topic":  # phi is 0 elsewhere, so the constant of s no longer cancels
+        shaped = torch.where(batch.on_topic[part], shaped - regularizer.constant, reward)
+    advantage = rloo_advantage(shaped.reshape(-1, config.samples)).reshape(-1)
+    # the second term is the labelled control: -log pi itself as a bonus, whose expected gradient is 0
+    return -advantage * logp + config.wrong_bonus * logp
 
 
 def topic_batches(drawn: Sequence[Example], *, k: int, tokens: int) -> Iterator[slice]:
@@ -171,86 +143,77 @@ def topic_batches(drawn: Sequence[Example], *, k: int, tokens: int) -> Iterator[
     yield slice(start, len(drawn))
 
 
-def _pool(engine: Engine, tokenizer: Any, topics: Sequence[str], config: OnlineConfig) -> list[list[Example]]:
-    with engine.autocast():
-        return reference_pool(
-            engine.transformer,
-            tokenizer,
-            topics,
-            k=POOL_SAMPLES,
-            max_new_tokens=config.max_new_tokens,
-            seed=0,
-            quiet=config.quiet,
+def announce(config: OnlineConfig, regularizer: Regularizer, world: World) -> None:
+    """What will be trained, what the proxy is worth, and how loud the regularizer starts."""
+    if config.quiet:
+        return
+    proxy, ratio = world.proxy, world.spread_ratio
+    elsewhere = proxy.off_distribution.get("held-out", {}).get("accuracy")
+    print(regularizer)
+    if config.wrong_bonus:
+        print(f"CONTROL, WRONG: -log pi differentiated directly with weight {config.wrong_bonus:g}; no entropy bonus")
+    print(
+        f"proxy: {proxy.pairs} pairs, held-out accuracy {_number(proxy.accuracy)} ({_number(elsewhere)} on held-out "
+        f"topics), calibration slope {proxy.slope:.2f} (1 is calibrated), one reward unit = {proxy.scale:.3g} of the "
+        "head's output"
+    )
+    for kind, said in proxy.off_distribution.items():
+        if "preferred" in said:
+            print(
+                f"proxy on {kind}: {said['proxy']['mean']:+.2f} reward units against real responses (gold "
+                f"{said['gold']['mean']:+.2f}), preferred to {said['preferred']:.0%} of them"
+            )
+    print(f"spread of the regularizer's implicit reward over that of the reward, at the reference: {ratio:.2f}")
+    if ratio > 1:
+        print(
+            "warning: above 1 the regularizer outweighs the reward from the first step and dissolves the policy; "
+            f"a coefficient {ratio:.1f} times smaller makes them equal"
         )
 
 
-def _fit(engine: Engine, reference: Any, tokenizer: Any, pool: list[list[Example]], config: OnlineConfig) -> Proxy:
-    examples = [e for group in pool for e in group]
-    with torch.no_grad(), engine.autocast():
-        _, features = logps_and_features(reference, examples)
-    gold = np.array(_gold(examples, TOPICS, POOL_SAMPLES, tokenizer)).reshape(-1, POOL_SAMPLES)
-    table = features.double().cpu().numpy().reshape(*gold.shape, -1)
-    return fit_proxy(table, gold, pairs=config.proxy_pairs, seed=config.seed)
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
-def _reference_view(world: World, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """log q (nats) and proxy reward of each response, from one forward pass of the frozen reference."""
-    with torch.no_grad(), world.engine.autocast():
-        logq, features = logps_and_features(world.reference, examples)
-    return logq, world.proxy(features)
-
-
-def _gold(examples: Sequence[Example], topics: Sequence[str], k: int, tokenizer: Any) -> list[float]:
-    return [on_topic_sentiment(text, topics[i // k]) for i, text in enumerate(texts(examples, tokenizer))]
-
-
-def _evaluate(
-    world: World, config: OnlineConfig, *, seed: int
-) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
-    """Metrics on fresh samples of the held-out topics (95 % intervals over topics), and the samples."""
-    engine, tokenizer, k = world.engine, world.tokenizer, config.eval_samples
-    prompts = [topic_prompt(t, tokenizer) for t in HELD_OUT_TOPICS]
-    with engine.autocast():
-        drawn = sample(engine.transformer, tokenizer, prompts, k=k, max_new_tokens=config.max_new_tokens, seed=seed)
-    logp = engine.logps(drawn)
-    logq, reward = _reference_view(world, drawn)
-    length = lengths(drawn).to(logp.device)
-    topics = [HELD_OUT_TOPICS[i // k] for i in range(len(drawn))]
-    written = texts(drawn, tokenizer)
-    gold = _gold(drawn, HELD_OUT_TOPICS, k, tokenizer)
-    columns = {
-        "gold": torch.tensor(gold),
-        "proxy": reward,
-        "kl": logp - logq,
-        "entropy": -logp,
-        "logq_per_token": logq / length,
-        "on_topic": torch.tensor([float(on_topic(x, t)) for x, t in zip(written, topics, strict=True)]),
-        "length": length,
+def _finish(
+    config: OnlineConfig,
+    regularizer: Regularizer,
+    world: World,
+    run: Run,
+    evaluations: list[dict[str, Any]],
+    seconds: float,
+) -> dict[str, Any]:
+    """Trained model, summary and its table."""
+    world.engine.accelerator.end_training()
+    if config.save:
+        save_model(world.engine.transformer, world.tokenizer, config.out / "checkpoints" / "last")
+    summary = {
+        "regularizer": regularizer.name,
+        "wrong_bonus": config.wrong_bonus,
+        "steps": config.max_steps,
+        "seconds": seconds,
+        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "spread_ratio": world.spread_ratio,
+        "proxy": world.proxy.summary(),
+        "before": evaluations[0],
+        "after": evaluations[-1],
+        "evaluations": evaluations,
     }
-    values = {name: interval(column.reshape(-1, k).mean(1).tolist()) for name, column in columns.items()}
-    values["distinct_2"] = {"mean": distinct_2([e.response for e in drawn])}
-    rows = [
-        {"topic": t, "response": x, "complete": e.complete, "gold": g, "proxy": r, "logp": p, "logq": q}
-        for t, x, e, g, r, p, q in zip(
-            topics, written, drawn, gold, reward.tolist(), logp.tolist(), logq.tolist(), strict=True
-        )
-    ]
-    return values, rows
+    summary = json.loads(to_json(summary))  # what is returned is what is written: no number is null in both
+    write_json(config.out / "summary.json", summary)
+    run.drop_checkpoint()
+    _print_summary(summary, config)
+    return dict(summary)
 
 
-def distinct_2(responses: Sequence[Sequence[int]]) -> float:
-    """Distinct token bigrams as a share of all bigrams of all responses (arXiv:1510.03055); 0 without any."""
-    bigrams = [pair for r in responses for pair in itertools.pairwise(r)]
-    return len(set(bigrams)) / len(bigrams) if bigrams else 0.0
-
-
-def retention(logp: Tensor, logq: Tensor, reward: Tensor, *, k: int) -> tuple[float, float]:
-    """kappa and tau of log pi = kappa log q + tau r + prompt effect, by least squares (THEORY 4.2).
-
-    All [prompts * k], k reference samples of each prompt in a row. Samples of the policy would select
-    themselves. At step 0 kappa is 1 and tau 0.
-    """
-    y, q, r = (x.double().cpu().numpy().reshape(-1, k) for x in (logp, logq, reward))
-    y, q, r = (x - x.mean(axis=1, keepdims=True) for x in (y, q, r))
-    kappa, tau = np.linalg.lstsq(np.stack([q.ravel(), r.ravel()], axis=1), y.ravel())[0]
-    return float(kappa), float(tau)
+def _print_summary(summary: dict[str, Any], config: OnlineConfig) -> None:
+    rows = []
+    before, after = summary["before"], summary["after"]
+    for part in ("eval", "eval-train", "retention"):
+        for name in before[part]:
+            value = after[part][name]
+            cells = (_number(x) for x in (before[part][name]["mean"], value["mean"]))
+            rows.append((f"{part}/{name}", *cells, f"[{_number(value['low'])}, {_number(value['high'])}]"))
+    steps, seconds, memory = summary["steps"], summary["seconds"], summary["peak_memory_gib"]
+    title = f"{steps} steps in {seconds:.0f} s, {memory:.1f} GiB: {config.out}"
+    print_table(title, ("metric", "before", "after", "95 % interval"), rows, quiet=config.quiet)

@@ -29,6 +29,17 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def cache_of_the_session(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def shared_cache(cache_of_the_session, monkeypatch):
+    """One cache for many runs of the tiny model: what is in it is keyed by everything that decides it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_of_the_session))
+
+
+@pytest.fixture(scope="session")
 def naive_logps():
     """log-probs of responses in float64, one sequence at a time, through the model's own logits: float64 [n].
 

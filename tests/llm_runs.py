@@ -1,14 +1,22 @@
 """What tests of training runs share: data with nothing but a planted letter in it, and brute force in float64."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from llm.config import TrainConfig
 from llm.data import read_source
 from llm.offline import train
+from llm.online import online
+from llm.online_config import OnlineConfig
 from llm.tokens import encode
 
 TRL = ["loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"]
@@ -53,6 +61,47 @@ def run_offline(folder, out, **options):
     paths = {name: str(options[name]) for name in ("data", "eval_data") if options.get(name) is not None}
     train(TrainConfig(out=out, **(defaults | options | paths)))
     return out
+
+
+ONLINE = {"regularizer": "none", "gold": "tests.llm_golds:letters", "proxy_pairs": 200, "max_steps": 2}
+ONLINE |= {"prompts_per_step": 3, "samples": 3, "max_new_tokens": 8, "eval_samples": 2, "lr": 1e-3}
+ONLINE |= {"quiet": True, "save": False}
+
+
+def run_online(folder, out, **options):
+    """Two online steps of the tiny model in `folder`, unless the options say otherwise; returns `out`."""
+    online(OnlineConfig(model=str(folder), out=out, **(ONLINE | options)))
+    return out
+
+
+def kill_after(rows, command, folder):
+    """Start a training command and kill it as soon as its metrics have so many rows; returns how many it then has."""
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    metrics = folder / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_bytes().count(b"\n") >= rows):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "summary.json").exists(), "it ended before it was killed; nothing was tested"
+    return len(read_rows(folder))
+
+
+def command_line(command, options):
+    """`python -m llm COMMAND` with the options."""
+    flags = []
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            flags += [f"--{flag}", str(value)]
+    return [sys.executable, "-m", "llm", command, *flags]
+
+
+def assert_same_weights(a, b):
+    first, second = (load_file(out / "checkpoints" / "last" / "model.safetensors") for out in (a, b))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[k], second[k]) for k in first)
 
 
 def load_double(folder):

@@ -118,7 +118,7 @@ def test_comparisons_of_its_own_come_from_a_cache_the_second_time(objective, run
     options = {"objective": objective, "data": None, "eval_data": None, "eval_size": 10, "max_steps": 1}
     first = read_rows(run("a", **options))
     # the three continuations of an evaluation are drawn anew, the pool of 8 a prompt is not
-    monkeypatch.setattr("llm.sampling.sample", lambda *a, **k: pytest.fail("sampled again"))
+    monkeypatch.setattr("llm.sampler.sample", lambda *a, **k: pytest.fail("sampled again"))
     assert read_rows(run("b", **options)) == first
 
 

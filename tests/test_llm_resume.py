@@ -1,19 +1,22 @@
 """A run that was killed goes on to the same numbers and the same weights."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+import random
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from derivations.commands import InputError, write_json
 from llm.runs import Run
-from tests.llm_runs import read_rows, run_offline, write_pairs
+from tests.llm_runs import (
+    ONLINE,
+    assert_same_weights,
+    command_line,
+    kill_after,
+    read_rows,
+    run_offline,
+    run_online,
+    write_pairs,
+)
 
 
 @pytest.fixture
@@ -28,20 +31,7 @@ OPTIONS = {"max_steps": 9, "eval_every": 2, "checkpoint_every": 2, "batch_size":
 def assert_same_run(a, b):
     for name in ("metrics.jsonl", "examples.jsonl", "samples.jsonl"):
         assert read_rows(a, name) == read_rows(b, name), name
-    first, second = (load_file(out / "checkpoints" / "last" / "model.safetensors") for out in (a, b))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[k], second[k]) for k in first)
-
-
-def arguments(options):
-    flags = []
-    for name, value in options.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            flags.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            flags += [f"--{flag}", str(value)]
-    return [sys.executable, "-m", "llm", "train", *flags]
+    assert_same_weights(a, b)
 
 
 @pytest.mark.parametrize("lora_rank", [0, 4])
@@ -50,14 +40,7 @@ def test_a_killed_run_resumes_to_the_uninterrupted_one_bit_for_bit(lora_rank, pl
     whole = run_offline(model, tmp_path / "whole", **places, **OPTIONS, lora_rank=lora_rank)
     killed = tmp_path / "killed"
     options = {"objective": "dpo", "model": model, **places, **OPTIONS, "lora_rank": lora_rank, "out": killed}
-    process = subprocess.Popen(arguments(options | {"quiet": True}), env=os.environ | {"OMP_NUM_THREADS": "1"})
-    metrics = killed / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 6):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (killed / "summary.json").exists(), "it ended before it was killed; nothing was tested"
-    before = len(read_rows(killed))
+    before = kill_after(6, command_line("train", options | {"quiet": True}), killed)
     run_offline(model, killed, **places, **OPTIONS, lora_rank=lora_rank, resume=True)
     assert before < len(read_rows(killed))
     assert_same_run(whole, killed)
@@ -117,3 +100,62 @@ def test_a_run_is_resumed_with_its_own_settings_and_data_only(places, tmp_path):
     write_pairs(tmp_path / "train.jsonl", 8, seed=5)
     with pytest.raises(InputError, match="other settings: data_fingerprint"):
         run_offline(model, out, **places, resume=True)
+
+
+# ---- online
+
+LONG = ONLINE | {"regularizer": "kl=0.1", "max_steps": 7, "eval_every": 3, "checkpoint_every": 2, "save": True}
+LONG |= {"lr": 1e-2}
+
+
+def untimed(rows):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def assert_same_online_run(a, b):
+    assert untimed(read_rows(a)) == untimed(read_rows(b))
+    assert read_rows(a, "samples.jsonl") == read_rows(b, "samples.jsonl")
+    summaries = [json.loads((out / "summary.json").read_text()) for out in (a, b)]
+    for summary in summaries:
+        assert summary.pop("seconds") > 0
+        summary.pop("peak_memory_gib")
+    assert summaries[0] == summaries[1]
+    assert_same_weights(a, b)
+
+
+def test_an_online_run_killed_at_a_random_step_resumes_to_the_uninterrupted_one_bit_for_bit(
+    tiny_folder, tmp_path, shared_cache
+):
+    options = LONG | {"max_steps": 20}  # far enough from the last row at which it may be killed
+    whole, killed = run_online(tiny_folder, tmp_path / "whole", **options), tmp_path / "killed"
+    rows = random.randint(2, 12)  # noqa: S311 (any step must do; the assertion names it)
+    before = kill_after(rows, command_line("online", options | {"model": tiny_folder, "out": killed}), killed)
+    run_online(tiny_folder, killed, **options, resume=True)
+    assert before < len(read_rows(killed)), f"killed after {rows} rows"
+    assert_same_online_run(whole, killed)
+    assert not (killed / "checkpoints" / "resume").exists()
+
+
+@pytest.mark.parametrize("call", [1, 3])
+def test_an_online_run_that_stops_before_a_checkpoint_loses_no_step(
+    call, tiny_folder, tmp_path, shared_cache, monkeypatch
+):
+    whole, out = run_online(tiny_folder, tmp_path / "whole", **LONG), tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "save", stopping_at(call, Run.save))
+        with pytest.raises(Stop):
+            run_online(tiny_folder, out, **LONG)
+    run_online(tiny_folder, out, **LONG, resume=True)
+    assert_same_online_run(whole, out)
+
+
+def test_an_online_run_is_resumed_with_its_own_settings_only_and_once_finished_to_its_summary(
+    tiny_folder, tmp_path, shared_cache
+):
+    out = run_online(tiny_folder, tmp_path / "a")
+    text = (out / "summary.json").read_text()
+    run_online(tiny_folder, out, resume=True)
+    assert (out / "summary.json").read_text() == text
+    (out / "summary.json").unlink()
+    with pytest.raises(InputError, match="other settings: wrong_bonus, lr"):
+        run_online(tiny_folder, out, lr=0.5, wrong_bonus=0.1, resume=True)

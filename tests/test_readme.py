@@ -80,6 +80,8 @@ def test_every_command_line_is_taken_by_its_program(page, tmp_path, monkeypatch)
     Path("runs/diverged").mkdir(parents=True)
     Path("runs/diverged/diverged.json").write_text("{}")
     Path("losses.py").write_text(LOSSES)
+    Path("my_rewards.py").write_text("def polite(text, topic):\n    return 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
     shutil.copy(ROOT / "docs" / "examples" / "my_losses.py", tmp_path)
     for command in commands(page):
         if not command.startswith(NOT_TRIED):

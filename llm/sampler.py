@@ -1,0 +1,133 @@
+"""Exact sampling, row by row: temperature 1, the whole distribution, each row with random numbers of its own.
+
+A row's uniform numbers come from a generator seeded by what the row is (seed, prompt, sample number), so its
+response does not depend on the order or the company of rows. Equal bits are promised at equal shapes only: a
+matrix product of another shape may round its logits differently. `Sampler` is what another engine has to be.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from llm.packing import Example
+
+Seed = int | tuple[int, ...]
+
+
+class Sampler(Protocol):
+    """An engine that draws responses from the policy as it is at the time of the call."""
+
+    name: str  # engine and precision; part of the key under which samples are cached
+
+    def draw(self, prompts: Sequence[tuple[int, ...]], *, k: int, max_new_tokens: int, seed: Seed) -> list[Example]:
+        """k independent responses to each prompt, prompt by prompt: [len(prompts) * k]."""
+        ...
+
+
+class Transformers:
+    """`generate` of transformers with its key-value cache, on the model itself or (bf16) on a narrow copy of it.
+
+    The copy is brought up to date at every draw; without it each token would narrow all weights again.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, dtype: str = "float32") -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.narrow = copy.deepcopy(model).to(torch.bfloat16).requires_grad_(False) if dtype == "bf16" else None
+        self.name = f"transformers {dtype}"
+
+    def draw(self, prompts: Sequence[tuple[int, ...]], *, k: int, max_new_tokens: int, seed: Seed) -> list[Example]:
+        if self.narrow is None:
+            return sample(self.model, self.tokenizer, prompts, k=k, max_new_tokens=max_new_tokens, seed=seed)
+        with torch.no_grad():
+            for own, policy in zip(self.narrow.parameters(), self.model.parameters(), strict=True):
+                own.copy_(policy)
+        device = next(self.model.parameters()).device
+        with torch.autocast(device.type, enabled=False):
+            return sample(self.narrow, self.tokenizer, prompts, k=k, max_new_tokens=max_new_tokens, seed=seed)
+
+
+class InverseCDF(LogitsProcessor):
+    """Leaves one token a row: the first whose cumulative probability passes the row's uniform number.
+
+    uniform: float64 [rows, new tokens], in [0, 1). prompt_width: places before the first new token. The sums
+    are float64: in float32 the many rare tokens of a vocabulary would be drawn too seldom or never.
+    """
+
+    def __init__(self, uniform: Tensor, prompt_width: int) -> None:
+        self.uniform, self.prompt_width = uniform, prompt_width
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        cumulative = scores.float().softmax(-1).cumsum(-1, dtype=torch.float64)
+        place = self.uniform[:, input_ids.shape[1] - self.prompt_width, None] * cumulative[:, -1:]
+        token = torch.searchsorted(cumulative, place, right=True).clamp_(max=scores.shape[-1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter_(-1, token, 0.0)
+
+
+@torch.no_grad()
+def sample(
+    model: Any, tokenizer: Any, prompts: Sequence[tuple[int, ...]], *, k: int, max_new_tokens: int, seed: Seed
+) -> list[Example]:
+    """k independent responses to each prompt, prompt by prompt: [len(prompts) * k], cut at the first EOS.
+
+    A response that does not end within max_new_tokens is truncated and not `complete`. A prompt that occurs
+    twice gets other responses the second time. No global random state is read or changed.
+    """
+    device = next(model.parameters()).device
+    width = max(map(len, prompts))
+    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    ids = torch.tensor([(pad,) * (width - len(p)) + p for p in prompts], device=device)
+    seen = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    uniform = torch.from_numpy(uniforms(prompts, k=k, n=max_new_tokens, seed=seed)).to(device)
+    # A fresh config: the model folder's own may hold penalties that change the distribution sampled from.
+    plain = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=eos, pad_token_id=pad)
+    own, model.generation_config = model.generation_config, plain
+    try:
+        out = model.generate(
+            input_ids=ids.repeat_interleave(k, 0),
+            attention_mask=seen.repeat_interleave(k, 0),
+            past_key_values=_prefill(model, ids, seen, k),
+            logits_processor=LogitsProcessorList([InverseCDF(uniform, width)]),
+        )
+    finally:
+        model.generation_config = own
+    return [_cut(prompts[i // k], tuple(row), eos) for i, row in enumerate(out[:, width:].tolist())]
+
+
+def _prefill(model: Any, ids: Tensor, seen: Tensor, k: int) -> DynamicCache:
+    """Keys and values of each prompt but its last token, run once and shared by the k rows that go on from it."""
+    cache = DynamicCache(config=model.config)
+    if ids.shape[1] > 1:
+        places = (seen.cumsum(-1) - 1).clamp_(min=0)  # as `generate` counts them
+        model.base_model(
+            input_ids=ids[:, :-1],
+            attention_mask=seen[:, :-1],
+            position_ids=places[:, :-1],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        cache.batch_repeat_interleave(k)
+    return cache
+
+
+def uniforms(prompts: Sequence[tuple[int, ...]], *, k: int, n: int, seed: Seed) -> np.ndarray:
+    """Numbers in [0, 1), float64 [len(prompts) * k, n]: a row's depend on the seed, its prompt and its number alone."""
+    seeds = (seed,) if isinstance(seed, int) else seed
+    count: dict[tuple[int, ...], int] = {}
+    rows = []
+    for prompt in prompts:
+        start = count.get(prompt, 0)
+        rows += [np.random.default_rng([*seeds, start + i, *prompt]).random(n) for i in range(k)]
+        count[prompt] = start + k
+    return np.stack(rows)
+
+
+def _cut(prompt: tuple[int, ...], ids: tuple[int, ...], eos: int) -> Example:
+    """The response up to and with its first EOS; what generation pads behind it is dropped."""
+    if eos in ids:
+        return Example(prompt, ids[: ids.index(eos) + 1], True)
+    return Example(prompt, ids, False)
