@@ -27,11 +27,12 @@ class InputError(Exception):
     """The user's input was wrong. The message says what was got, where, and how to mend it, in one line.
 
     Not a ValueError: argument parsers catch those and frame them in words of their own. Control characters, which
-    names and files may hold and a terminal would obey, are shown as escapes.
+    names and files may hold and a terminal would obey, are shown as escapes. A very long line loses its middle.
     """
 
     def __str__(self) -> str:
-        return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in super().__str__())
+        words = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in super().__str__())
+        return words if len(words) <= 1500 or "\n" in words else f"{words[:1000]} [...] {words[-400:]}"
 
 
 @contextlib.contextmanager

@@ -52,6 +52,7 @@ def online_job(folder: Path, *, steps: int = 12) -> Job:
         save_tiny(model)
     command = ("-m", "llm", "online", "--regularizer", "kl", "--coefficient", "0.05", "--model", str(model), "--quiet")
     command += ("--max-steps", str(steps), "--prompts-per-step", "2", "--samples", "4", "--max-new-tokens", "6")
+    command += ("--gold", "length", "--proxy-pairs", "200")
     command += ("--checkpoint-every", "2", "--eval-every", "4", "--eval-samples", "2", "--lr", "1e-2", "--out", "{out}")
     files = ("metrics.jsonl", "samples.jsonl", "summary.json", "checkpoints/last/model.safetensors")
     return Job("llm online", command, (*command, "--resume"), files, aim="checkpoints/.resume.new")

@@ -79,13 +79,23 @@ def until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> bool:
 
 
 def results(out: Path, files: tuple[str, ...]) -> dict[str, Any]:
-    """The bytes of every file; of a JSON object all but the times."""
-    found: dict[str, Any] = {}
-    for name in files:
-        data = (out / name).read_bytes()
-        value = json.loads(data) if name.endswith(".json") else None
-        found[name] = {k: v for k, v in value.items() if k not in TIMES} if isinstance(value, dict) else data
-    return found
+    """The bytes of every file; of JSON and its rows all but the times."""
+    return {name: _result(out / name) for name in files}
+
+
+def _result(path: Path) -> Any:
+    if path.suffix == ".json":
+        return timeless(json.loads(path.read_text()))
+    if path.suffix == ".jsonl":
+        return [timeless(json.loads(line)) for line in path.read_text().splitlines()]
+    return path.read_bytes()
+
+
+def timeless(value: Any) -> Any:
+    """A JSON value without what says how long it took."""
+    if isinstance(value, dict):
+        return {key: timeless(item) for key, item in value.items() if key not in TIMES}
+    return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
 def debris(out: Path) -> list[str]:

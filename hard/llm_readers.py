@@ -226,13 +226,33 @@ def replay_reader() -> Reader:
 
 def cache_readers() -> list[Reader]:
     """Cached log-probs of the reference."""
+    from llm.proxy import load_proxy
     from llm.reference import stored
+    from llm.sampling import stored as samples
 
     values = np.linspace(-3, -1, 5, dtype=np.float32)
     with io.BytesIO() as file:
         np.save(file, values)
         good = file.getvalue()
-    return [Reader("cache reference.npy", "a.npy", damaged((good,)), lambda folder: stored(folder / "a.npy", 5))]
+    pool = [{"response": [1, 2, 256], "complete": True}, {"response": [3], "complete": False}]
+    return [
+        Reader("cache reference.npy", "a.npy", damaged((good,)), lambda folder: stored(folder / "a.npy", 5)),
+        Reader(
+            "cache samples.json", "a.json", _json_inputs(pool), lambda folder: samples(folder / "a.json", ((1,),), 2)
+        ),
+        Reader("proxy.json", "proxy.json", _json_inputs(_proxy()), lambda folder: load_proxy(folder, reference="abc")),
+    ]
+
+
+def _proxy() -> dict[str, Any]:
+    """What `save_proxy` writes."""
+    from dataclasses import asdict
+
+    from derivations.commands import to_json
+    from llm.proxy import Proxy
+
+    proxy = Proxy(weights=np.array([0.5, -1.0]), scale=2.0, accuracy=0.6, slope=1.0, judged=40, ridge=0.1, pairs=100)
+    return {"reference": "abc"} | dict(json.loads(to_json(asdict(proxy))))
 
 
 def llm_readers() -> list[Reader]:

@@ -1,12 +1,12 @@
 """The same seed gives the same bits, another seed others; `--jobs` and the backend change nothing."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hard.jobs import save_tiny, train_arguments
-from hard.kill import TIMES, start
+from hard.kill import results as results_of
+from hard.kill import start
 from hard.table import Row
 
 
@@ -38,6 +38,7 @@ def commands(folder: Path) -> list[Twice]:
     train = train_arguments(folder, **{"max-steps": 8, "batch-size": 3, "eval-size": 5})
     online = ("-m", "llm", "online", "--regularizer", "kl", "--coefficient", "0.05", "--model", str(folder / "tiny"))
     online += ("--max-steps", "3", "--prompts-per-step", "2", "--max-new-tokens", "6", "--eval-samples", "2", "--quiet")
+    online += ("--gold", "length", "--proxy-pairs", "200")
     metrics, weights = "metrics.jsonl", "checkpoints/last/model.safetensors"
     other = ("--seed", "1")
     return [
@@ -51,21 +52,6 @@ def commands(folder: Path) -> list[Twice]:
         Twice("llm train", (*train, "--out", "{out}"), (metrics, "examples.jsonl", "samples.jsonl", weights), other),
         Twice("llm online", (*online, "--out", "{out}"), (metrics, weights), other),
     ]
-
-
-def found(out: Path, files: tuple[str, ...]) -> dict[str, Any]:
-    """Bytes of the files; JSON without what says how long it took."""
-    return {name: _of(out / name) for name in files}
-
-
-def _of(path: Path) -> Any:
-    return _timeless(json.loads(path.read_text())) if path.suffix == ".json" else path.read_bytes()
-
-
-def _timeless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _timeless(item) for key, item in value.items() if key not in TIMES}
-    return [_timeless(item) for item in value] if isinstance(value, list) else value
 
 
 def same(folder: Path) -> list[Row]:
@@ -85,7 +71,7 @@ def same(folder: Path) -> list[Row]:
             if process.returncode:
                 row.lost.append(f"{kind}: status {process.returncode}: {said[-300:]}")
                 break
-            results[kind] = found(out, twice.files)
+            results[kind] = results_of(out, twice.files)
         for kind in ("again", "more jobs"):
             if kind in results and results[kind] != results["first"]:
                 row.lost.append(f"{kind}: {[n for n in twice.files if results[kind][n] != results['first'][n]]} differ")

@@ -183,3 +183,5 @@ def require_positive(config: Any, *names: str) -> None:
         value = getattr(config, name)
         if not 0 < value < float("inf"):
             raise InputError(f"--{name.replace('_', '-')} is {value}; expected a number > 0")
+        if isinstance(value, int) and value >= 2**31:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; expected less than 2^31")
