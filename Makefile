@@ -69,7 +69,7 @@ soak: setup      ## 2000 optimizer steps on a tiny random model: does memory gro
 audit: setup     ## known vulnerabilities of the pinned versions; needs an index that knows them
 	@$(PYTHON) -m venv $(VENV)/audit
 	@$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
-	@$(VENV)/audit/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
+	@$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 reproduce-toy: setup  ## every statement about the bandit, measured: out/toy.md (about 6 minutes)
 	@OMP_NUM_THREADS=1 $(PY) -m toybandit experiments --out out
