@@ -27,7 +27,9 @@ def evaluate(
 
     k: fresh responses to each topic. Metrics: gold, sentiment, on_topic, proxy (reward units); proxy_accuracy
     (share of the policy's own pairs of a topic that the proxy ranks as gold, gold's ties left out); kl
-    (KL(pi || q)), kl_reverse (KL(q || pi), on reference samples), entropy: nats a response; fluency and
+    (KL(pi || q)) and kl_k1 (the same by another estimator: at several nats k3 reads 1 nat low, as the rare samples
+    with q above pi that make up for it are not drawn), kl_reverse (KL(q || pi), on reference samples, by k1, whose
+    ratio pi / q no single sample can blow up), entropy: nats a response; fluency and
     logq_per_token: the same number, nats; length (tokens); complete (share that ended by itself); distinct_2.
     """
     found: dict[str, Any] = {"step": step}
@@ -60,6 +62,7 @@ def policy_metrics(batch: Batch, logp: Tensor, *, k: int) -> Values:
         "complete": torch.tensor([float(e.complete) for e in batch.examples]),
         "proxy": batch.proxy,
         "kl": kl_estimate(logp, batch.logq, role="metric"),
+        "kl_k1": kl_k1(logp, batch.logq),
         "entropy": -logp,
     }
     values: Values = {name: _over_topics(column, k) for name, column in columns.items()}

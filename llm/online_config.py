@@ -26,7 +26,7 @@ class OnlineConfig:
     Units: a reward unit is one standard deviation of the proxy between reference samples of one prompt. A
     strength (alpha of entropy, beta of kl) is in reward units per nat of a whole response: alpha = 0.05 pays
     0.05 reward units for each nat by which a response is less likely. Log-probs of reference samples spread by
-    about 17 nats within a prompt, so alpha = 0.06 already weighs as much as the reward. beta of length-normalized
+    about 18 nats within a prompt, so alpha = 0.055 already weighs as much as the reward. beta of length-normalized
     multiplies the mean log-prob per token, which spreads by about 1 nat. The run prints the ratio of the two
     spreads before it starts, and warns where the regularizer's is larger.
     """

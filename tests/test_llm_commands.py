@@ -54,6 +54,10 @@ def llm(tmp_path, monkeypatch, capsys):
         (("online", "--regularizer", "entropi=1"), "did you mean 'entropy'"),
         (("online", "--regularizer", "kl", "--coefficient", "-1"), "coefficient is -1.0"),
         (("online", "--regularizer", "none", "--samples", "1"), "at least 2"),
+        (("online", "--regularizer", "none", "--gold", "sentimant"), "did you mean 'sentiment'"),
+        (("online", "--regularizer", "none", "--prompt", "Write."), "write {topic} there"),
+        (("online", "--regularizer", "none", "--proxy", "no-such"), "--proxy no-such: no saved proxy there"),
+        (("online", "--regularizer", "none", "--wrong-bonus", "nan"), "--wrong-bonus is nan"),
     ],
 )
 def test_bad_input_is_one_line_that_names_it_with_status_2_and_leaves_no_run_folder(llm, arguments, message, tmp_path):

@@ -49,7 +49,7 @@ def test_an_online_run_starts_at_the_reference_and_names_what_it_measures(regula
     assert [e["step"] for e in evaluations] == [0, 2, 4]
     assert (summary["before"], summary["after"]) == (evaluations[0], evaluations[-1])
     metrics = {"gold", "sentiment", "on_topic", "fluency", "logq_per_token", "length", "complete", "proxy"}
-    metrics |= {"proxy_accuracy", "kl", "kl_reverse", "entropy", "distinct_2"}
+    metrics |= {"proxy_accuracy", "kl", "kl_k1", "kl_reverse", "entropy", "distinct_2"}
     for e in evaluations:
         assert e["eval"].keys() == e["eval-train"].keys() == metrics
         assert e["retention"].keys() == {"kappa", "tau", "r2_level", "r2_change"}

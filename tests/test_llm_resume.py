@@ -136,16 +136,17 @@ def test_an_online_run_killed_at_a_random_step_resumes_to_the_uninterrupted_one_
     assert not (killed / "checkpoints" / "resume").exists()
 
 
-@pytest.mark.parametrize("call", [1, 3])
+@pytest.mark.parametrize(("call", "dtype"), [(1, "float32"), (3, "bf16")])
 def test_an_online_run_that_stops_before_a_checkpoint_loses_no_step(
-    call, tiny_folder, tmp_path, shared_cache, monkeypatch
+    call, dtype, tiny_folder, tmp_path, shared_cache, monkeypatch
 ):
-    whole, out = run_online(tiny_folder, tmp_path / "whole", **LONG), tmp_path / "stopped"
+    options = LONG | {"dtype": dtype}
+    whole, out = run_online(tiny_folder, tmp_path / "whole", **options), tmp_path / "stopped"
     with monkeypatch.context() as patch:
         patch.setattr(Run, "save", stopping_at(call, Run.save))
         with pytest.raises(Stop):
-            run_online(tiny_folder, out, **LONG)
-    run_online(tiny_folder, out, **LONG, resume=True)
+            run_online(tiny_folder, out, **options)
+    run_online(tiny_folder, out, **options, resume=True)
     assert_same_online_run(whole, out)
 
 

@@ -1,11 +1,9 @@
-"""Retention finds what was planted, whatever each prompt adds; distinct-2 and accuracy by hand."""
+"""Retention finds what was planted, whatever each prompt adds."""
 
 import numpy as np
 import pytest
 import torch
 
-from llm.evaluation import distinct_2
-from llm.proxy import agreements
 from llm.retention import retention
 
 
@@ -73,16 +71,3 @@ def test_bootstrap_intervals_over_prompts_cover_the_truth_as_often_as_they_say()
         covered += kappa["low"] <= 0.8 <= kappa["high"]
     # 95 % nominal; the percentile bootstrap on 16 clusters gives about 91 %: four deviations of 60 draws below that
     assert covered / runs > 0.91 - 4 * (0.91 * 0.09 / runs) ** 0.5
-
-
-def test_the_share_of_distinct_bigrams_counts_within_responses():
-    assert distinct_2([[1, 2, 1, 2], [1, 2]]) == pytest.approx(2 / 4)
-    assert distinct_2([[1], [2]]) == 0.0
-
-
-def test_agreements_leave_out_ties_of_gold_and_halve_ties_of_the_reward():
-    reward, gold = np.array([[1.0, 2, 2], [5, 6, 7]]), np.array([[0.0, 1, 3], [4, 4, 4]])
-    first, second = agreements(reward, gold)
-    assert sorted(first) == [0.5, 1, 1]
-    assert len(second) == 0
-    assert sorted(agreements(-reward, gold)[0]) == [0, 0, 0.5]
