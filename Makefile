@@ -57,7 +57,7 @@ bench: bench-derivations bench-toybandit bench-llm  ## every benchmark (hours; w
 bench-derivations: setup  ## the deciding procedure against sympy.simplify, identity by identity (minutes)
 	@$(PY) benchmarks/deciding.py
 
-fuzz: setup      ## every file reader and command line on 2000 generated inputs each (about 10 minutes)
+fuzz: setup      ## every file reader and command line on 2000 generated inputs each (tens of minutes)
 	@OMP_NUM_THREADS=1 $(PY) -m hard fuzz $(HARD)
 
 hard: setup      ## all of hard use: rubbish, kills, full disks, repetition, processes, a long run (an hour)
