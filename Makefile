@@ -5,7 +5,7 @@ READY  := $(VENV)/.ready
 PYTHON ?= python3
 
 .PHONY: help setup report test lint format clean book docs notebooks zoo mutation
-.PHONY: reproduce-toy reproduce-offline reproduce-online gpu-check
+.PHONY: reproduce-toy reproduce-offline reproduce-online gpu-check hard fuzz soak audit
 .PHONY: bench bench-derivations bench-toybandit bench-llm bench-llm-online
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 18
@@ -56,6 +56,20 @@ bench: bench-derivations bench-toybandit bench-llm bench-llm-online  ## every be
 
 bench-derivations: setup  ## the deciding procedure against sympy.simplify, identity by identity (minutes)
 	@$(PY) benchmarks/deciding.py
+
+fuzz: setup      ## every file reader and command line on 2000 generated inputs each (tens of minutes)
+	@OMP_NUM_THREADS=1 $(PY) -m hard fuzz $(HARD)
+
+hard: setup      ## all of hard use: rubbish, kills, full disks, repetition, processes, a long run (an hour)
+	@OMP_NUM_THREADS=1 $(PY) -m hard $(HARD)
+
+soak: setup      ## 2000 optimizer steps on a tiny random model: does memory grow? (minutes)
+	@OMP_NUM_THREADS=1 $(PY) -m hard soak $(HARD)
+
+audit: setup     ## known vulnerabilities of the pinned versions; needs an index that knows them
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	@$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 reproduce-toy: setup  ## every statement about the bandit, measured: out/toy.md (about 6 minutes)
 	@OMP_NUM_THREADS=1 $(PY) -m toybandit experiments --out out

@@ -9,6 +9,7 @@ place and renamed, so a killed run leaves the old file or the new one, never hal
 import contextlib
 import dataclasses
 import importlib.metadata
+import io
 import json
 import math
 import os
@@ -31,8 +32,13 @@ VERSIONED = ("maxent-rlhf", "numpy", "scipy", "sympy", "torch", "transformers", 
 class InputError(Exception):
     """The user's input was wrong. The message says what was got, where, and how to mend it, in one line.
 
-    Not a ValueError: argument parsers catch those and frame them in words of their own.
+    Not a ValueError: argument parsers catch those and frame them in words of their own. Control characters, which
+    names and files may hold and a terminal would obey, are shown as escapes. A very long line loses its middle.
     """
+
+    def __str__(self) -> str:
+        words = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in super().__str__())
+        return words if len(words) <= 1500 or "\n" in words else f"{words[:1000]} [...] {words[-400:]}"
 
 
 @contextlib.contextmanager
@@ -46,6 +52,10 @@ def input_errors(prefix: str = "") -> Iterator[None]:
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command line and leave with its exit status (None counts as 0)."""
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a name that the terminal's encoding does not have is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0
         sys.stdout.flush()
@@ -154,14 +164,21 @@ def command_line(settings: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole: temporary file in the same folder, then rename. InputError where that cannot be done."""
+    """Write a file whole: temporary file in the same folder, then rename. InputError where that cannot be done.
+
+    A pipe or a device (/dev/stdout) is written to and never replaced.
+    """
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         if path.is_dir():
             raise InputError(f"cannot write {path}: it is a folder; give the name of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         # a lone surrogate becomes \udXXX, which in JSON is its proper escape
-        temporary.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+        data = text.encode("utf-8", errors="backslashreplace")
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        temporary.write_bytes(data)
         temporary.replace(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         with contextlib.suppress(OSError, ValueError):  # never written
@@ -195,6 +212,16 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, to_json(value, indent=2) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file of ours holds. Raises InputError for one that cannot be read or is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}") from None
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the installed packages that results depend on, and the git commit if there is one."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
@@ -222,11 +249,24 @@ def start_run(out: Path, config: Any) -> Path:
     folder that holds anything else is refused (InputError).
     """
     try:
+        clear_killed_start(out)
         _move_earlier_run(out.resolve())
     except (OSError, ValueError) as error:  # a name too long, no permission, a NUL in it
         raise InputError(f"cannot use --out {out}: {getattr(error, 'strerror', None) or error}") from error
     write_json(out / "config.json", {"config": config, "versions": versions()})
     return out
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Remove what a kill within `write_text` leaves in a folder: temporary files that were never renamed."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+
+
+def clear_killed_start(out: Path) -> None:
+    """Remove what a kill within the first write of config.json leaves: a folder with a temporary file and no more."""
+    if out.is_dir() and all(path.match(".config.json.*.tmp") for path in out.iterdir()):
+        clear_temporaries(out)
 
 
 def _move_earlier_run(out: Path) -> None:

@@ -15,7 +15,10 @@ from typing import Any
 import tyro
 
 from derivations.commands import InputError, run_command, to_json, write_json, write_text
-from experiments.runs import read_protocol, read_result, start, start_all
+from experiments.runs import read_protocol as read_toml
+from experiments.runs import read_result, start, start_all
+from llm.config import TrainConfig
+from llm.shapes import shown
 
 PROTOCOL = Path(__file__).with_name("offline.toml")
 FIRST_WORDS = ("Indeed, ", "Well, ")  # preferred, not preferred
@@ -53,6 +56,26 @@ class Run:
         return f"{self.task}-{self.objective}-{self.seed}"
 
 
+def read_protocol(path: Path) -> tuple[dict[str, Any], str]:
+    """The protocol and its fingerprint. Raises InputError if it cannot be read or names what `train` refuses."""
+    protocol, fingerprint = read_toml(path)
+    try:
+        for name in ("seeds", "gold_samples"):
+            if type(protocol[name]) is not int or not 1 <= protocol[name] <= 1000:
+                raise InputError(f"{path}: {name} is {shown(protocol[name])}, expected 1 to 1000")
+        for run in planned(protocol, True):
+            TrainConfig(objective=run.objective, seed=run.seed, **run_options(protocol, run))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no protocol like {PROTOCOL.name}: {type(error).__name__}: {error}") from None
+    return protocol, fingerprint
+
+
+def run_options(protocol: dict[str, Any], run: Run) -> dict[str, Any]:
+    """Options of `train` that the protocol gives a run."""
+    own: dict[str, Any] = protocol["common"] | protocol["objectives"][run.objective]
+    return own | protocol["tasks"][run.task]["options"]
+
+
 def planned(protocol: dict[str, Any], with_file: bool) -> list[Run]:
     """Every run, seed by seed, so that a part of them is a whole smaller experiment."""
     return [
@@ -66,12 +89,10 @@ def planned(protocol: dict[str, Any], with_file: bool) -> list[Run]:
 
 def do(run: Run, protocol: dict[str, Any], fingerprint: str, settings: Settings) -> None:
     """One run: train, measure, write `result.json`; the trained weights are measured and not kept."""
-    from llm.config import TrainConfig
     from llm.offline import train
 
     folder = settings.out / run.name
-    options = protocol["common"] | protocol["objectives"][run.objective] | protocol["tasks"][run.task]["options"]
-    options |= _data(run, settings, folder)
+    options = run_options(protocol, run) | _data(run, settings, folder)
     samples = protocol["gold_samples"] if run.task == "on-policy" else 0
     config = TrainConfig(
         objective=run.objective,

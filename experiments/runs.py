@@ -26,7 +26,7 @@ def read_protocol(path: Path) -> tuple[dict[str, Any], str]:
     try:
         text = path.read_bytes()
         return tomllib.loads(text.decode()), hashlib.sha256(text).hexdigest()[:12]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read the protocol {path}: {error}") from None
 
 
@@ -37,7 +37,7 @@ def read_result(path: Path, fingerprint: str) -> dict[str, Any] | None:
     try:
         result = dict(json.loads(path.read_text(encoding="utf-8")))
         follows = result["protocol"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not the result of a run: {error!r}; remove it, and it is run again") from None
     if follows != fingerprint:
         raise InputError(f"{path} follows another protocol ({follows}, not {fingerprint}); choose another folder")

@@ -13,8 +13,14 @@ from llm.config import TrainConfig
 from llm.inspect_config import InspectConfig
 from llm.online_config import OnlineConfig
 from llm.recipe import recipe_names, train_config
+from llm.replay_config import ReplayConfig
 
-COMMANDS: dict[str, type[Any]] = {"train": TrainConfig, "online": OnlineConfig, "inspect-data": InspectConfig}
+COMMANDS: dict[str, type[Any]] = {
+    "train": TrainConfig,
+    "online": OnlineConfig,
+    "inspect-data": InspectConfig,
+    "replay": ReplayConfig,
+}
 
 
 def main() -> None:
@@ -34,6 +40,10 @@ def main() -> None:
         from llm.inspect_data import inspect_data
 
         inspect_data(config)
+    elif isinstance(config, ReplayConfig):
+        from llm.replay import replay
+
+        replay(config.run)
     elif config.plan:
         from llm.plan import print_plan
 

@@ -16,10 +16,13 @@ from derivations.commands import InputError, input_errors
 from derivations.objectives import OBJECTIVES, Objective, make_objective
 from llm.data import require_source
 from llm.records import require_out
+from llm.shapes import shown
 
 Dtype = Literal["float32", "bf16"]
 Shape = Literal["auto", "pairs", "sharegpt", "transcripts", "rankings"]
 Tracker = Literal["none", "tensorboard", "wandb", "trackio", "mlflow"]
+
+MOST_COMPARISONS = 10**8  # seen in one run; their order is kept in memory
 
 # What a user who names only the objective gets: the strengths used most often for it.
 DEFAULT_OPTIONS: dict[str, dict[str, float]] = {
@@ -152,6 +155,10 @@ class TrainConfig:
             raise InputError("--export adapter needs adapters; give --lora-rank")
         if self.patience and not self.eval_every:
             raise InputError(f"--patience {self.patience} needs evaluations in between; give --eval-every")
+        if self.max_steps * self.batch_size > MOST_COMPARISONS:
+            raise InputError(
+                f"--max-steps {self.max_steps} x --batch-size {self.batch_size}: at most {MOST_COMPARISONS:,}"
+            )
         self.make_objective()
 
     def require_places(self) -> None:
@@ -179,7 +186,7 @@ def require_types(config: Any) -> None:
             kinds = [k for k in get_args(field.type) or (field.type,) if k is not NoneType]
             expected = " or ".join(k.__name__ if isinstance(k, type) else repr(k) for k in kinds)
             dot = " (YAML wants a dot in a number: 1.0e-5)" if isinstance(value, str) and float in kinds else ""
-            raise InputError(f"--{field.name.replace('_', '-')} is {value!r}; expected {expected}{dot}")
+            raise InputError(f"--{field.name.replace('_', '-')} is {shown(value)}; expected {expected}{dot}")
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -201,3 +208,5 @@ def require_positive(config: Any, *names: str) -> None:
         value = getattr(config, name)
         if not 0 < value < float("inf"):
             raise InputError(f"--{name.replace('_', '-')} is {value}; expected a number > 0")
+        if isinstance(value, int) and value >= 2**31:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; expected less than 2^31")

@@ -5,11 +5,13 @@ with its place; a row whose content cannot be used is returned with the reason, 
 """
 
 import gzip
+import io
+import itertools
 import json
 import random
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ from llm.shapes import Comparison, Unusable, detect_shape, parse
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 Skipped = list[tuple[str, str]]  # (place, reason)
+MAX_LINE = 2**28  # bytes of one line, which is held in memory a few times over
+MAX_LIST = 2**30  # characters of a JSON list, which can only be read whole
+MAX_EXPANSION = 200  # times the size of a compressed file; deflate reaches 1032, text about 10
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,10 @@ def require_usable(source: Source) -> None:
 def require_source(name: str) -> None:
     """Refuse (InputError) what is neither a file nor the name of a data set, before anything slow is done."""
     try:
-        there = Path(name).is_file() or _is_hub(name)
-    except OSError as error:  # a name too long
-        raise InputError(f"cannot read {name}: {error.strerror}") from None
-    if not there:
+        found = Path(name).is_file() or _is_hub(name)
+    except (OSError, ValueError) as error:  # a name too long, a NUL in it
+        raise InputError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
+    if not found:
         raise InputError(f"no such file: {name}")
 
 
@@ -77,37 +82,96 @@ def _read_rows(name: str) -> list[tuple[str, Any]]:
     path = Path(name)
     if _is_hub(name):
         return _read_hub(name)
-    if path.suffix == ".parquet":
-        return _read_parquet(path)
+    return _read_parquet(path) if path.suffix == ".parquet" else _read_json(path)
+
+
+def _read_json(path: Path) -> list[tuple[str, Any]]:
+    """Rows of a JSON list, or of JSON lines, whichever the first character says."""
+    rest = _lines(path)
+    first, head = next(rest, (1, ""))
+    lines = itertools.chain([(first, head)] if head else [], rest)
+    if not head.lstrip().startswith("["):
+        return [(f"{path} line {n}", _parse_json(line, path, n)) for n, line in lines]
+    text, last = io.StringIO(), first
+    for n, line in lines:
+        text.write("\n" * (n - last) + line.rstrip("\n"))  # blank lines count
+        last = n
+        if text.tell() > MAX_LIST:
+            raise InputError(f"{path}: a JSON list of more than {MAX_LIST >> 20} MiB; write it as JSON lines")
+    return [(f"{path} row {n}", row) for n, row in enumerate(_parse_json(text.getvalue(), path, first), start=1)]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number, line) of a text file, plain or .gz, blank ones left out; a line ends at a newline and nowhere else."""
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            text = file.read().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
+        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file:
+            size = 0
+            for number in itertools.count(1):
+                line = file.readline(MAX_LINE + 1)
+                size += len(line)
+                if len(line) > MAX_LINE:
+                    raise InputError(f"{path} line {number}: longer than {MAX_LINE >> 20} MiB, which no comparison is")
+                if size > _most_bytes(raw.tell()) and file is not raw:
+                    raise _expands(path)
+                if not line:
+                    return
+                if line.strip():
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"cannot read {path}: line {number} is not UTF-8 (byte {error.start + 1} of the line: {error.reason})"
+        ) from None
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # ValueError: a NUL in the name
         raise InputError(f"cannot read {path}: {error}") from error
-    if text.lstrip().startswith("["):
-        return [(f"{path} row {n}", row) for n, row in enumerate(_parse_json(text, path, 0), start=1)]
-    lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    return [(f"{path} line {n}", _parse_json(line, path, n - 1)) for n, line in lines]
 
 
-def _parse_json(text: str, path: Path, lines_before: int) -> Any:
+def _most_bytes(compressed: int) -> int:
+    """How large the content of so many compressed bytes may be before it is taken for a bomb."""
+    return max(2**22, MAX_EXPANSION * compressed)
+
+
+def _expands(path: Path) -> InputError:
+    return InputError(
+        f"{path} expands to more than {MAX_EXPANSION} times its size, which text does not; it is not read"
+    )
+
+
+def _parse_json(text: str, path: Path, line: int) -> Any:
+    """The value in a text that begins at a line of the file."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path} line {lines_before + error.lineno}: broken JSON ({error.msg} at column {error.colno})"
+            f"{path} line {line - 1 + error.lineno}: broken JSON ({error.msg} at column {error.colno})"
         ) from None
-    except (RecursionError, ValueError) as error:  # brackets too deep, a number too long
-        raise InputError(f"{path} line {lines_before + 1}: cannot be read as JSON ({error})") from None
+    except (RecursionError, ValueError) as error:  # brackets too deep, a number too long, a field twice
+        raise InputError(f"{path} line {line}: cannot be read as JSON ({error})") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of a field given twice Python would keep the last in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"field {twice!r} is given twice in one object")
+    return found
 
 
 def _read_parquet(path: Path) -> list[tuple[str, Any]]:
     import pyarrow
     import pyarrow.parquet
 
+    rows: list[Any] = []
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
+        budget = _most_bytes(path.stat().st_size)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=16):
+                rows += batch.to_pylist()
+                budget -= sum(len(repr(row)) for row in rows[-len(batch) :])
+                if budget < 0:
+                    raise _expands(path)
+    except (OSError, pyarrow.ArrowException, ValueError, KeyError, OverflowError, MemoryError) as error:
         raise InputError(f"cannot read {path}: {_first_line(error)}") from None
     return [(f"{path} row {n}", row) for n, row in enumerate(rows, start=1)]
 

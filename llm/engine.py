@@ -5,9 +5,9 @@ held by a `Scorer`, whose forward is `sequence_logps`: so distribution wraps wha
 """
 
 import ctypes
-import json
 import math
 import os
+import random
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,14 +15,17 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import gather_object, load, set_seed
+from safetensors import SafetensorError
 from torch import Tensor
 
 from derivations.commands import InputError, input_errors, write_json
+from llm.checkpoints import first_line, last_checkpoint, seal, unseal
 from llm.logprobs import sequence_logps
 from llm.packing import Example
 
@@ -99,7 +102,6 @@ class Engine:
         # accelerate moves a prepared schedule once per process; ours counts optimizer steps
         self.rate = torch.optim.lr_scheduler.LambdaLR(own, lambda step: rate_factor(step, steps, schedule))
         self.scorer, self.optimizer = self.accelerator.prepare(scorer, own)
-        self.accelerator.register_for_checkpointing(self.rate)
         self.unwrapped: Scorer = self.accelerator.unwrap_model(self.scorer)
 
     @classmethod
@@ -195,10 +197,14 @@ class Engine:
         self.accelerator.wait_for_everyone()
         try:
             self.accelerator.save_state(str(temporary))
-        except (OSError, RuntimeError) as error:  # a full disk comes as either
-            raise InputError(f"cannot write the checkpoint {folder}: {error}; the one before it is whole") from error
+            self.accelerator.wait_for_everyone()
+            if self.is_main:
+                seal(temporary, progress | {"rate": self.rate.state_dict()})
+        except (OSError, RuntimeError, SafetensorError, InputError) as error:  # a full disk comes as any of them
+            shutil.rmtree(temporary, ignore_errors=True)
+            reason = str(error).splitlines()[0]
+            raise InputError(f"cannot write the checkpoint {folder}: {reason}; the one before it is whole") from error
         if self.is_main:
-            write_json(temporary / "progress.json", progress)
             old = folder.with_name(f".{folder.name}.old")
             shutil.rmtree(old, ignore_errors=True)
             if folder.exists():
@@ -208,15 +214,23 @@ class Engine:
         self.accelerator.wait_for_everyone()
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Go back to a checkpoint; returns its `progress`."""
-        self.accelerator.load_state(str(folder))
-        return dict(json.loads((folder / "progress.json").read_text(encoding="utf-8")))
+        """Go back to a checkpoint; returns its `progress`. Raises InputError if it is not as it was written."""
+        progress = unseal(folder)
+        try:
+            self.accelerator.load_state(str(folder))
+            self._load_random_states(folder)
+            self.rate.load_state_dict(progress.pop("rate"))
+        except Exception as error:  # torch, accelerate and safetensors raise whatever their formats meet
+            raise InputError(f"the checkpoint {folder} does not fit this run ({first_line(error)})") from error
+        return progress
 
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint at `folder`, which a kill between two renames leaves under its old name."""
-    places = (folder, folder.with_name(f".{folder.name}.old"))
-    return next((p for p in places if (p / "progress.json").exists()), None)
+    def _load_random_states(self, folder: Path) -> None:
+        """Once more what accelerate loads and, where it fails, passes over in silence."""
+        own, first = (folder / f"random_states_{rank}.pkl" for rank in (self.rank, 0))
+        states = load(own if own.exists() else first)  # tensors and plain values only; a run may get more processes
+        random.setstate(states["random_state"])
+        np.random.set_state(states["numpy_random_seed"])  # noqa: NPY002 (the global state is what was saved)
+        torch.set_rng_state(states["torch_manual_seed"])
 
 
 def require_what_was_asked(accelerator: Accelerator) -> None:
@@ -263,14 +277,26 @@ def rate_factor(step: int, steps: int, schedule: str) -> float:
     return min(1.0, (step + 1) / (warmup + 1)) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def stop_if_diverged(norm: float, loss: float, step: int, batch: Any, out: Path, lr: float) -> None:
-    """Refuse to go on (InputError) from a loss or gradient that is not finite; the batch is written for replay."""
+def stop_if_diverged(
+    norm: float, loss: float, step: int, batch: Sequence[Any], out: Path, lr: float, *, engine: Engine | None = None
+) -> None:
+    """Refuse to go on (InputError) from a loss or gradient that is not finite.
+
+    The batch is written for replay and, with `engine`, the state in which it diverges (`llm replay`). batch: rows
+    with the key `where`, or places alone, or samples.
+    """
     if math.isfinite(norm) and math.isfinite(loss):
         return
     write_json(out / "diverged.json", {"step": step, "loss": repr(loss), "grad_norm": repr(norm), "batch": batch})
-    where = f"The batch is in {out / 'diverged.json'}"
+    if engine is not None:
+        engine.save(out / "checkpoints" / "diverged", {"step": step - 1})
+    places = [row["where"] if isinstance(row, dict) else row for row in batch if isinstance(row, dict | str)]
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    named = f"{', '.join(places[:3])}{more}" if places else f"{len(batch)} samples"
+    good = last_checkpoint(out / "checkpoints" / "resume")
+    kept = f"Batch: {named}, kept in {out / 'diverged.json'}. Last good checkpoint: {good or 'none was written'}"
     if step == 0:  # of the evaluation before the first step, no learning rate is to blame
-        raise InputError(f"the loss of the untrained model is {loss:g}; check --beta, --alpha and the model. {where}")
+        raise InputError(f"the loss of the untrained model is {loss:g}; check --beta, --alpha and the model. {kept}")
     raise InputError(
-        f"training diverged at step {step}: loss {loss:g}, gradient norm {norm:g}; lower --lr (now {lr:g}). {where}"
+        f"training diverged at step {step}: loss {loss:g}, gradient norm {norm:g}; lower --lr (now {lr:g}). {kept}"
     )

@@ -17,15 +17,17 @@ from typing import Any
 import torch
 import transformers
 from filelock import FileLock
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from derivations.commands import InputError
 from llm import attention
+from llm.checkpoints import first_line
 from llm.export import save_model
 from llm.logprobs import sequence_logps
 from llm.packing import Example
 
+# A model folder is data: no code that comes with it runs, and no pickle is read.
+SAFE = {"trust_remote_code": False, "use_safetensors": True}
 Model = Any  # a transformers causal language model
 Tokenizer = Any  # a transformers tokenizer
 
@@ -91,12 +93,13 @@ def load_model(name: str, *, implementation: str = attention.NAME) -> tuple[Mode
     tokenizer = load_tokenizer(name)
     source = bundled_folder() if name == "bundled" else name
     try:
-        config = AutoConfig.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _not_loaded(name, error) from None
-    drop_nothing(model)
-    model.eval()
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32, **SAFE)
+        drop_nothing(model)
+        model.eval()
+        model.set_attn_implementation(attention.NAME)
+    except Exception as error:  # on damaged files its parts raise whatever they stumble over
+        raise _not_loaded(name, error) from error
     check_model(model)
     model.set_attn_implementation(implementation)
     return model, tokenizer
@@ -117,9 +120,10 @@ def load_tokenizer(name: str) -> Tokenizer:
     """Tokenizer of a model, by name as for `load_model`, with an end of sequence and some padding token."""
     quiet_transformers()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(bundled_folder() if name == "bundled" else name)
-    except (OSError, ValueError) as error:
-        raise _not_loaded(name, error) from None
+        place = bundled_folder() if name == "bundled" else name
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    except Exception as error:  # as in `load_model`
+        raise _not_loaded(name, error) from error
     if tokenizer.eos_token_id is None:
         raise InputError(f"model {name!r}: its tokenizer has no end-of-sequence token, so responses cannot end")
     if tokenizer.pad_token_id is None:
@@ -128,7 +132,7 @@ def load_tokenizer(name: str) -> Tokenizer:
 
 
 def _not_loaded(name: str, error: Exception) -> InputError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return InputError(
         f"model {name!r} cannot be loaded ({reason}); use `bundled`, a local folder or a reachable hub id"
     )

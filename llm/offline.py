@@ -23,6 +23,7 @@ from llm.measure import Row, change, losses_and_rows, means
 from llm.models import add_lora, load_model, recompute_layers
 from llm.records import Records, print_table, progress
 from llm.reference import EveryStep, Precomputed
+from llm.replay import as_records
 from llm.runs import Run, finished, open_run
 from llm.sampler import sample
 from llm.sampling import texts
@@ -75,7 +76,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         groups = [data.train[i] for i in plan[step - 1]]
         rows = accumulate(engine, objective, groups, reference, config)
         norm, row = engine.gradient_norm(), means(rows)
-        stop_if_diverged(norm, row["loss"], step, _replay(groups), config.out, config.lr)
+        stop_if_diverged(norm, row["loss"], step, as_records(groups, reference), config.out, config.lr, engine=engine)
         row = {"step": step, "lr": engine.lr, "grad_norm": norm, **row}
         engine.step()
         run.examples.add(*({"step": step, "split": "train", **r} for r in rows))
@@ -164,10 +165,6 @@ def _schedule(n: int, config: TrainConfig) -> list[list[int]]:
     while len(order) < config.max_steps * config.batch_size:
         order += rng.sample(range(n), n)
     return [order[s * config.batch_size : (s + 1) * config.batch_size] for s in range(config.max_steps)]
-
-
-def _replay(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    return [{"where": g.where, "examples": g.examples} for g in groups]
 
 
 def _continuations(

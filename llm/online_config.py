@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from derivations.commands import InputError, input_errors
 from derivations.regularizers import Regularizer, parse_regularizer
-from llm.config import Dtype, Tracker, require_positive
+from llm.config import Dtype, Tracker, require_positive, require_types
 from llm.records import require_out
 from llm.topics import PROMPT
 
@@ -91,6 +91,7 @@ class OnlineConfig:
     """Print nothing but errors."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_positive(self, "max_steps", "prompts_per_step", "max_new_tokens", "lr", "max_grad_norm")
         require_positive(self, "micro_batch_tokens", "eval_samples")
         if self.samples < 2:

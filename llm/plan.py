@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from derivations.commands import InputError
 from llm import attention
+from llm.checkpoints import first_line
 from llm.config import TrainConfig
 from llm.logprobs import CHUNK_TOKENS, require_room, sequence_logps
 from llm.models import add_lora, bundled_folder, quiet_transformers, recompute_layers
@@ -104,10 +105,11 @@ def _architecture(model: str) -> Any:
     if known is not None:
         return AutoConfig.for_model(**known)
     try:
-        return AutoConfig.from_pretrained(bundled_folder() if model == "bundled" else model)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"model {model!r} cannot be planned ({reason}); no recipe gives its architecture") from None
+        place = bundled_folder() if model == "bundled" else model
+        return AutoConfig.from_pretrained(place, trust_remote_code=False)
+    except Exception as error:  # on damaged files it raises whatever it stumbles over
+        reason = first_line(error)
+        raise InputError(f"model {model!r} cannot be planned ({reason}); no recipe gives its architecture") from error
 
 
 def _fake(model: Any) -> None:

@@ -6,7 +6,7 @@ spots. What is known of its errors before training stands beside it: accuracy an
 prompts, and what it says of responses that the reference would not write (`llm.off_distribution`).
 """
 
-import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from derivations.commands import InputError, write_json
+from derivations.commands import InputError, read_json, write_json
 from derivations.preferences import bradley_terry
 
 Floats = NDArray[np.float64]
@@ -167,12 +167,12 @@ def save_proxy(proxy: Proxy, folder: Path, *, reference: str) -> None:
 def load_proxy(folder: Path, *, reference: str) -> Proxy:
     """A saved proxy. Raises InputError if it is damaged or was fitted on features of another model."""
     path = folder / "proxy.json"
+    saved = read_json(path)
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
         fitted_on = saved.pop("reference")
         proxy = Proxy(**(saved | {"weights": np.array(saved["weights"], dtype=np.float64)}))
-        finite = bool(np.isfinite(proxy.weights).all()) and proxy.scale > 0
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        finite = proxy.weights.ndim == 1 and bool(np.isfinite(proxy.weights).all()) and 0 < proxy.scale < math.inf
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"cannot read the proxy {path}: {error}") from None
     if not finite:
         raise InputError(f"the proxy {path} has weights or a scale that are no numbers")

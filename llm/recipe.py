@@ -4,6 +4,7 @@ A recipe is a YAML mapping of options of `train`, plus `about` (what it is and w
 `architecture` (the transformers config of its model, so that it can be planned without the hub).
 """
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 
 from derivations.commands import InputError
 from llm.config import TrainConfig
+from llm.shapes import shown
 
 FOLDER = Path(__file__).parent / "recipes"
 
@@ -27,8 +29,8 @@ def load_recipe(name: str) -> dict[str, Any]:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         raise InputError(f"no recipe {name!r}; there are: {', '.join(recipe_names())}, or give a path.yaml") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # of dates, keys and depth that cannot be
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(recipe, dict):
         raise InputError(f"{path}: expected a mapping of options, got {type(recipe).__name__}")
     return recipe
@@ -37,12 +39,17 @@ def load_recipe(name: str) -> dict[str, Any]:
 def train_config(name: str) -> TrainConfig:
     """The options of a recipe as settings of `train`. Raises InputError for unknown options."""
     options = {k: v for k, v in load_recipe(name).items() if k not in ("about", "architecture")}
-    if "out" in options:
+    for option in options:
+        if option not in {field.name for field in fields(TrainConfig)}:
+            raise InputError(f"recipe {name}: `train` has no option {shown(option)}")
+    if "objective" not in options:
+        raise InputError(f"recipe {name}: `objective` is missing")
+    if isinstance(options.get("out"), str):
         options["out"] = Path(options["out"])
     try:
         return TrainConfig(**options)
-    except TypeError as error:
-        raise InputError(f"recipe {name}: {str(error).split('__init__() ')[-1]}") from None
+    except InputError as error:
+        raise InputError(f"recipe {name}: {error}") from None
 
 
 def architecture_of(model: str) -> dict[str, Any] | None:

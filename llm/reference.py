@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import transformers
 from torch import Tensor
 
 from derivations.commands import InputError
+from llm.checkpoints import first_line
 from llm.engine import Engine
 from llm.logprobs import sequence_logps
 from llm.models import cache_root
@@ -84,11 +86,20 @@ def _cached(engine: Engine, groups: Sequence[Group]) -> Tensor:
             temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")  # another run may be writing the same
             np.save(temporary, values, allow_pickle=False)
             temporary.replace(path)
+    return torch.from_numpy(stored(path, sum(len(g.examples) for g in groups))).to(engine.device)
+
+
+def stored(path: Path, count: int) -> np.ndarray:
+    """`count` cached log-probs, float32. Raises InputError if the file does not hold just that."""
     try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"the cached reference {path} is damaged ({error}); remove it") from None
-    return torch.from_numpy(values).to(engine.device)
+        values = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a header may promise more than there is
+        if not isinstance(values, np.ndarray) or values.shape != (count,) or values.dtype != np.float32:
+            raise ValueError(f"not {count} numbers of float32")
+        if not np.isfinite(values).all():
+            raise ValueError("not all of it are finite numbers")
+    except Exception as error:  # NumPy reads the header as Python and raises what its tokenizer and parser do
+        raise InputError(f"the cached reference {path} is damaged ({first_line(error)}); remove it") from None
+    return np.array(values)
 
 
 def _architecture(model: Any) -> str:

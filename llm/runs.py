@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError, start_run, to_json
-from llm.engine import Engine, last_checkpoint
-from llm.records import Records
+from derivations.commands import InputError, clear_temporaries, read_json, start_run, to_json
+from llm.checkpoints import last_checkpoint
+from llm.engine import Engine
+from llm.measure import TEXT
+from llm.records import Records, read_rows
 
 # How a run is shown and stored may change between its parts; what it computes may not.
 FREE = ("out", "quiet", "format", "resume", "plan", "tracker", "checkpoint_every", "save", "export", "runs_on")
@@ -35,10 +37,18 @@ class Run:
         """State of the last checkpoint, records cut back to it; {"step": 0} if there is none."""
         folder = last_checkpoint(self.checkpoint)
         progress: dict[str, Any] = engine.load(folder) if folder else {"step": 0, "sizes": {}}
+        if self.metrics.silent is False:
+            self._clear_killed_writes()
         for name, records in self._records().items():
             records.cut(progress["sizes"].get(name, 0))
         engine.accelerator.wait_for_everyone()
         return progress
+
+    def _clear_killed_writes(self) -> None:
+        """Remove what a kill left half written: temporary files, a checkpoint, a model."""
+        clear_temporaries(self.out)
+        for folder in [*self.checkpoint.parent.glob(".last.*"), self.checkpoint.with_name(".resume.new")]:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def drop_checkpoint(self) -> None:
         """The run is over: its end is in checkpoints/last."""
@@ -47,8 +57,16 @@ class Run:
 
     def evaluations(self, step: int) -> list[dict[str, Any]]:
         """Per-comparison rows of the evaluation at a step."""
-        rows = [json.loads(line) for line in self.examples.path.read_text(encoding="utf-8").splitlines()]
-        return [row for row in rows if row["split"] == "eval" and row["step"] == step]
+        rows = read_rows(self.examples.path)
+        found = [row for row in rows if row.get("split") == "eval" and row.get("step") == step]
+        if any(not _measured(row) or row.keys() != found[0].keys() for row in found):
+            raise InputError(f"{self.examples.path}: the evaluation of step {step} is damaged; begin the run anew")
+        return found
+
+
+def _measured(row: dict[str, Any]) -> bool:
+    """Whether all but the row's labels are numbers."""
+    return all(type(value) in (int, float) for name, value in row.items() if name not in TEXT)
 
 
 def open_run(config: Any, resolved: dict[str, Any], engine: Engine) -> Run:
@@ -68,10 +86,11 @@ def open_run(config: Any, resolved: dict[str, Any], engine: Engine) -> Run:
 
 def read_config(out: Path) -> dict[str, Any]:
     """Settings saved in a run folder. Raises InputError if they cannot be read."""
-    try:
-        return dict(json.loads((out / "config.json").read_text(encoding="utf-8"))["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"cannot read {out / 'config.json'}: {error}") from None
+    found = read_json(out / "config.json")
+    config = found.get("config") if isinstance(found, dict) else None
+    if not isinstance(config, dict):
+        raise InputError(f"{out / 'config.json'} is not the config of a run: expected an object with `config` in it")
+    return config
 
 
 def require_same_settings(out: Path, settings: dict[str, Any]) -> None:
@@ -88,4 +107,7 @@ def finished(config: Any) -> dict[str, Any] | None:
     if not path.exists():
         return None
     require_same_settings(config.out, vars(config))
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    summary = read_json(path)
+    if not isinstance(summary, dict):
+        raise InputError(f"{path} is not the summary of a run; remove it to go on from the last checkpoint")
+    return summary

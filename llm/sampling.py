@@ -5,13 +5,13 @@ where retention is measured.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from derivations.commands import to_json, write_text
+from derivations.commands import InputError, read_json, to_json, write_text
 from llm.models import cache_root
 from llm.packing import Example
 from llm.records import progress
@@ -68,9 +68,21 @@ def reference_pool(
             batch = [prompts[i] for i in group]
             drawn += sampler.draw(batch, k=k, max_new_tokens=max_new_tokens, seed=seed)
         write_text(path, to_json([{"response": e.response, "complete": e.complete} for e in drawn]))
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    examples = [Example(prompts[i // k], tuple(row["response"]), row["complete"]) for i, row in enumerate(rows)]
+    examples = stored(path, prompts, k)
     return [examples[i : i + k] for i in range(0, len(examples), k)]
+
+
+def stored(path: Path, prompts: Sequence[tuple[int, ...]], k: int) -> list[Example]:
+    """Cached samples, k a prompt. Raises InputError if the file does not hold just those."""
+    rows = read_json(path)
+    try:
+        found = [(row["response"], row["complete"]) for row in rows]
+        whole = len(found) == k * len(prompts) and all(type(i) is int and i >= 0 for ids, _ in found for i in ids)
+        if not whole or not all(type(complete) is bool for _, complete in found):
+            raise ValueError(f"not {k * len(prompts)} responses as token ids")
+        return [Example(prompts[i // k], tuple(ids), complete) for i, (ids, complete) in enumerate(found)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the cached samples {path} are damaged ({error}); remove the file") from None
 
 
 def weights_hash(model: Any) -> str:

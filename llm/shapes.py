@@ -5,6 +5,7 @@ found from the fields of the first row, and may be named instead.
 """
 
 import re
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,10 +30,15 @@ class Unusable(Exception):
     """This row cannot be trained on; the message says why. It is listed, counted and skipped."""
 
 
+def shown(value: Any) -> str:
+    """A value in an error message: short, however long or deep it is."""
+    return reprlib.repr(value)[:60]
+
+
 def detect_shape(row: Any, where: str) -> str:
     """Name of the shape of a row. Raises InputError if its fields fit none."""
     if not isinstance(row, dict):
-        raise InputError(f"{where}: expected an object with fields such as prompt, chosen, rejected; got {row!r:.60}")
+        raise InputError(f"{where}: expected an object with fields such as prompt, chosen, rejected; got {shown(row)}")
     row = {name: value for name, value in row.items() if value is not None}  # a table has every column in every row
     if "responses" in row:
         return "rankings"
@@ -43,7 +49,7 @@ def detect_shape(row: Any, where: str) -> str:
     if "chosen" in row and "rejected" in row:
         return "transcripts"
     raise InputError(
-        f"{where}: no known shape among fields {sorted(map(str, row))}; expected prompt/chosen/rejected, "
+        f"{where}: no known shape among fields {shown(sorted(map(str, row)))}; expected prompt/chosen/rejected, "
         "conversations/chosen/rejected, chosen and rejected as transcripts, or prompt/responses/ranking"
     )
 
@@ -81,7 +87,7 @@ def _parse_rankings(row: Any, where: str) -> Comparison:
     """`responses` in any order, with `scores` (higher is better) or `ranking` (indices, best first)."""
     responses = _field(row, "responses", where)
     if not isinstance(responses, list | tuple) or len(responses) < 2:
-        raise InputError(f"{where}, field 'responses': expected a list of two or more, got {responses!r:.60}")
+        raise InputError(f"{where}, field 'responses': expected a list of two or more, got {shown(responses)}")
     texts = [_reply(r, where, "responses") for r in responses]
     order = _order(row, len(texts), where)
     return Comparison(_prompt(row, where), tuple(texts[i] for i in order), where)
@@ -91,15 +97,16 @@ def _order(row: Any, n: int, where: str) -> list[int]:
     """Indices of the responses, best first."""
     ranking = row.get("ranking")
     if ranking is not None:
-        if not isinstance(ranking, list | tuple) or sorted(map(repr, ranking)) != sorted(map(repr, range(n))):
+        indices = isinstance(ranking, list | tuple) and all(type(i) is int for i in ranking)
+        if not indices or sorted(ranking) != list(range(n)):
             raise InputError(
-                f"{where}, field 'ranking': expected the indices 0 to {n - 1}, best first; got {ranking!r:.60}"
+                f"{where}, field 'ranking': expected the indices 0 to {n - 1}, best first; got {shown(ranking)}"
             )
         return list(ranking)
     scores = _field(row, "scores", where)
     numbers = isinstance(scores, list | tuple) and all(isinstance(s, int | float) and s == s for s in scores)
     if not numbers or len(scores) != n:
-        raise InputError(f"{where}, field 'scores': expected {n} numbers, higher is better; got {scores!r:.60}")
+        raise InputError(f"{where}, field 'scores': expected {n} numbers, higher is better; got {shown(scores)}")
     if len(set(scores)) < n:
         raise Unusable("two responses have the same score; a ranking has no ties")
     return sorted(range(n), key=lambda i: -scores[i])
@@ -137,7 +144,7 @@ def _transcript(value: Any, where: str, name: str) -> tuple[Message, ...]:
 
 def _messages(value: Any, where: str, name: str) -> tuple[Message, ...]:
     if not isinstance(value, list | tuple) or not value:
-        raise InputError(f"{where}, field {name!r}: expected a list of messages, got {value!r:.60}")
+        raise InputError(f"{where}, field {name!r}: expected a list of messages, got {shown(value)}")
     return tuple(_message(item, where, name) for item in value)
 
 
@@ -148,7 +155,7 @@ def _message(value: Any, where: str, name: str) -> Message:
         if isinstance(role, str) and role in _ROLES and isinstance(content, str):
             return {"role": _ROLES[role], "content": content}
     raise InputError(
-        f"{where}, field {name!r}: expected a message with role ({', '.join(_ROLES)}) and text, got {value!r:.60}"
+        f"{where}, field {name!r}: expected a message with role ({', '.join(_ROLES)}) and text, got {shown(value)}"
     )
 
 

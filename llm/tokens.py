@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-
 from derivations.commands import InputError
+from llm.checkpoints import first_line
 from llm.data import Skipped
 from llm.packing import Example
 from llm.shapes import Comparison, Message, Unusable
+
+MAX_CHARACTERS = 1_000_000  # of one text: hundreds of thousands of tokens, and seconds in a tokenizer
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ def encode(
 
 
 def _encode(comparison: Comparison, tokenizer: Any, max_length: int, top: int | None) -> Group:
+    longest = max(map(len, _texts(comparison)))
+    if longest > MAX_CHARACTERS:
+        raise Unusable(f"a text of {longest:,} characters; at most {MAX_CHARACTERS:,} are tokenized")
     if any("\ud800" <= c <= "\udfff" for text in _texts(comparison) for c in text):
         raise Unusable("a lone surrogate, which is no character")
     if not all(text.strip() for text in comparison.responses):
@@ -110,8 +114,8 @@ def _texts(comparison: Comparison) -> list[str]:
 def _encode_prompt(comparison: Comparison, tokenizer: Any) -> tuple[int, ...]:
     try:
         prompt = encode_prompt(comparison.prompt, tokenizer)
-    except jinja2.TemplateError as error:  # templates refuse role orders they do not know
-        raise Unusable(f"the model's chat template refuses the prompt: {error}") from None
+    except Exception as error:  # a template is a program: most refuse role orders, some just fail
+        raise Unusable(f"the model's chat template refuses the prompt: {first_line(error)}") from error
     if not prompt:
         raise Unusable("empty prompt")
     return prompt

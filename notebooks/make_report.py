@@ -7,7 +7,6 @@ quick, and one that was killed goes on where it stopped.
 
 import argparse
 import hashlib
-import json
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from derivations.commands import run_command, write_json
+from derivations.commands import InputError, clear_temporaries, read_json, run_command, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("out")
@@ -104,10 +103,19 @@ def fingerprint(stage: Stage, finished: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
+def done_before(marker: Path, mark: str) -> bool:
+    """Whether a marker says that this very stage is done; one that is missing or damaged says no such thing."""
+    try:
+        found = read_json(marker)
+    except InputError:
+        return False
+    return isinstance(found, dict) and found.get("fingerprint") == mark
+
+
 def run_stage(stage: Stage, mark: str, console: Console) -> int:
     """Run one stage unless its marker says that this very stage is done. Returns its exit status."""
     marker = OUT / "stages" / f"{stage.name}.json"
-    if stage.result.exists() and marker.exists() and json.loads(marker.read_text())["fingerprint"] == mark:
+    if stage.result.exists() and done_before(marker, mark):
         console.print(f"  {stage.name:16} done before")
         return 0
     start = time.monotonic()
@@ -126,6 +134,8 @@ def main() -> int:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     console = Console(highlight=False)
     start = time.monotonic()
+    for folder in (OUT, OUT / "stages"):
+        clear_temporaries(folder)
     finished: dict[str, str] = {}
     for stage in (*STAGES, REPORT):
         finished[stage.name] = fingerprint(stage, finished)

@@ -5,69 +5,24 @@ from types import SimpleNamespace
 
 import pytest
 
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% endif %}"
-)
+from hard import tiny
 
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer():
-    """One token a byte, then <eos> (256) and <pad> (257); every text can be encoded."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", pad_token="<pad>")  # noqa: S106
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
+    return tiny.tiny_tokenizer()
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tiny_tokenizer):
-    """Maker of models: tied (head is the input embedding), seed. Weights large enough that no two tokens look alike."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from llm import attention
-
-    torch.set_num_threads(1)  # matrices this small lose more to threads than they gain
-
-    def make(*, tied=True, seed=0, spread=0.15):
-        config = LlamaConfig(
-            vocab_size=258,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            max_position_embeddings=512,
-            initializer_range=spread,
-            tie_word_embeddings=tied,
-            bos_token_id=None,
-            eos_token_id=tiny_tokenizer.eos_token_id,
-            pad_token_id=tiny_tokenizer.pad_token_id,
-        )
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            model = LlamaForCausalLM(config).eval()
-        model.set_attn_implementation(attention.NAME)
-        return model
-
-    return make
+def tiny_model():
+    """Maker of models: tied (head is the input embedding), seed, spread."""
+    return tiny.tiny_model
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tiny_model, tiny_tokenizer, tmp_path_factory):
+def tiny_folder(tmp_path_factory):
     """The tiny model as a folder that `from_pretrained` loads."""
-    from llm.export import save_model
-
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    save_model(tiny_model(), tiny_tokenizer, folder)
-    return folder
+    return tiny.save_tiny(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture

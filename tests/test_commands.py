@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import shlex
 import sys
@@ -71,6 +72,25 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_a_message_carries_no_control_characters_and_no_endless_value():
+    assert str(InputError("a\x1b[2J\0\udcff: é \u4e2d")) == "a\\x1b[2J\\x00\\udcff: é \u4e2d"
+    words = str(InputError("file.json: got " + "9" * 10**6 + "; mend it"))
+    assert words.startswith("file.json: got 999")
+    assert words.endswith("999; mend it")
+    assert len(words) < 1500
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_json(pipe, {"a": 1})
+    assert json.loads(os.read(reader, 100)) == {"a": 1}
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 def test_a_lone_surrogate_survives_the_file(tmp_path):

@@ -71,7 +71,7 @@ def test_no_moment_of_a_crash_loses_the_run(crash, places, tmp_path, monkeypatch
     out = tmp_path / "crashed"
     with monkeypatch.context() as patch:
         if crash == "while a checkpoint is written":
-            patch.setattr("llm.engine.write_json", stopping_at(2, write_json))
+            patch.setattr("llm.checkpoints.write_json", stopping_at(2, write_json))
         else:
             patch.setattr(Run, "save", stopping_at(1 if "first" in crash else 3, Run.save))
         with pytest.raises(Stop):

@@ -30,6 +30,7 @@ TINY = {
     ("toybandit", "experiments"): ("--only", "8", "--seeds", "2"),
 }
 LLM_WORK = ("llm.offline.train", "llm.online.online", "llm.inspect_data.inspect_data", "llm.plan.print_plan")
+LLM_WORK += ("llm.replay.replay",)
 # Shown for being refused, or for a loss that is wrong.
 REFUSED = ('derive "beta*q*(p/q - 1)**2/2"', "conform my_losses.py:simpo_loss")
 # These install, look at what a run left, change the folder, or need an extra (tests/test_adapters.py tries it).
@@ -76,6 +77,8 @@ def test_every_command_line_is_taken_by_its_program(page, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     for name in DATA:
         Path(name).write_text("{}\n")
+    Path("runs/diverged").mkdir(parents=True)
+    Path("runs/diverged/diverged.json").write_text("{}")
     Path("losses.py").write_text(LOSSES)
     Path("my_rewards.py").write_text("def polite(text, topic):\n    return 1.0\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -71,7 +71,10 @@ class Sweep(Settings):
             if self.file is not None:
                 axes |= _read(self.file).get("grid", {})
             axes |= dict(parse_axis(text) for text in self.grid)
-            return Grid({name: value for name, value in base.items() if name not in axes}, axes)
+        with input_errors(f"{self.file}: " if self.file else ""):
+            grid = Grid({name: value for name, value in base.items() if name not in axes}, axes)
+            grid.cells()
+        return grid
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -79,14 +82,14 @@ def _read(path: Path) -> dict[str, Any]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}") from error
     for name, table in tables.items():
         if name not in ("grid", "settings") or not isinstance(table, dict):
             raise InputError(f"{path}: {name!r} is not known; expected the tables [grid] and [settings]")
     for name, values in tables.get("grid", {}).items():
         if not isinstance(values, list):
-            raise InputError(f"{path}: grid {name} is {values!r}, expected a list of values")
+            raise InputError(f"{path}: grid {name} is {values!r:.60}, expected a list of values")
     return tables
 
 

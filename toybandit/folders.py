@@ -5,16 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError, start_run
-
-
-def clear_killed_start(out: Path) -> None:
-    """Remove what a kill within the first write of config.json leaves: a folder with a temporary file and no more."""
-    if out.is_dir():
-        left = list(out.iterdir())
-        if left and all(path.match(".config.json.*.tmp") for path in left):
-            for path in left:
-                path.unlink()
+from derivations.commands import InputError, clear_killed_start, start_run
 
 
 @contextlib.contextmanager

@@ -6,13 +6,14 @@ Overoptimization is a gold curve that turns down while the proxy curve rises.
 
 import contextlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from derivations.commands import InputError, input_errors
+from derivations.commands import InputError, input_errors, read_json
 from toybandit.settings import Settings
 
 PANELS = (
@@ -46,23 +47,30 @@ def read_run(folder: Path) -> Curves:
     """Curves of a run folder of `python -m toybandit run`. Raises InputError if it is not one or is damaged."""
     config, metrics = folder / "config.json", folder / "metrics.jsonl"
     wanted = {"t"} | {name + end for name, _ in PANELS for end in ("", "_low", "_high")}
+    for path in (metrics, config):
+        if not path.is_file():
+            raise InputError(f"{path}: No such file; pass a folder that `toybandit run` wrote")
+    found = read_json(config)
+    settings = found.get("config") if isinstance(found, dict) else None
+    if not isinstance(settings, dict):
+        raise InputError(f"{config} is not the config of a run; run it again")
     try:
         lines = metrics.read_text(encoding="utf-8").splitlines()
-        settings = json.loads(config.read_text(encoding="utf-8"))["config"]
-    except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}; pass a folder that `toybandit run` wrote") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{config} is not the config of a run: {error}; run it again") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {metrics}: {error}") from error
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{metrics}, line {number}: not JSON ({error}); run it again") from error
         if not isinstance(row, dict) or (missing := sorted(wanted - row.keys())):
             what = f"no {missing[0]!r}" if isinstance(row, dict) else "not an object"
             raise InputError(f"{metrics}, line {number}: {what}; pass a folder that `toybandit run` wrote")
-        rows.append(row)
+        try:  # null is NaN
+            rows.append({name: math.nan if row[name] is None else math.ldexp(row[name], 0) for name in wanted})
+        except (TypeError, OverflowError) as error:
+            raise InputError(f"{metrics}, line {number}: not all of it are numbers ({error}); run it again") from error
     if not rows:
         raise InputError(f"{metrics} is empty; run it again")
     with input_errors(f"{config}: "):
@@ -100,6 +108,8 @@ def trajectory_figure(runs: list[Curves]) -> Figure:
 def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:
     """Write the picture whole (temporary file, then rename); the ending of `path` gives the format."""
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot write {path}: it is no file; give the name of one")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with input_errors(f"cannot write {path}: "):

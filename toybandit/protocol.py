@@ -44,7 +44,7 @@ def read_protocol(path: Path) -> Protocol:
         tables = tomllib.loads(text)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}") from error
     standard = tomllib.loads(PROTOCOL.read_text(encoding="utf-8"))
     for name, numbers in standard.items():

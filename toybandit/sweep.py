@@ -19,10 +19,20 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
-from derivations.commands import InputError, input_errors, start_run, to_json, write_json, write_text
+from derivations.commands import (
+    InputError,
+    clear_killed_start,
+    clear_temporaries,
+    input_errors,
+    read_json,
+    start_run,
+    to_json,
+    write_json,
+    write_text,
+)
 from derivations.regularizers import REGULARIZERS, suggest
 from toybandit.experiment import FINAL, assess, check_draw, drawing, drawn, optimize
-from toybandit.folders import clear_killed_start, remove_empty
+from toybandit.folders import remove_empty
 from toybandit.metrics import interval
 from toybandit.online import Diverged
 from toybandit.settings import Settings, check_kind, kind_of
@@ -185,23 +195,20 @@ def _opened(out: Path, grid: Grid) -> Iterator[None]:
                 remove_empty([out / "blocks", out, *missing])
             raise
         return
-    try:
-        begun = json.loads(config.read_text(encoding="utf-8"))["config"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{config} is not the config of a sweep ({error}); choose another --out") from error
+    found = read_json(config)
+    begun = found.get("config") if isinstance(found, dict) else None
     if begun != json.loads(to_json(grid)):
         raise InputError(
             f"--out {out} holds another run or sweep; choose another folder, or repeat its settings to resume"
         )
+    for folder in (out, out / "blocks"):
+        clear_temporaries(folder)
     yield
 
 
 def _read(file: Path, cells: Sequence[Settings]) -> list[dict[str, list[float]]]:
     """Results of a block: every metric of every cell, one number a seed; null is NaN. Raises InputError."""
-    try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}); delete it and run the sweep again") from error
+    results = read_json(file)
     mend = "delete it and run the sweep again"
     if not isinstance(results, list) or len(results) != len(cells):
         raise InputError(f"{file} is damaged (not {len(cells)} cells); {mend}")

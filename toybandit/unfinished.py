@@ -4,7 +4,7 @@ The folder lies beside the page until the page is written. It belongs to one pro
 program and its libraries; under any other it is begun anew, so a page never mixes two.
 """
 
-import json
+import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from derivations.commands import InputError, to_json, versions, write_json, write_text
+from derivations.commands import InputError, read_json, to_json, versions, write_json, write_text
 from toybandit.metrics import Interval
 from toybandit.plots import save_figure
 from toybandit.verdicts import Check, Statement, Table
@@ -38,16 +38,17 @@ class Unfinished:
         file = self.folder / f"{name}.json"
         if not file.exists():
             return None
-        try:
-            return from_record(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file} is damaged ({error}); delete it and run again") from error
+        found = read_json(file)
+        if not isinstance(found, dict) or found.get("sha256") != _digest(found.get("statement")):
+            raise InputError(f"{file} is damaged: it is not what was written; delete it and run again")
+        return from_record(found["statement"])
 
     def keep(self, name: str, statement: Statement, figures: Mapping[str, Figure]) -> None:
         """Write a finished statement, its figures first."""
         for figure in statement.figures:
             save_figure(figures[figure], self.out / "figures" / f"toy-{figure}.png")
-        write_json(self.folder / f"{name}.json", asdict(statement))
+        record = asdict(statement)
+        write_json(self.folder / f"{name}.json", {"statement": record, "sha256": _digest(record)})
 
     def remove(self) -> None:
         """The page is written, or nothing was finished: the folder goes."""
@@ -60,6 +61,10 @@ class Unfinished:
             self.remove()
             if not any(self.out.iterdir()):
                 self.out.rmdir()
+
+
+def _digest(record: Any) -> str:
+    return hashlib.sha256(to_json(record).encode(errors="backslashreplace")).hexdigest()
 
 
 def from_record(record: Mapping[str, Any]) -> Statement:

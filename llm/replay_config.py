@@ -1,0 +1,28 @@
+"""Settings of `replay`. Nothing here needs torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from derivations.commands import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayConfig:
+    """Run the batch in which `train` diverged again, comparison by comparison, from the weights it diverged with.
+
+    Example: python -m llm replay runs/train
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder; a run that diverged left diverged.json and checkpoints/diverged in it."""
+
+    def __post_init__(self) -> None:
+        try:
+            there = (self.run / "diverged.json").is_file()
+        except (OSError, ValueError) as error:  # a name too long, a NUL in it
+            raise InputError(f"cannot read {self.run}: {getattr(error, 'strerror', None) or error}") from error
+        if not there:
+            raise InputError(f"{self.run}: no diverged.json there; only a run that diverged can be replayed")
