@@ -149,7 +149,7 @@ def announce(config: OnlineConfig, regularizer: Regularizer, world: World) -> No
         return
     proxy, ratio = world.proxy, world.spread_ratio
     elsewhere = proxy.off_distribution.get("held-out", {}).get("accuracy")
-    print(regularizer)
+    print(regularizer if regularizer.name != "none" else "no regularizer")
     if config.wrong_bonus:
         print(f"CONTROL, WRONG: -log pi differentiated directly with weight {config.wrong_bonus:g}; no entropy bonus")
     print(
