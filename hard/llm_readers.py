@@ -16,6 +16,7 @@ import pyarrow.parquet
 import yaml
 from hypothesis import strategies as st
 
+from derivations.commands import write_json
 from hard.fuzz import Reader
 from hard.rubbish import TEXTS, altered, as_bytes, damaged
 from hard.tiny import save_tiny, tiny_model, tiny_tokenizer
@@ -117,7 +118,13 @@ def run_folder_readers() -> list[Reader]:
     rows = [{"step": 0, "split": "eval", "where": "a line 1", "loss": 0.7}] * 3
     return [
         Reader("config.json of train", "config.json", _json_inputs(config), resume, names=False),
-        Reader("summary.json of train", "summary.json", _json_inputs({"before": {}, "steps": 3}), finished),
+        Reader(
+            "summary.json of train",
+            "summary.json",
+            _json_inputs({"before": {}, "steps": 3}),
+            lambda folder: finished(TrainConfig(objective="dpo", out=folder)),
+            lambda folder: write_json(folder / "config.json", {"config": vars(TrainConfig(objective="dpo"))}),
+        ),
         Reader(
             "examples.jsonl of train",
             "examples.jsonl",

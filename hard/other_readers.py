@@ -136,7 +136,7 @@ def f(policy_w, policy_l, beta=0.1):
 
 def derivations_readers() -> list[Reader]:
     """Formulas, files with a loss function, and NAME=VALUE options."""
-    from derivations.conformance.subject import load, parse_pairs, parse_value
+    from derivations.conformance.loading import load, parse_pairs, parse_value
     from derivations.expression_parser import parse_formula
 
     def formula(folder: Path) -> None:

@@ -41,6 +41,7 @@ def main() -> None:
 
         inspect_data(config)
     elif isinstance(config, ReplayConfig):
+        config.require_places()
         from llm.replay import replay
 
         replay(config.run)

@@ -42,7 +42,7 @@ def online(config: OnlineConfig) -> dict[str, Any]:
     high}}}; before and after are its first and last. A number that does not exist (r2_change before training) is null.
     """
     config.require_places()
-    if config.resume and (summary := finished(config.out)):
+    if config.resume and (summary := finished(config)):
         return summary
     regularizer = config.make_regularizer()
     model, tokenizer = load_model(config.model)

@@ -90,11 +90,15 @@ def _cached(engine: Engine, groups: Sequence[Group]) -> Tensor:
 
 
 def stored(path: Path, count: int) -> np.ndarray:
-    """`count` cached log-probs, float32. Raises InputError if the file does not hold just that."""
+    """`count` cached log-probs, float32 or float64. Raises InputError if the file does not hold just that."""
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a header may promise more than there is
-        if not isinstance(values, np.ndarray) or values.shape != (count,) or values.dtype != np.float32:
-            raise ValueError(f"not {count} numbers of float32")
+        if (
+            not isinstance(values, np.ndarray)
+            or values.shape != (count,)
+            or values.dtype not in (np.float32, np.float64)
+        ):
+            raise ValueError(f"not {count} numbers of float32 or float64")
         if not np.isfinite(values).all():
             raise ValueError("not all of it are finite numbers")
     except Exception as error:  # NumPy reads the header as Python and raises what its tokenizer and parser do

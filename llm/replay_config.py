@@ -19,7 +19,8 @@ class ReplayConfig:
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder; a run that diverged left diverged.json and checkpoints/diverged in it."""
 
-    def __post_init__(self) -> None:
+    def require_places(self) -> None:
+        """Refuse (InputError) a folder in which nothing can be replayed."""
         try:
             there = (self.run / "diverged.json").is_file()
         except (OSError, ValueError) as error:  # a name too long, a NUL in it

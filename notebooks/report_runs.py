@@ -115,7 +115,7 @@ def online_runs() -> dict[str, Path]:
 def online_reading() -> HTML:
     parts = []
     for name, folder in online_runs().items():
-        before, after = (read_json(folder / "summary.json")[when] for when in ("before", "after"))
+        before, after = (read_json(folder / "summary.json")[when]["eval"] for when in ("before", "after"))
         moves = [f"{key} from {interval(before[key])} to {interval(after[key])}" for key in ("proxy", "gold")]
         parts.append(f"{NAMES[name]}: {', '.join(moves)}")
     return HTML(

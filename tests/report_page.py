@@ -16,7 +16,19 @@ SMALL = {
     ("derivations", "check"): ("--no-mutants", "--jobs", "1"),
     ("toybandit", "run"): ("--seeds", "3", "--steps", "30"),
     ("llm", "train"): ("--max-steps", "3", "--data", "pairs.jsonl", "--eval-size", "4"),
-    ("llm", "online"): ("--max-steps", "2", "--proxy-pairs", "200", "--max-new-tokens", "8", "--eval-samples", "2"),
+    ("llm", "online"): (
+        "--max-steps",
+        "2",
+        "--proxy-pairs",
+        "200",
+        "--max-new-tokens",
+        "8",
+        "--eval-samples",
+        "2",
+        # the tiny model writes no English, so its gold reward is the share of letters
+        "--gold",
+        "tests.llm_golds:letters",
+    ),
 }
 
 
@@ -41,8 +53,6 @@ def make_page(folder: Path, model: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        # the tiny model writes no English, so its gold reward is the share of letters
-        patch.setattr("llm.online.on_topic_sentiment", lambda text, topic: sum(c.isalpha() for c in text) / 10)
         for stage in stages:
             run_small(stage.command, model, patch)
             write_json(

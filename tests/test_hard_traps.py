@@ -110,7 +110,7 @@ def test_a_row_of_a_pretty_list_behind_blank_lines_is_named_by_its_own_line(tmp_
 
 
 LIMITED = """
-    import resource, sys
+    import pathlib, re, resource, sys
     from llm.data import read_source
     from derivations.commands import InputError
     limit = 2**30 + 2**29
@@ -119,7 +119,8 @@ LIMITED = """
         print(len(read_source(sys.argv[1]).comparisons))
     except InputError as error:
         print(error)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # not ru_maxrss, which begins with the peak of the process that started this one
+    print(re.search(r"VmHWM:\\s*(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
 """
 
 

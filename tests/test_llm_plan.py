@@ -113,7 +113,7 @@ def test_adapters_and_a_second_model_change_the_plan_as_they_should(tiny_folder)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("objective: dpo\nbetta: 1", "unexpected keyword argument 'betta'"),
+        ("objective: dpo\nbetta: 1", "`train` has no option 'betta'"),
         ("- a", "expected a mapping"),
         ("a: [", "is not YAML"),
         ("objective: dpo\nlr: -1.0", "--lr is -1.0"),

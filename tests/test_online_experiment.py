@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def verdicts(plan, results):
 
 def test_the_protocol_holds_the_arms_and_settings_that_were_asked_for(plan):
     assert len(plan.runs) == 60
-    by_arm = {run.arm: run.config("x") for run in plan.runs}
+    by_arm = {run.arm: run.config(Path("x")) for run in plan.runs}
     shared = [by_arm[a] for a, group in plan.arms.items() if group in ("main", "weak")]
     assert {(c.max_steps, c.lr, c.dtype, c.prompts_per_step, c.samples) for c in shared} == {(40, 5e-5, "bf16", 8, 4)}
     assert {c.proxy_pairs for a, c in by_arm.items() if a.endswith("-weak")} == {100}
@@ -90,7 +91,7 @@ def test_the_protocol_holds_the_arms_and_settings_that_were_asked_for(plan):
     assert by_arm["wrong-bonus"].wrong_bonus == 0.05
     assert sum(c.wrong_bonus > 0 for c in by_arm.values()) == 1
     for run in plan.runs:  # every evaluation that a check or table reads is made
-        config = run.config("x")
+        config = run.config(Path("x"))
         assert config.max_steps // 2 % config.eval_every == 0
 
 
