@@ -183,7 +183,7 @@ def write_text(path: Path, text: str) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         with contextlib.suppress(OSError, ValueError):  # never written
             temporary.unlink()
-        raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise InputError(f"cannot write {path}: {reason(error)}") from error
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -210,6 +210,11 @@ def _plain(value: Any) -> Any:
 def write_json(path: Path, value: Any) -> None:
     """`to_json` into a file, whole, indented."""
     write_text(path, to_json(value, indent=2) + "\n")
+
+
+def reason(error: Exception) -> str:
+    """What went wrong with a file, without its name: the system's word for it, or the error's own."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def read_json(path: Path) -> Any:
@@ -252,7 +257,7 @@ def start_run(out: Path, config: Any) -> Path:
         clear_killed_start(out)
         _move_earlier_run(out.resolve())
     except (OSError, ValueError) as error:  # a name too long, no permission, a NUL in it
-        raise InputError(f"cannot use --out {out}: {getattr(error, 'strerror', None) or error}") from error
+        raise InputError(f"cannot use --out {out}: {reason(error)}") from error
     write_json(out / "config.json", {"config": config, "versions": versions()})
     return out
 

@@ -43,6 +43,17 @@ class Reader:
     names: bool = True
 
 
+def tries(examples: int) -> settings:
+    """So many generated inputs, kept nowhere and not timed one by one."""
+    return settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )
+
+
 class Lost(AssertionError):
     """The law is broken; the message says how."""
 
@@ -89,13 +100,7 @@ def fuzz(reader: Reader, *, examples: int, root: int) -> Row:
         path.parent.mkdir(parents=True, exist_ok=True)
 
         @seed(root)
-        @settings(
-            max_examples=examples,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            report_multiple_bugs=False,
-        )
+        @tries(examples)
         @given(reader.inputs)
         def one(data: bytes) -> None:
             row.tried += 1

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from unittest import mock
 
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import given, seed
 from hypothesis import strategies as st
 
 from derivations.commands import run_command
 from derivations.conformance.calls import time_limit
-from hard.fuzz import SECONDS, Lost, listing
+from hard.fuzz import SECONDS, Lost, listing, tries
 from hard.table import Row
 
 WORK = {
@@ -200,13 +200,7 @@ def fuzz_lines(program: str, *, examples: int, root: int) -> Row:
     row, counts, start = Row("fuzz", f"command lines of {program}"), dict[str, int](), time.monotonic()
 
     @seed(root)
-    @settings(
-        max_examples=examples,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-    )
+    @tries(examples)
     @given(lines(program))
     def one(arguments: list[str]) -> None:
         row.tried += 1

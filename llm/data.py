@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError
+from derivations.commands import InputError, reason
 from llm.shapes import Comparison, Unusable, detect_shape, parse
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
@@ -68,7 +68,7 @@ def require_source(name: str) -> None:
     try:
         found = Path(name).is_file() or _is_hub(name)
     except (OSError, ValueError) as error:  # a name too long, a NUL in it
-        raise InputError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
+        raise InputError(f"cannot read {name}: {reason(error)}") from error
     if not found:
         raise InputError(f"no such file: {name}")
 

@@ -202,8 +202,9 @@ class Engine:
                 seal(temporary, progress | {"rate": self.rate.state_dict()})
         except (OSError, RuntimeError, SafetensorError, InputError) as error:  # a full disk comes as any of them
             shutil.rmtree(temporary, ignore_errors=True)
-            reason = str(error).splitlines()[0]
-            raise InputError(f"cannot write the checkpoint {folder}: {reason}; the one before it is whole") from error
+            raise InputError(
+                f"cannot write the checkpoint {folder}: {first_line(error)}; the one before it is whole"
+            ) from error
         if self.is_main:
             old = folder.with_name(f".{folder.name}.old")
             shutil.rmtree(old, ignore_errors=True)

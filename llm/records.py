@@ -12,7 +12,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from derivations.commands import InputError, clear_killed_start, to_json
+from derivations.commands import InputError, clear_killed_start, reason, to_json
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ def require_out(out: Path) -> None:
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise InputError(f"--out {out}: nothing can be written in {parent}")
     except (OSError, ValueError) as error:  # a name too long, a NUL in it
-        raise InputError(f"cannot use --out {out}: {getattr(error, 'strerror', None) or error}") from error
+        raise InputError(f"cannot use --out {out}: {reason(error)}") from error
 
 
 def progress(items: Iterable[T], description: str, *, quiet: bool) -> Iterable[T]:

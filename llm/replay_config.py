@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from derivations.commands import InputError
+from derivations.commands import InputError, reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,6 @@ class ReplayConfig:
         try:
             there = (self.run / "diverged.json").is_file()
         except (OSError, ValueError) as error:  # a name too long, a NUL in it
-            raise InputError(f"cannot read {self.run}: {getattr(error, 'strerror', None) or error}") from error
+            raise InputError(f"cannot read {self.run}: {reason(error)}") from error
         if not there:
             raise InputError(f"{self.run}: no diverged.json there; only a run that diverged can be replayed")
