@@ -189,6 +189,13 @@ class Engine:
         """Send one row of metrics to the trackers."""
         self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=row["step"])
 
+    def close(self) -> None:
+        """End trackers and processes. The wrapped model goes first: a DDP reducer that dies with the last hold on its
+        process group waits for gloo's threads, they for Python, and neither ends (pytorch issue 56297)."""
+        self.scorer = self.unwrapped
+        self.accelerator.free_memory()
+        self.accelerator.end_training()
+
     def save(self, folder: Path, progress: dict[str, Any]) -> None:
         """A checkpoint: model, optimizer, schedule, every random state, and `progress`; whole or not at all."""
         temporary = folder.with_name(f".{folder.name}.new")

@@ -192,7 +192,7 @@ def _finish(
     seconds: float,
 ) -> dict[str, Any]:
     """Summary, model and its card; only the first process writes."""
-    engine.accelerator.end_training()
+    engine.close()
     if not engine.is_main:
         return {}
     summary = {

@@ -184,7 +184,7 @@ def _finish(
     seconds: float,
 ) -> dict[str, Any]:
     """Trained model, summary and its table."""
-    world.engine.accelerator.end_training()
+    world.engine.close()
     if config.save:
         save_model(world.engine.transformer, world.tokenizer, config.out / "checkpoints" / "last")
     summary = {

@@ -42,7 +42,7 @@ def main() -> None:
     engine, tokenizer = make_engine(folder)
     gradient = step_gradient(engine, encoded(Path(data), tokenizer), micro_batch_size=int(size))
     torch.save((engine.processes, gradient), f"{out}.{engine.rank}")
-    engine.accelerator.end_training()
+    engine.close()
 
 
 if __name__ == "__main__":
