@@ -31,7 +31,7 @@ def main() -> None:
         raise InputError("this needs the extra `llm`: pip install 'maxent-rlhf[llm]'")
     if isinstance(config, OnlineConfig):
         config.require_places()
-        if not config.quiet:
+        if not config.quiet and config.format == "text":
             print(f"settings: {command_line(config)}")
         from llm.online import online
 

@@ -5,6 +5,7 @@ held by a `Scorer`, whose forward is `sequence_logps`: so distribution wraps wha
 """
 
 import ctypes
+import gc
 import math
 import os
 import random
@@ -194,6 +195,7 @@ class Engine:
         process group waits for gloo's threads, they for Python, and neither ends (pytorch issue 56297)."""
         self.scorer = self.unwrapped
         self.accelerator.free_memory()
+        gc.collect()  # autocast ties the wrapped model to itself
         self.accelerator.end_training()
 
     def save(self, folder: Path, progress: dict[str, Any]) -> None:

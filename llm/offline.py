@@ -12,7 +12,7 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
-from derivations.commands import InputError, to_json, write_json
+from derivations.commands import InputError, write_json
 from derivations.objectives import Objective
 from llm.comparisons import Data, announce, load_data, read_sources
 from llm.config import TrainConfig
@@ -24,7 +24,7 @@ from llm.models import add_lora, load_model, recompute_layers
 from llm.records import Records, print_table, progress
 from llm.reference import EveryStep, Precomputed
 from llm.replay import as_records
-from llm.runs import Run, finished, open_run
+from llm.runs import Run, finished, open_run, told_as_json
 from llm.sampler import sample
 from llm.sampling import texts
 from llm.tokens import Group
@@ -37,8 +37,6 @@ def train(config: TrainConfig) -> dict[str, Any]:
     began = time.monotonic()
     config.require_places()
     if config.resume and (summary := finished(config)):
-        if not config.quiet:
-            print(f"{config.out} is finished; nothing is left to do")
         return summary
     objective = config.make_objective()
     sources = read_sources(config)
@@ -218,8 +216,7 @@ def _finish(
 
 
 def _print_summary(summary: dict[str, Any], config: TrainConfig) -> None:
-    if config.format == "json" and not config.quiet:
-        print(to_json({"out": config.out, "settings": config, "summary": summary}, indent=2))
+    if told_as_json(config, summary):
         return
     rows = []
     for name, difference in summary["change"].items():

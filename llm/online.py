@@ -27,7 +27,7 @@ from llm.online_config import OnlineConfig
 from llm.packing import Example
 from llm.proxy import save_proxy
 from llm.records import print_table, progress
-from llm.runs import Run, finished, open_run
+from llm.runs import Run, finished, open_run, told_as_json
 from llm.topics import TOPICS
 from llm.world import Batch, World, make_world
 
@@ -145,7 +145,7 @@ def topic_batches(drawn: Sequence[Example], *, k: int, tokens: int) -> Iterator[
 
 def announce(config: OnlineConfig, regularizer: Regularizer, world: World) -> None:
     """What will be trained, what the proxy is worth, and how loud the regularizer starts."""
-    if config.quiet:
+    if config.quiet or config.format == "json":
         return
     proxy, ratio = world.proxy, world.spread_ratio
     elsewhere = proxy.off_distribution.get("held-out", {}).get("accuracy")
@@ -207,6 +207,8 @@ def _finish(
 
 
 def _print_summary(summary: dict[str, Any], config: OnlineConfig) -> None:
+    if told_as_json(config, summary):
+        return
     rows = []
     before, after = summary["before"], summary["after"]
     for part in ("eval", "eval-train", "retention"):

@@ -89,6 +89,8 @@ class OnlineConfig:
     """Run folder. An earlier run there is moved aside, unless `resume`."""
     quiet: bool = False
     """Print nothing but errors."""
+    format: Literal["text", "json"] = "text"
+    """How the end is told; `json` prints nothing else, for machines."""
 
     def __post_init__(self) -> None:
         require_types(self)

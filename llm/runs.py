@@ -102,7 +102,10 @@ def require_same_settings(out: Path, settings: dict[str, Any]) -> None:
 
 
 def finished(config: Any) -> dict[str, Any] | None:
-    """The summary of the run in `config.out` if it is finished, else None. Raises InputError for other settings."""
+    """The summary of the run in `config.out` if it is finished, which is then said, else None.
+
+    Raises InputError for other settings.
+    """
     path = config.out / "summary.json"
     if not path.exists():
         return None
@@ -110,4 +113,13 @@ def finished(config: Any) -> dict[str, Any] | None:
     summary = read_json(path)
     if not isinstance(summary, dict):
         raise InputError(f"{path} is not the summary of a run; remove it to go on from the last checkpoint")
+    if not told_as_json(config, summary) and not config.quiet:
+        print(f"{config.out} is finished; nothing is left to do")
     return summary
+
+
+def told_as_json(config: Any, summary: dict[str, Any]) -> bool:
+    """Print a run's folder, settings and summary for machines, if that is how its end is to be told."""
+    if config.format == "json" and not config.quiet:
+        print(to_json({"out": config.out, "settings": config, "summary": summary}, indent=2))
+    return bool(config.format == "json")

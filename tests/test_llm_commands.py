@@ -179,3 +179,14 @@ def test_as_json_a_training_run_prints_its_settings_and_summary_and_nothing_else
     answer = json.loads(done.stdout)
     assert answer["summary"] == json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (answer["settings"]["objective"], answer["settings"]["lr"]) == ("dpo", 1e-5)
+    again = llm("train", *options, "--max-steps", "1", "--out", "run", "--format", "json", "--resume")
+    assert json.loads(again.stdout)["summary"] == answer["summary"]
+
+
+def test_as_json_an_online_run_prints_its_settings_and_summary(llm, tiny_folder, tmp_path, own_cache):
+    options = ("--regularizer=none", "--gold=length", "--max-new-tokens=6", "--max-steps=1", "--no-save")
+    done = llm("online", *options, "--model", tiny_folder, "--eval-samples=1", "--out=run", "--format=json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["summary"] == json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert answer["settings"]["regularizer"] == "none"

@@ -4,6 +4,7 @@ silence is refused."""
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,12 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH
 
 def relative_difference(a, b):
     return ((a - b).norm() / b.norm()).item()
+
+
+def launched(command):
+    return subprocess.run(
+        list(command), capture_output=True, text=True, env=os.environ | ENVIRONMENT, timeout=300, check=False
+    )
 
 
 @pytest.fixture
@@ -51,7 +58,7 @@ def test_two_processes_under_accelerate_launch_have_the_gradient_of_one(whole, t
     """The command of docs/how-to/multi-gpu.md. Four pairs in one process and three in the other, passes of two."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     command += ["--main_process_port", "0", "-m", "tests.llm_gradient", tiny_folder, whole.data, "2", tmp_path / "g"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=os.environ | ENVIRONMENT)
+    done = launched(map(str, command))
     assert done.returncode == 0, done.stderr[-2000:]
     for rank in (0, 1):
         processes, gradient = torch.load(f"{tmp_path / 'g'}.{rank}")
@@ -68,7 +75,7 @@ def test_two_processes_with_uneven_parts_give_the_gradients_and_metrics_of_one(t
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv_endpoint=localhost:0"]
     command += ["--rdzv_backend=c10d", "-m", "llm", "train"]
     command += ["--objective=dpo", f"--model={tiny_folder}", *flags, "--max-steps=3", f"--out={tmp_path / 'two'}"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT)
+    done = launched(command)
     assert done.returncode == 0, done.stderr[-2000:]
     (line,) = [x for x in done.stdout.splitlines() if x.startswith("runs on")]
     assert line == "runs on: 2 process(es), MULTI_CPU, cpu, no"
@@ -83,6 +90,19 @@ def test_two_processes_with_uneven_parts_give_the_gradients_and_metrics_of_one(t
     assert [r["where"] for r in read_rows(one, "examples.jsonl")] == [
         r["where"] for r in read_rows(tmp_path / "two", "examples.jsonl")
     ]
+
+
+def test_the_wrapped_model_is_gone_before_the_process_group_is(tiny_model, monkeypatch):
+    """Otherwise two processes hang at their end, now and then: the reducer joins threads that wait for Python."""
+    engine = Engine(tiny_model(), lr=1.0, dtype="float32", max_grad_norm=1.0, seed=0)
+    engine.scorer = torch.nn.Sequential(engine.unwrapped)  # in the place of DistributedDataParallel
+    engine.scorer.itself = [engine.scorer]  # as autocast's forward refers to its module
+    engine.accelerator._models.append(engine.scorer)
+    wrapped, alive = weakref.ref(engine.scorer), []
+    monkeypatch.setattr(engine.accelerator, "end_training", lambda: alive.append(wrapped() is not None))
+    engine.close()
+    assert alive == [False]
+    assert engine.transformer is not None  # saved after the end
 
 
 def test_a_batch_smaller_than_the_processes_is_refused(tiny_folder, tmp_path, own_cache, monkeypatch):
