@@ -25,8 +25,8 @@ from accelerate.utils import gather_object, load, set_seed
 from safetensors import SafetensorError
 from torch import Tensor
 
-from derivations.commands import InputError, input_errors, write_json
-from llm.checkpoints import first_line, last_checkpoint, seal, unseal
+from derivations.commands import InputError, input_errors
+from llm.checkpoints import first_line, seal, unseal
 from llm.logprobs import sequence_logps
 from llm.packing import Example
 
@@ -285,28 +285,3 @@ def rate_factor(step: int, steps: int, schedule: str) -> float:
         return 1.0
     warmup = max(1, steps // 10)
     return min(1.0, (step + 1) / (warmup + 1)) * (1 + math.cos(math.pi * step / steps)) / 2
-
-
-def stop_if_diverged(
-    norm: float, loss: float, step: int, batch: Sequence[Any], out: Path, lr: float, *, engine: Engine | None = None
-) -> None:
-    """Refuse to go on (InputError) from a loss or gradient that is not finite.
-
-    The batch is written for replay and, with `engine`, the state in which it diverges (`llm replay`). batch: rows
-    with the key `where`, or places alone, or samples.
-    """
-    if math.isfinite(norm) and math.isfinite(loss):
-        return
-    write_json(out / "diverged.json", {"step": step, "loss": repr(loss), "grad_norm": repr(norm), "batch": batch})
-    if engine is not None:
-        engine.save(out / "checkpoints" / "diverged", {"step": step - 1})
-    places = [row["where"] if isinstance(row, dict) else row for row in batch if isinstance(row, dict | str)]
-    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-    named = f"{', '.join(places[:3])}{more}" if places else f"{len(batch)} samples"
-    good = last_checkpoint(out / "checkpoints" / "resume")
-    kept = f"Batch: {named}, kept in {out / 'diverged.json'}. Last good checkpoint: {good or 'none was written'}"
-    if step == 0:  # of the evaluation before the first step, no learning rate is to blame
-        raise InputError(f"the loss of the untrained model is {loss:g}; check --beta, --alpha and the model. {kept}")
-    raise InputError(
-        f"training diverged at step {step}: loss {loss:g}, gradient norm {norm:g}; lower --lr (now {lr:g}). {kept}"
-    )

@@ -16,7 +16,8 @@ from derivations.commands import InputError, write_json
 from derivations.objectives import Objective
 from llm.comparisons import Data, announce, load_data, read_sources
 from llm.config import TrainConfig
-from llm.engine import Engine, describe, stop_if_diverged
+from llm.divergence import stop_if_diverged
+from llm.engine import Engine, describe
 from llm.export import export, model_card
 from llm.logprobs import require_room
 from llm.measure import Row, change, losses_and_rows, means

@@ -19,7 +19,8 @@ from torch import Tensor
 from derivations.commands import InputError, to_json, write_json
 from derivations.objectives import kl_estimate, rloo_advantage, shaped_reward
 from derivations.regularizers import Regularizer
-from llm.engine import Engine, stop_if_diverged
+from llm.divergence import stop_if_diverged
+from llm.engine import Engine
 from llm.evaluation import evaluate, flat
 from llm.export import save_model
 from llm.models import load_model
