@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hard.jobs import train_job
-from hard.kill import results, start
+from hard.kill import results, said_by, start
 from hard.table import Row
 
 
@@ -32,7 +32,7 @@ def fill(folder: Path, *, times: int, root: int) -> Row:
     job = train_job(folder, steps=12)
     process = start(job.command, folder / "whole", folder)
     if process.wait():
-        row.lost.append(f"the run without a limit failed: {process.communicate()[0][-300:]}")
+        row.lost.append(f"the run without a limit failed: {said_by(process)[-300:]}")
         return row
     expected = results(folder / "whole", job.files)
     needed = sum(path.stat().st_size for path in (folder / "whole").rglob("*") if path.is_file())
@@ -49,7 +49,7 @@ def fill(folder: Path, *, times: int, root: int) -> Row:
             if not problem and filled:
                 subprocess.run(["mount", "-o", "remount,size=100M", str(disk)], check=True)  # noqa: S607
                 process = start(job.again, disk / "run", folder)
-                said = process.communicate()[0]
+                said = said_by(process)
                 went_on += 1
                 if process.returncode:
                     problem = f"going on with more room ended with {process.returncode}: {said[-300:]}"
@@ -64,7 +64,7 @@ def fill(folder: Path, *, times: int, root: int) -> Row:
 def _once(command: tuple[str, ...], disk: Path, folder: Path) -> tuple[str, bool]:
     """What was wrong with how the run ended, and whether its disk filled at all."""
     process = start(command, disk / "run", folder)
-    lines = process.communicate()[0].strip().splitlines()
+    lines = said_by(process).strip().splitlines()
     if process.returncode == 0:
         return "", False
     errors = [line for line in lines if line.startswith("error: ")]

@@ -66,6 +66,15 @@ def strike(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+def said_by(process: subprocess.Popen[str]) -> str:
+    """All it printed, once it has ended. What does not end within `WAIT` is killed, as its status then shows."""
+    try:
+        return process.communicate(timeout=WAIT)[0]
+    except subprocess.TimeoutExpired:
+        strike(process)
+        return f"no end within {WAIT:g} s"
+
+
 def until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> bool:
     """Wait for a condition; False if the process ended before."""
     end = time.monotonic() + WAIT
@@ -120,7 +129,7 @@ def kill(job: Job, folder: Path, *, times: int, aimed: int, root: int) -> Row:
             shutil.rmtree(out)  # it had ended before; runs take longer at one time than at another
             share *= 0.7
         process = start(job.again, out, folder)
-        said = process.communicate(timeout=WAIT)[0]
+        said = said_by(process)
         row.tried += 1
         if process.returncode:
             row.lost.append(f"{how}: going on ended with status {process.returncode}: {said.strip()[-300:]}")

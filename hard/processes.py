@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hard.jobs import train_arguments
-from hard.kill import start, strike, until
+from hard.kill import said_by, start, strike, until
 from hard.table import Row
 
 TWO = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0")
@@ -42,7 +42,7 @@ def split(folder: Path, *, root: int) -> list[Row]:
     same, moved = Row("processes", "2 processes against 1, uneven batches"), Row("processes", "checkpoints that move")
     for processes in (1, 2):
         process = start(launch[processes], folder / f"whole-{processes}", folder)
-        said = process.communicate()[0]
+        said = said_by(process)
         if process.returncode:
             same.lost.append(f"{processes} process(es) ended with {process.returncode}: {said[-300:]}")
             return [same]
@@ -54,7 +54,7 @@ def split(folder: Path, *, root: int) -> list[Row]:
         hit = until((out / "checkpoints" / "resume" / "progress.json").exists, process)
         strike(process)
         process = start((*launch[after], "--resume"), out, folder)
-        said = process.communicate()[0]
+        said = said_by(process)
         moved.tried += 1
         if not hit or process.returncode:
             moved.lost.append(f"from {before} to {after}: status {process.returncode}, {said[-300:]}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from hard.jobs import save_tiny, train_arguments
 from hard.kill import results as results_of
-from hard.kill import start
+from hard.kill import said_by, start
 from hard.table import Row
 
 
@@ -66,7 +66,7 @@ def same(folder: Path) -> list[Row]:
                 continue
             out = folder / f"{number}-{kind.replace(' ', '-')}"
             process = start((*twice.command, *extra), out, folder)
-            said = process.communicate()[0]
+            said = said_by(process)
             row.tried += 1
             if process.returncode:
                 row.lost.append(f"{kind}: status {process.returncode}: {said[-300:]}")
