@@ -81,14 +81,15 @@ def attention_inputs(pack: Pack, implementation: str, device: torch.device) -> d
     if implementation == NAME and device.type == "cpu":
         # A mask of the right rank keeps transformers from making one of its own; `layout` decides.
         return {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool), "layout": pack.layout}
-    return {"attention_mask": pack.mask().to(device)}
+    return {"attention_mask": pack.to(device).mask()}
 
 
 def block_mask(pack: Pack, device: torch.device) -> Any:
     """`Pack.mask` for FlexAttention, which skips blocks that are masked throughout."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    group, branch = pack.group.to(device), pack.branch.to(device)
+    pack = pack.to(device)
+    group, branch = pack.group, pack.branch
 
     def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         own = (branch[row, key] == 0) | (branch[row, key] == branch[row, query])

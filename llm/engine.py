@@ -9,6 +9,7 @@ import gc
 import math
 import os
 import random
+import resource
 import shutil
 import sys
 from collections.abc import Sequence
@@ -32,11 +33,15 @@ from llm.packing import Example
 
 
 def keep_memory() -> None:
-    """Let glibc keep freed memory: giving pages back and faulting them in again costs more than the arithmetic."""
+    """Let glibc keep freed memory: giving pages back and faulting them in again costs more than the arithmetic.
+
+    And let oneDNN, which compiles a kernel for every shape it meets, keep only the last: packed shapes hardly repeat.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # read at its first product in bf16
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         m_trim_threshold, m_mmap_threshold = -1, -3  # <malloc.h>
-        libc.mallopt(m_mmap_threshold, 1 << 30)
+        libc.mallopt(m_mmap_threshold, 1 << 25)  # larger blocks between small ones would only break the heap up
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
@@ -91,6 +96,9 @@ class Engine:
                 project_dir=out,
             )
         require_what_was_asked(self.accelerator)
+        if self.device.type == "cuda":
+            # with a mask cuDNN plans every shape anew (tens of ms) and can give NaN gradients (pytorch issue 196678)
+            torch.backends.cuda.enable_cudnn_sdp(False)
         self.accelerator.gradient_accumulation_steps = 1  # not the environment's: losses come divided already
         self.max_grad_norm = max_grad_norm
         scorer = Scorer(model)
@@ -98,7 +106,7 @@ class Engine:
         own: torch.optim.Optimizer = (
             torch.optim.SGD(trained, lr=lr)
             if optimizer == "sgd"
-            else torch.optim.AdamW(trained, lr=lr, weight_decay=0.0)
+            else torch.optim.AdamW(trained, lr=lr, weight_decay=0.0, fused=self.device.type == "cuda")
         )
         # accelerate moves a prepared schedule once per process; ours counts optimizer steps
         self.rate = torch.optim.lr_scheduler.LambdaLR(own, lambda step: rate_factor(step, steps, schedule))
@@ -241,6 +249,8 @@ class Engine:
         random.setstate(states["random_state"])
         np.random.set_state(states["numpy_random_seed"])  # noqa: NPY002 (the global state is what was saved)
         torch.set_rng_state(states["torch_manual_seed"])
+        if torch.cuda.is_available() and "torch_cuda_manual_seed" in states:
+            torch.cuda.set_rng_state_all(states["torch_cuda_manual_seed"])
 
 
 def require_what_was_asked(accelerator: Accelerator) -> None:
@@ -268,6 +278,13 @@ def require_what_was_asked(accelerator: Accelerator) -> None:
             f"the launcher started {started} processes, but each would be a run of its own, because no GPU was "
             "found; set ACCELERATE_USE_CPU=true to run them together on CPUs"
         )
+
+
+def peak_memory_gib() -> float:
+    """The most memory this process has held: of the GPU where there is one."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_reserved() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def describe(accelerator: Accelerator) -> str:

@@ -6,6 +6,8 @@ backbone: they are raised to float32 first, so no logit is ever rounded to bf16.
 only the two products that pass the gradient on (never a logit) run in bf16, as they do everywhere else.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,15 +33,15 @@ class _HeadLogps(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk_tokens: int
     ) -> Tensor:
         value, normalizer = hidden.new_empty(len(targets)), hidden.new_empty(len(targets))
-        with torch.autocast(hidden.device.type, enabled=False):
+        kind = hidden.device.type
+        ctx.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        with torch.autocast(kind, enabled=False), _tensor_cores(ctx.dtype):
             for part in _parts(len(targets), chunk_tokens):
                 logits = _logits(hidden[part], weight, bias)
                 torch.logsumexp(logits, -1, out=normalizer[part])
                 value[part] = logits.gather(-1, targets[part].unsqueeze(-1)).squeeze(-1)
         ctx.save_for_backward(hidden, weight, bias, targets, normalizer)
         ctx.chunk_tokens = chunk_tokens
-        kind = hidden.device.type
-        ctx.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         return value - normalizer
 
     @staticmethod
@@ -51,7 +53,7 @@ class _HeadLogps(torch.autograd.Function):
             for x, need in zip((hidden, weight, bias), ctx.needs_input_grad[:3], strict=True)
         )
         narrow = weight.to(ctx.dtype)
-        with torch.autocast(hidden.device.type, enabled=False):
+        with torch.autocast(hidden.device.type, enabled=False), _tensor_cores(ctx.dtype):
             for part in _parts(len(targets), ctx.chunk_tokens):
                 # d value / d logits = one-hot - probabilities
                 slope = _logits(hidden[part], weight, bias).sub_(normalizer[part].unsqueeze(-1)).exp_()
@@ -67,6 +69,19 @@ class _HeadLogps(torch.autograd.Function):
                 elif to_weight is not None:
                     to_weight += slope.T @ hidden[part].to(ctx.dtype)
         return to_hidden, to_weight, to_bias, None, None
+
+
+@contextmanager
+def _tensor_cores(dtype: torch.dtype) -> Iterator[None]:
+    """On a GPU, under bf16: float32 products as TF32. The states come from bf16, which TF32 holds exactly; weights
+    keep 11 bits, where a bf16 head would leave them 8. Here alone: rotary angles must not be made so."""
+    switch = torch.backends.cuda.matmul
+    before = switch.allow_tf32
+    switch.allow_tf32 = before or dtype == torch.bfloat16
+    try:
+        yield
+    finally:
+        switch.allow_tf32 = before
 
 
 def _parts(n: int, size: int) -> list[slice]:

@@ -43,8 +43,7 @@ def logps_and_features(
     model: Any, examples: Sequence[Example], *, batch_tokens: int = BATCH_TOKENS, row_tokens: int = ROW_TOKENS
 ) -> tuple[Tensor, Tensor]:
     """As `sequence_logps`, and the mean last hidden state over each response's positions: [n], [n, width]."""
-    logps, features = _by_pack(model, examples, batch_tokens, row_tokens, CHUNK_TOKENS, with_features=True)
-    return logps, torch.stack(features)
+    return _by_pack(model, examples, batch_tokens, row_tokens, CHUNK_TOKENS, with_features=True)
 
 
 def _by_pack(
@@ -55,34 +54,37 @@ def _by_pack(
     chunk_tokens: int,
     *,
     with_features: bool,
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensor]:
     require_room(model.config, max(map(len, examples)))
     device = model.get_input_embeddings().weight.device
     head = model.get_output_embeddings()
-    logps: list[Tensor] = [torch.empty(0)] * len(examples)
-    features: list[Tensor] = [torch.empty(0)] * len(examples) if with_features else []
+    order: list[int] = []
+    logps: list[Tensor] = []
+    features: list[Tensor] = []
     for pack in packs(examples, batch_tokens=batch_tokens, row_tokens=row_tokens):
+        pack = pack.to(device)
         states = _states(model, pack, device)
         tokens = head_logps(
-            states[pack.predictor.to(device)],
+            states[pack.predictor],
             head.weight,
-            pack.target.to(device),
+            pack.target,
             bias=getattr(head, "bias", None),
             chunk_tokens=chunk_tokens,
         )
-        for i, own in zip(pack.examples, tokens.split(pack.sizes), strict=True):
-            logps[i] = own.sum()
+        sizes = torch.tensor(pack.sizes, device=device)
+        order += pack.examples
+        logps.append(torch.segment_reduce(tokens, "sum", lengths=sizes))
         if with_features:
-            for i, own in zip(pack.examples, states[pack.own.to(device)].float().split(pack.sizes), strict=True):
-                features[i] = own.mean(0)
-    return torch.stack(logps), features
+            features.append(torch.segment_reduce(states[pack.own].float(), "mean", lengths=sizes))
+    back = torch.tensor(order, device=device).argsort()
+    return torch.cat(logps)[back], torch.cat(features)[back] if with_features else torch.empty(0)
 
 
 def _states(model: Any, pack: Pack, device: torch.device) -> Tensor:
     """Last hidden states, flat: [rows * width, d]."""
     out = model.base_model(
-        input_ids=pack.ids.to(device),
-        position_ids=pack.positions.to(device),
+        input_ids=pack.ids,
+        position_ids=pack.positions,
         use_cache=False,
         **attention_inputs(pack, model.config._attn_implementation, device),
     )

@@ -27,7 +27,7 @@ def losses_and_rows(
     sizes = [len(g.examples) for g in groups]
     length = lengths([e for g in groups for e in g.examples]).to(logp.device)
     rewards = objective.rewards(logp, length=length, ref_logp=ref_logp)
-    losses = torch.stack([objective.loss(own) for own in rewards.split(sizes)])
+    losses = _losses(objective, rewards, sizes)
     ends = torch.tensor(sizes, device=logp.device).cumsum(0)
     first, last = ends - torch.tensor(sizes, device=logp.device), ends - 1
     columns = {
@@ -38,10 +38,22 @@ def losses_and_rows(
         "tokens/chosen": length[first],
         "tokens/rejected": length[last],
     }
-    values = zip(*(column.detach().tolist() for column in columns.values()), strict=True)
+    values = torch.stack([column.detach().double() for column in columns.values()], 1).tolist()  # one transfer
     return losses, [
         {"where": g.where, **dict(zip(columns, row, strict=True))} for g, row in zip(groups, values, strict=True)
     ]
+
+
+def _losses(objective: Objective, rewards: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Loss of each comparison; comparisons of one size together, so that pairs take one call."""
+    starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+    found, order = [], []
+    for size in sorted(set(sizes)):
+        own = [i for i, n in enumerate(sizes) if n == size]
+        places = starts[own].unsqueeze(1) + torch.arange(size)
+        found.append(objective.loss(rewards[places.to(rewards.device)]))
+        order += own
+    return torch.cat(found)[torch.tensor(order, device=rewards.device).argsort()]
 
 
 def means(rows: Sequence[Row]) -> dict[str, float]:

@@ -101,7 +101,10 @@ def load_model(name: str, *, implementation: str = attention.NAME) -> tuple[Mode
     except Exception as error:  # on damaged files its parts raise whatever they stumble over
         raise _not_loaded(name, error) from error
     check_model(model)
-    model.set_attn_implementation(implementation)
+    try:
+        model.set_attn_implementation(implementation)
+    except ValueError as error:  # not every architecture has FlexAttention
+        raise InputError(f"--attention {implementation}: {first_line(error)}; leave it out") from error
     return model, tokenizer
 
 
@@ -180,5 +183,6 @@ def add_lora(model: Model, *, rank: int, alpha: float) -> Any:
 
 def recompute_layers(model: Model) -> None:
     """Keep only the layers' inputs for the backward pass and run each layer again there."""
-    model.activation_checkpointing_enable({"use_reentrant": False})
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
     model.train()  # transformers does it in training mode only; there is no dropout

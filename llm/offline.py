@@ -5,7 +5,6 @@ of comparisons of the whole step, over all processes, so any split gives the sam
 """
 
 import random
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from derivations.objectives import Objective
 from llm.comparisons import Data, announce, load_data, read_sources
 from llm.config import TrainConfig
 from llm.divergence import stop_if_diverged
-from llm.engine import Engine, describe
+from llm.engine import Engine, describe, peak_memory_gib
 from llm.export import export, model_card
 from llm.logprobs import require_room
 from llm.measure import Row, change, losses_and_rows, means
@@ -201,7 +200,7 @@ def _finish(
         "train_pairs": len(data.train),
         "eval_pairs": len(data.evaluation),
         "seconds": seconds,
-        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_memory_gib": peak_memory_gib(),
     }
     if config.save:
         settings = {k: v for k, v in vars(config).items() if k not in ("quiet", "format", "resume", "plan")}

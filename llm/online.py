@@ -7,7 +7,6 @@ of whole responses, with log-probs from the training forward pass. Leave-one-out
 """
 
 import json
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from derivations.commands import InputError, to_json, write_json
 from derivations.objectives import kl_estimate, rloo_advantage, shaped_reward
 from derivations.regularizers import Regularizer
 from llm.divergence import stop_if_diverged
-from llm.engine import Engine
+from llm.engine import Engine, peak_memory_gib
 from llm.evaluation import evaluate, flat
 from llm.export import save_model
 from llm.models import load_model
@@ -193,7 +192,7 @@ def _finish(
         "wrong_bonus": config.wrong_bonus,
         "steps": config.max_steps,
         "seconds": seconds,
-        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_memory_gib": peak_memory_gib(),
         "spread_ratio": world.spread_ratio,
         "proxy": world.proxy.summary(),
         "before": evaluations[0],

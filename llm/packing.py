@@ -7,7 +7,7 @@ samples of policy gradient, and every log-prob is the one of the sequence alone.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -55,9 +55,15 @@ class Pack:
     sizes: tuple[int, ...]  # response tokens of each example
     layout: tuple[tuple[tuple[int, ...], ...], ...]  # rows of groups of lengths: prompt, first response, ...
 
+    def to(self, device: torch.device) -> "Pack":
+        """The same with its tensors on a device."""
+        names = ("ids", "positions", "group", "branch", "predictor", "own", "target")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
     def mask(self) -> Tensor:
         """[rows, 1, width, width], true where the query (row) may look at the key (column)."""
-        causal = torch.ones(self.ids.shape[1], self.ids.shape[1], dtype=torch.bool).tril()
+        width = self.ids.shape[1]
+        causal = torch.ones(width, width, dtype=torch.bool, device=self.ids.device).tril()
         same_group = self.group.unsqueeze(2) == self.group.unsqueeze(1)
         key_branch = self.branch.unsqueeze(1)
         own_branch = (key_branch == 0) | (key_branch == self.branch.unsqueeze(2))

@@ -42,6 +42,7 @@ def replay(out: Path) -> list[dict[str, Any]]:
     step = engine.load(out / "checkpoints" / "diverged")["step"] + 1
     rows = []
     for group, reference in groups:
+        reference = None if reference is None else reference.to(engine.device)
         with engine.micro_steps():
             logp = engine.loss_logps(group.examples, last=True)
             losses, measured = losses_and_rows(objective, [group], logp, reference)

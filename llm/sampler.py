@@ -86,6 +86,9 @@ def sample(
     # A fresh config: the model folder's own may hold penalties that change the distribution sampled from.
     plain = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=eos, pad_token_id=pad)
     own, model.generation_config = model.generation_config, plain
+    attention = model.config._attn_implementation
+    if attention == "flex_attention":  # which would be compiled anew while the cache grows
+        model.set_attn_implementation("sdpa")
     try:
         out = model.generate(
             input_ids=ids.repeat_interleave(k, 0),
@@ -95,6 +98,8 @@ def sample(
         )
     finally:
         model.generation_config = own
+        if attention != model.config._attn_implementation:
+            model.set_attn_implementation(attention)
     return [_cut(prompts[i // k], tuple(row), eos) for i, row in enumerate(out[:, width:].tolist())]
 
 

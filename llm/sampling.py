@@ -50,9 +50,11 @@ def reference_pool(
     """
     sampler = sampler or Transformers(model, tokenizer)
     prompts = [topic_prompt(topic, tokenizer, template=template) for topic in topics]
+    kind = next(model.parameters()).device.type
     settings = {
         "model": weights_hash(model),
-        "precision": str(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else "float32",
+        "precision": str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else "float32",
+        **({} if kind == "cpu" else {"device": kind}),
         "sampler": [sampler.name, "inverse cdf"],
         "prompts": prompts,
         "k": k,

@@ -156,6 +156,9 @@ def make_world(config: OnlineConfig, engine: Engine, tokenizer: Any, regularizer
         off = report(pool[n:], held_out, said[n:], rate=partial(rated, proxy=proxy), tokens=tokens)
         proxy = replace(proxy, off_distribution=off)
     whole = _batch(examples, topics, written, logq, proxy(features), gold)
+    fixed = {name: _of_topics(whole, own) for name, own in SPLITS.items()}
+    # in passes of the shapes the policy will be measured in: equal weights then have equal bits on a GPU too
+    fixed = {name: replace(batch, logq=view(engine, reference, batch.examples)[0]) for name, batch in fixed.items()}
     return World(
         engine=engine,
         tokenizer=tokenizer,
@@ -165,7 +168,7 @@ def make_world(config: OnlineConfig, engine: Engine, tokenizer: Any, regularizer
         gold=gold,
         proxy=proxy,
         prompts={topic: topic_prompt(topic, tokenizer, template=config.prompt) for topic in every},
-        fixed={name: _of_topics(whole, own) for name, own in SPLITS.items()},
+        fixed=fixed,
         spread_ratio=spread(whole, regularizer),
     )
 

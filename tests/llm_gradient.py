@@ -31,7 +31,8 @@ def step_gradient(engine: Engine, groups: list[Group], **options) -> Tensor:
     reference = EveryStep(engine)
     with torch.no_grad():
         for parameter in engine.unwrapped.parameters():
-            parameter += 0.01 * torch.sin(torch.arange(parameter.numel())).reshape(parameter.shape)
+            wave = torch.sin(torch.arange(parameter.numel(), device=parameter.device))
+            parameter += 0.01 * wave.reshape(parameter.shape)
     config = TrainConfig(objective="dpo", beta=0.2, batch_size=len(groups), **options)
     accumulate(engine, config.make_objective(), groups, reference, config)
     return torch.cat([p.grad.flatten() for p in engine.unwrapped.parameters()])

@@ -31,8 +31,9 @@ ARCHITECTURES = {
 }
 
 
-def make(name):
+def make(name, **larger):
     kind, sizes = ARCHITECTURES[name]
+    sizes = sizes | {size: n for size, n in larger.items() if size in sizes}
     config = getattr(transformers, f"{kind}Config")(**sizes)
     classes = {"GPT2": "GPT2LMHeadModel"}
     with torch.random.fork_rng():
