@@ -77,7 +77,7 @@ def verdicts(plan, results):
 
 
 def test_the_protocol_holds_the_arms_and_settings_that_were_asked_for(plan):
-    assert len(plan.runs) == 60
+    assert len(plan.runs) == 120
     by_arm = {run.arm: run.config(Path("x")) for run in plan.runs}
     shared = [by_arm[a] for a, group in plan.arms.items() if group in ("main", "weak")]
     assert {(c.max_steps, c.lr, c.dtype, c.prompts_per_step, c.samples) for c in shared} == {(40, 5e-5, "bf16", 8, 4)}
@@ -131,14 +131,14 @@ def test_a_protocol_that_could_not_be_run_or_judged_is_refused_before_anything_r
 def test_finished_runs_are_not_left_and_what_is_left_is_estimated_from_them(plan, tmp_path):
     results = write_results(plan, tmp_path, keep=lambda run: run.group == "main" and run.seed < 2)
     left = [run for run in plan.runs if run.seed not in results[run.arm]]
-    assert len(left) == 60 - 16
+    assert len(left) == 120 - 16
     *lines, total = describe_left(left, plan, results, jobs=2)
     assert [line.split()[0] for line in lines] == [run.name for run in left]
     first = plan.runs[0]  # a minute each was taken, so the scale is a minute over what was expected of that run
     scale = 60 / expected_seconds(first, plan)
     assert float(lines[0].split()[1]) == pytest.approx(scale * expected_seconds(left[0], plan) / 60, abs=0.05)
     hours = sum(scale * expected_seconds(run, plan) for run in left) / 2 / 3600
-    assert f"44 of 63 runs left, about {hours:.1f} hours" in total
+    assert f"104 of 123 runs left, about {hours:.1f} hours" in total
     assert "from 16 finished runs" in total
     assert "from the protocol's figures" in describe_left(left, plan, {arm: {} for arm in plan.arms}, jobs=1)[-1]
 
@@ -316,7 +316,7 @@ def test_a_report_with_runs_missing_says_so_and_makes_up_no_verdict(plan, tmp_pa
         arms = {str(c[s]).removesuffix("@half") for c in spoken["checks"] for s in ("arm", "minus") if s in c}
         assert (claim.verdict == "too few seeds") == any(len(results[arm]) < 3 for arm in arms)
     text = (tmp_path / "online.md").read_text()
-    assert f"**{63 - sum(map(len, results.values()))} runs are missing**" in text
+    assert f"**{123 - sum(map(len, results.values()))} runs are missing**" in text
     assert "nan" not in text
     assert "inf" not in text.replace("information", "")
 
@@ -360,10 +360,10 @@ def test_the_whole_report_shows_every_arm_and_its_figures(plan, tmp_path, monkey
     assert "missing" not in text
     assert plan.protocol["groups"]["clocks"]["hypothesis"].strip() in text
     numbers = json.loads((tmp_path / "online.json").read_text())
-    assert numbers["runs"] == {"done": 60, "planned": 60}
+    assert numbers["runs"] == {"done": 120, "planned": 120}
     kappa = numbers["arms"]["entropy-0.05"]["after"]["retention/kappa"]
-    values = np.array([0.76 + 0.003 * (1 + seed + len("entropy-0.05") % 5) for seed in range(3)])
-    half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / 3**0.5
+    values = np.array([0.76 + 0.003 * (1 + seed + len("entropy-0.05") % 5) for seed in range(6)])
+    half = stats.t.ppf(0.975, 5) * values.std(ddof=1) / 6**0.5
     assert kappa["mean"] == pytest.approx(values.mean(), rel=1e-4)
     assert kappa["high"] - kappa["mean"] == pytest.approx(half, rel=1e-3)
     assert b"<dc:date>" not in written["curves.svg"]
