@@ -1,8 +1,8 @@
 """The report of `make reproduce-online`, from the runs' result files alone, whatever they say and however many."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from derivations.commands import write_json, write_text
 from experiments.online_figures import curves_figure, retention_figure, same_keys_figure, same_keys_offline_figure, save
+from experiments.online_findings import KEPT_APART, about, elsewhere, findings, kernel_made_on, made_on, missing
 from experiments.online_plan import Plan
 from experiments.online_results import Result, load, load_kernel, value
 from experiments.online_tables import (
@@ -38,6 +39,23 @@ TITLES = {
 }
 
 
+@dataclass(frozen=True)
+class Found:
+    """Everything the page is written from. known: of `about`; apart: runs of the same arms on another device."""
+
+    plan: Plan
+    results: Results
+    kernel: Sequence[Result]
+    claims: Sequence[Judged]
+    figures: Sequence[str]
+    known: Mapping[str, Any]
+    apart: Sequence[Result]
+
+    @property
+    def runs(self) -> list[Result]:
+        return [run for own in self.results.values() for run in own.values()]
+
+
 def write_report(plan: Plan, results_folder: Path, report: Path) -> list[Judged]:
     """Write the report (Markdown), its numbers (JSON beside it) and its figures; returns the judged claims."""
     results, kernel = load(plan, results_folder), load_kernel(plan, results_folder)
@@ -59,7 +77,9 @@ def write_report(plan: Plan, results_folder: Path, report: Path) -> list[Judged]
         "arms": {arm: arm_numbers(list(own.values())) for arm, own in results.items() if own},
     }
     write_json(report.with_suffix(".json"), numbers)
-    write_text(report, page(plan, results, kernel, claims, list(drawn)))
+    files = sorted((results_folder.parent / KEPT_APART).glob("*.json"))
+    apart = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    write_text(report, page(Found(plan, results, kernel, claims, list(drawn), about(results_folder), apart)))
     return claims
 
 
@@ -78,34 +98,25 @@ def arm_numbers(runs: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def page(
-    plan: Plan, results: Results, kernel: Sequence[Result], claims: Sequence[Judged], figures: Sequence[str]
-) -> str:
+def page(found: Found) -> str:
     """The Markdown page."""
-    runs = [run for own in results.values() for run in own.values()]
-    lines = [
-        "# Regularizers online, on a real model",
-        "",
-        *head(plan, runs, len(plan.kernel) - len(kernel)),
-        "",
-        "## Verdicts",
-        "",
-        RULES,
-        "",
-    ]
-    lines += verdict_table([claim for claim in claims if not claim.group])
-    for title, body in (sections(plan, results, kernel, claims, figures) if runs else {}).items():
+    remarks = found.known.get("remarks", {})
+    lines = ["# Regularizers online, on a real model", "", *head(found), ""]
+    if told := findings(found.results, found.kernel, found.claims):
+        lines += ["## What it shows", "", *told, ""]
+    lines += ["## Verdicts", "", RULES, ""]
+    lines += verdict_table([claim for claim in found.claims if not claim.group], remarks)
+    for title, body in (sections(found) if found.runs else {}).items():
         lines += ["", f"## {title}", "", *body]
     return "\n".join([*lines, ""])
 
 
-def sections(
-    plan: Plan, results: Results, kernel: Sequence[Result], claims: Sequence[Judged], figures: Sequence[str]
-) -> dict[str, Sequence[str]]:
+def sections(found: Found) -> dict[str, Sequence[str]]:
     """Everything below the verdicts: title -> lines."""
+    plan, results, kernel, claims = found.plan, found.results, found.kernel, found.claims
 
     def picture(name: str) -> list[str]:
-        return [f"![{TITLES[name]}]({FIGURES.as_posix()}/{name}.svg)", ""] if name in figures else []
+        return [f"![{TITLES[name]}]({FIGURES.as_posix()}/{name}.svg)", ""] if name in found.figures else []
 
     return {
         "What training did": (
@@ -142,10 +153,19 @@ def sections(
                     "Offline objectives on on-policy pairs, held-out pairs, changes by training "
                     "(`make reproduce-offline`).",
                 )
-                if "same-keys-offline" in figures
+                if "same-keys-offline" in found.figures
                 else ("The offline half is drawn here once `make reproduce-offline` has run.",)
             ),
         ),
+        "The same arms on another device": (
+            "A CPU instead of the GPU, by the protocol as it stood before its number of seeds was raised from three to "
+            "six. Samples differ by device, so proxies do too: these are other draws, not the same runs again. No "
+            "verdict uses them. After the last step:",
+            "",
+            *elsewhere(found.apart),
+        )
+        if found.apart
+        else ("Not run.",),
         "What is written after training": (
             "The first sample of a held-out topic, whatever it says; topics go on from seed to seed.",
             *text_tables(results),
@@ -153,32 +173,38 @@ def sections(
     }
 
 
-def head(plan: Plan, runs: Sequence[Result], kernel_missing: int) -> list[str]:
-    """What was run, and what is missing."""
-    common = plan.protocol["common"]
+def head(found: Found) -> list[str]:
+    """What was run and where, and what is missing."""
+    plan, runs, common = found.plan, found.runs, found.plan.protocol["common"]
     text = (
-        f"SmolLM2-135M-Instruct, {len(runs)} of {len(plan.runs)} runs ({plan.protocol['seeds']} seeds an arm), "
-        f"{common['max_steps']} steps of {common['prompts_per_step']} prompts with {common['samples']} samples of up "
-        f"to {common['max_new_tokens']} tokens. The protocol (`experiments/online.toml`, {plan.fingerprint}) with "
-        "every bound was fixed before the first run. Intervals are 95 % Student intervals over seeds; with three "
-        "seeds Student's quantile is 4.3, so they are wide: three seeds do not know more."
+        f"SmolLM2-135M-Instruct, {len(runs)} of {len(plan.runs)} planned runs ({plan.protocol['seeds']} seeds per arm "
+        f"are planned), {common['max_steps']} steps of {common['prompts_per_step']} prompts with {common['samples']} "
+        f"samples of up to {common['max_new_tokens']} tokens. The protocol (`experiments/online.toml`, "
+        f"{plan.fingerprint}) with every bound was fixed before the first run. Intervals are 95 % Student intervals "
+        "over seeds; with three seeds Student's quantile is 4.3, so they are wide: three seeds do not know more."
     )
+    lines = [text]
     if runs:
-        hours, peak = sum(r["seconds"] for r in runs) / 3600, max(r["peak_memory_gib"] for r in runs)
-        text += f" {hours:.1f} hours of one thread, at most {peak:.1f} GiB a run."
-    missing = len(plan.runs) - len(runs) + kernel_missing
-    return (
-        [text, "", f"**{missing} runs are missing**; `make reproduce-online` goes on with them."] if missing else [text]
-    )
+        lines += ["", made_on(runs, found.known)]
+        if found.kernel:
+            lines[-1] += f" {kernel_made_on(found.kernel, found.known)}"
+    left = len(plan.runs) - len(runs) + len(plan.kernel) - len(found.kernel)
+    if left:
+        lines += ["", f"**{left} runs are missing**; `make reproduce-online` goes on with them."]
+        lines += ["", *missing(plan, found.results)] if runs else []
+    return lines
 
 
-def verdict_table(claims: Sequence[Judged]) -> list[str]:
-    """Claims with the effects that they rest on and their verdicts, and below, folded, every check with its bound."""
+def verdict_table(claims: Sequence[Judged], remarks: Mapping[str, str]) -> list[str]:
+    """Claims with the effects that they rest on and their verdicts, and below, folded, every check with its bound.
+
+    remarks: what a bound turned out to measure, beside the verdict, which it does not change.
+    """
     rows = [
         [
             claim.says,
             "<br>".join(f"{c.what}: {c.shown}" for c in claim.checks if c.role == "headline"),
-            f"**{claim.verdict}**",
+            f"**{claim.verdict}**" + (f"<br>{remarks[claim.says]}" if claim.says in remarks else ""),
         ]
         for claim in claims
     ]
@@ -210,7 +236,7 @@ def clocks(plan: Plan, results: Results, kernel: Sequence[Result], claims: Seque
     lines = ["Question, hypothesis, rivals and what decides were written before the first run.", ""]
     for name in ("question", "hypothesis", "rivals", "decides"):
         lines += [f"*{name.capitalize()}.* {words[name].strip()}", ""]
-    lines += [*clock_table(results, plan), "", *verdict_table(claims)]
+    lines += [*clock_table(results, plan), "", *verdict_table(claims, {})]
     if not kernel:
         return [*lines, "", "The kernel itself was not measured yet."]
     return [

@@ -21,6 +21,8 @@ DIGITS = 5  # significant digits of every number kept
 
 def keep(run: Run, folder: Path, plan: Plan, path: Path) -> Result:
     """Condense a finished run folder of `llm online` into the run's result and write it."""
+    import torch
+
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     result = {"run": run.name, "arm": run.arm, "group": run.group, "seed": run.seed, "protocol": plan.fingerprint}
     result |= {name: summary[name] for name in ("regularizer", "wrong_bonus", "seconds", "peak_memory_gib")}
@@ -28,6 +30,7 @@ def keep(run: Run, folder: Path, plan: Plan, path: Path) -> Result:
     result["evaluations"] = [_evaluation(e) for e in summary["evaluations"]]
     result["curve"] = _curve(_rows(folder / "metrics.jsonl"))
     result["texts"] = pick_texts(_rows(folder / "samples.jsonl"), run.seed, plan.protocol["texts"])
+    result["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
     result["versions"] = {name: value for name, value in versions().items() if name in KEPT}
     write_json(path, short(result))
     return result
