@@ -2,7 +2,7 @@
 letters that can still be read where a page is 390 pixels wide."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ UNITS = {
     "proxy": "proxy gain\n(reward units)",
     "gold": "gold gain\n(reward units)",
     "kl": "KL(π‖reference)\n(nats)",
-    "entropy": "entropy\n(nats a response)",
+    "entropy": "entropy\n(nats per response)",
     "retention/kappa": "retention κ",
 }
 OFFLINE_KEYS = ("rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected")
@@ -87,32 +87,50 @@ def retention_figure(results: Results, arms: Sequence[str]) -> Figure | None:
     return figure
 
 
-def same_keys_figure(results: Results, plan: Plan) -> Figure | None:
+def bandit_runs(results: Results, plan: Plan) -> dict[str, Any]:
+    """The bandit's run beside each arm of the language model that has run."""
+    toy = plan.protocol["toy"]
+    pairs = {arm: name for arm, name in toy["pairs"].items() if results[arm]}
+    settings = {arm: Settings(regularizer=name, seeds=toy["seeds"], steps=toy["steps"]) for arm, name in pairs.items()}
+    return {arm: optimize(drawn(own), own) for arm, own in settings.items()}
+
+
+def same_keys_figure(results: Results, plan: Plan, bandit: Mapping[str, Any]) -> Figure | None:
     """The bandit (above) and the language model (below) under one set of keys and regularizers."""
-    pairs = {arm: toy for arm, toy in plan.protocol["toy"]["pairs"].items() if results[arm]}
-    if not pairs:
+    if not bandit:
         return None
     figure, panels = _panels(4, 2, 9.6)
-    keys = ("proxy", "gold", "kl", "retention/kappa")
-    for (arm, toy), (colour, style), marker in zip(pairs.items(), STYLES, MARKERS, strict=False):
-        settings = Settings(regularizer=toy, seeds=plan.protocol["toy"]["seeds"], steps=plan.protocol["toy"]["steps"])
-        run = optimize(drawn(settings), settings)
-        for axes, key in zip(panels[:2].flat, keys, strict=True):
-            _band(axes, run.t[1:], run.metrics[key][1:], colour, style, f"{toy.replace('=', ' ')} | {arm}")
-            axes.set_xscale("log")
-        runs = list(results[arm].values())
-        for axes, key in zip(panels[2:].flat, keys, strict=True):
-            step, values = _evaluated(runs, key)
-            _band(axes, step, values, colour, style, arm, marker=marker)
-    for rows, title in ((panels[:2], "bandit"), (panels[2:], "language model")):
-        for axes, key in zip(rows.flat, keys, strict=True):
-            axes.set_ylabel(UNITS[key])
-        rows[0, 0].set_title(title, loc="left", fontsize=11, weight="bold")
-    for axes in panels[1]:
-        axes.set_xlabel("time t = lr × steps")
-    for axes in panels[3]:
-        axes.set_xlabel("optimizer step")
+    _both(results, plan, bandit, ("proxy", "gold", "kl", "retention/kappa"), panels[:2], panels[2:])
     return _legend(figure, panels[0, 0], columns=1, title="bandit | language model")
+
+
+def kappa_figure(results: Results, plan: Plan, bandit: Mapping[str, Any]) -> Figure | None:
+    """Retention alone: the bandit (left) and the language model (right)."""
+    if not bandit:
+        return None
+    figure, panels = _panels(1, 2, 3.6)
+    _both(results, plan, bandit, ("retention/kappa",), panels[:, :1], panels[:, 1:])
+    return _legend(figure, panels[0, 0], columns=1, title="bandit | language model")
+
+
+def _both(
+    results: Results, plan: Plan, bandit: Mapping[str, Any], keys: Sequence[str], left: np.ndarray, right: np.ndarray
+) -> None:
+    """Draw the same keys of both worlds; left, right: panels [rows, columns] of the bandit and the language model."""
+    for (arm, run), (colour, style), marker in zip(bandit.items(), STYLES, MARKERS, strict=False):
+        toy = plan.protocol["toy"]["pairs"][arm].replace("=", " ")
+        for axes, key in zip(left.flat, keys, strict=True):
+            _band(axes, run.t[1:], run.metrics[key][1:], colour, style, f"{toy} | {arm}")
+            axes.set_xscale("log")
+        for axes, key in zip(right.flat, keys, strict=True):
+            step, values = _evaluated(list(results[arm].values()), key)
+            _band(axes, step, values, colour, style, arm, marker=marker)
+    for panels, title, x in ((left, "bandit", "time t = lr × steps"), (right, "language model", "optimizer step")):
+        for axes, key in zip(panels.flat, keys, strict=True):
+            axes.set_ylabel(UNITS[key])
+        for axes in panels[-1]:
+            axes.set_xlabel(x)
+        panels[0, 0].set_title(title, loc="left", fontsize=11, weight="bold")
 
 
 def same_keys_offline_figure(plan: Plan, offline: Sequence[Result]) -> Figure | None:

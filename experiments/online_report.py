@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from derivations.commands import write_json, write_text
-from experiments.online_figures import curves_figure, retention_figure, same_keys_figure, same_keys_offline_figure, save
+from experiments.online_figures import (
+    bandit_runs,
+    curves_figure,
+    kappa_figure,
+    retention_figure,
+    same_keys_figure,
+    same_keys_offline_figure,
+    save,
+)
 from experiments.online_findings import KEPT_APART, about, elsewhere, findings, kernel_made_on, made_on, missing
 from experiments.online_plan import Plan
 from experiments.online_results import Result, load, load_kernel, value
@@ -32,6 +40,7 @@ from experiments.online_verdicts import Judged, Results, judge_all, mean_over_se
 FIGURES = Path("_static/online")
 DRAWN = ("none", "kl-0.05", "entropy-0.05", "entropy-0.01", "length-normalized-1")
 TITLES = {
+    "kappa": "Retention of the reference in the bandit and in the language model",
     "curves": "Proxy, gold, KL and entropy of the training samples",
     "retention": "Retention of the reference by arm",
     "same-keys": "The bandit above, the language model below, same keys",
@@ -60,10 +69,12 @@ def write_report(plan: Plan, results_folder: Path, report: Path) -> list[Judged]
     """Write the report (Markdown), its numbers (JSON beside it) and its figures; returns the judged claims."""
     results, kernel = load(plan, results_folder), load_kernel(plan, results_folder)
     claims = judge_all(plan, results)
+    bandit = bandit_runs(results, plan)
     figures = {
+        "kappa": kappa_figure(results, plan, bandit),
         "curves": curves_figure(results, [arm for arm in DRAWN if arm in plan.arms]),
         "retention": retention_figure(results, list(plan.arms)),
-        "same-keys": same_keys_figure(results, plan),
+        "same-keys": same_keys_figure(results, plan, bandit),
         "same-keys-offline": same_keys_offline_figure(plan, offline_results(report.with_name("offline.json"))),
     }
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
@@ -103,7 +114,7 @@ def page(found: Found) -> str:
     remarks = found.known.get("remarks", {})
     lines = ["# Regularizers online, on a real model", "", *head(found), ""]
     if told := findings(found.results, found.kernel, found.claims):
-        lines += ["## What it shows", "", *told, ""]
+        lines += ["## What it shows", "", *picture(found, "kappa"), *told, ""]
     lines += ["## Verdicts", "", RULES, ""]
     lines += verdict_table([claim for claim in found.claims if not claim.group], remarks)
     for title, body in (sections(found) if found.runs else {}).items():
@@ -115,12 +126,9 @@ def sections(found: Found) -> dict[str, Sequence[str]]:
     """Everything below the verdicts: title -> lines."""
     plan, results, kernel, claims = found.plan, found.results, found.kernel, found.claims
 
-    def picture(name: str) -> list[str]:
-        return [f"![{TITLES[name]}]({FIGURES.as_posix()}/{name}.svg)", ""] if name in found.figures else []
-
     return {
         "What training did": (
-            *picture("curves"),
+            *picture(found, "curves"),
             "Trailing means over 5 steps, bands 95 % intervals over seeds. After the last step, on held-out topics:",
             "",
             *after_table(results),
@@ -131,7 +139,7 @@ def sections(found: Found) -> dict[str, Sequence[str]]:
             *drift_table(results, plan),
         ),
         "Is the reference forgotten?": (
-            *picture("retention"),
+            *picture(found, "retention"),
             "Bars are 95 % intervals over seeds, ticks are the seeds. The fit is log π = κ log q + τ r + an effect of "
             "the prompt, by least squares on a fixed set of reference samples. Before training κ is "
             f"{kappa_at_start(results)}.",
@@ -142,14 +150,14 @@ def sections(found: Found) -> dict[str, Sequence[str]]:
         "Half the learning rate, twice the steps": rate_table(results, plan),
         "Why two clocks?": clocks(plan, results, kernel, [claim for claim in claims if claim.group == "clocks"]),
         "The same metrics in the bandit and in the language model": (
-            *picture("same-keys"),
+            *picture(found, "same-keys"),
             f"Above, {plan.protocol['toy']['seeds']} worlds where everything is exact; below, held-out topics. Bands "
             "are 95 % intervals over seeds. Strengths differ because they are per nat: log q deviates by about 2 nats "
             "between the bandit's arms and by about 17 between responses.",
             "",
             *(
                 (
-                    *picture("same-keys-offline"),
+                    *picture(found, "same-keys-offline"),
                     "Offline objectives on on-policy pairs, held-out pairs, changes by training "
                     "(`make reproduce-offline`).",
                 )
@@ -171,6 +179,11 @@ def sections(found: Found) -> dict[str, Sequence[str]]:
             *text_tables(results),
         ),
     }
+
+
+def picture(found: Found, name: str) -> list[str]:
+    """The line of a figure, if it was drawn."""
+    return [f"![{TITLES[name]}]({FIGURES.as_posix()}/{name}.svg)", ""] if name in found.figures else []
 
 
 def head(found: Found) -> list[str]:

@@ -4,16 +4,19 @@ Nothing is computed here that a stage measured, and no sentence says more than i
 read off the intervals.
 """
 
+import base64
 from pathlib import Path
 from typing import Any
 
 from IPython.display import HTML
 from matplotlib.figure import Figure
 from report_files import RUNS, interval, read_json, read_jsonl, stage_commands
-from report_html import code, figure, folded, table
+from report_html import code, commands, figure, folded, table
 
 from toybandit.plots import STYLES, read_run, trajectory_figure
 from toybandit.protocol import PROTOCOL, read_protocol
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 NAMES = {"simpo": "SimPO", "dpo": "DPO", "entropy": "entropy", "kl": "KL"}
 
@@ -129,6 +132,21 @@ def online_figure() -> HTML:
     wide, narrow = (curves(online_runs(), panels, narrow=narrow) for narrow in (False, True))
     alt = "Three panels against the optimizer step, for entropy and KL: proxy reward, gold reward, entropy."
     return figure(wide, narrow, alt=alt, reading=online_reading(), how=stage_commands("online-entropy", "online-kl"))
+
+
+def online_measured() -> HTML:
+    """What `make reproduce-online` measured over seeds, from its committed page's numbers and picture."""
+    arms = read_json(DOCS / "online.json")["arms"]
+    kappa = {arm: interval(arms[arm]["after"]["retention/kappa"]) for arm in ("entropy-0.05", "kl-0.05")}
+    picture = base64.b64encode((DOCS / "_static" / "online" / "kappa.svg").read_bytes()).decode()
+    how = commands(["python -m experiments.online --report-only"], summary="Commands that make this figure")
+    alt = "Retention of the reference against time, in the bandit and in the language model: it falls under entropy."
+    return HTML(
+        f'<figure><img src="data:image/svg+xml;base64,{picture}" alt="{alt}"><figcaption><p>Measured over '
+        f"{arms['entropy-0.05']['seeds']} seeds by a fixed protocol (<code>make reproduce-online</code>, "
+        f"docs/online.md): the retention κ of the reference ends at {kappa['entropy-0.05']} under entropy 0.05 and at "
+        f"{kappa['kl-0.05']} under KL 0.05. The bandit shows the same order.</p>{how.data}</figcaption></figure>"
+    )
 
 
 def evaluation_table(runs: dict[str, Path], keys: list[str], *, label: str) -> HTML:

@@ -83,7 +83,7 @@ def test_the_whole_report_shows_every_arm_and_its_figures(plan, tmp_path, monkey
     write_report(plan, tmp_path / "results", tmp_path / "online.md")
     written = {path.name: path.read_bytes() for path in (tmp_path / "_static" / "online").iterdir()}
     text = (tmp_path / "online.md").read_text()
-    assert set(written) == {"curves.svg", "retention.svg", "same-keys.svg", "same-keys-offline.svg"}
+    assert set(written) == {"kappa.svg", "curves.svg", "retention.svg", "same-keys.svg", "same-keys-offline.svg"}
     assert all(f"_static/online/{name}" in text for name in written)
     assert all(f"### {arm}" in text for arm in plan.arms)
     assert "missing" not in text
