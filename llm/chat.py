@@ -11,7 +11,7 @@ from typing import Any
 
 from derivations.commands import InputError
 from llm.checkpoints import first_line
-from llm.shapes import Message, Unusable
+from llm.shapes import Comparison, Message, Unusable
 
 PROBE = "ANSWER"  # stands for an answer, to see what is written behind it
 
@@ -52,27 +52,31 @@ class Ending:
     token: int
 
 
-def ending(messages: Sequence[Message], tokenizer: Any) -> Ending:
-    """How the template ends an answer to the messages. Raises Unusable if it writes no answer at all."""
+def ending(messages: Sequence[Message], tokenizer: Any, control: re.Pattern[str]) -> Ending:
+    """How the template ends an answer to the messages. Raises Unusable if it writes no answer at all.
+
+    control: see `control_tokens`.
+    """
     whole = render(answered(messages, PROBE), tokenizer, what="answered prompt")
     _, found, text = whole.rpartition(PROBE)
     if not found:
         raise Unusable("the model's chat template does not write the response")
-    end = re.search(_any_of(control_tokens(tokenizer)), text)
+    end = control.search(text)
     if end is None:
         return Ending(text, "", tokenizer.eos_token_id)
     return Ending(text, text[: end.end()], tokenizer.convert_tokens_to_ids(end[0]))
 
 
-def control_tokens(tokenizer: Any) -> list[str]:
-    """Texts that are parsed as one control token wherever they stand: special tokens, and those of the template."""
+def control_tokens(tokenizer: Any) -> re.Pattern[str]:
+    """Pattern of the texts that are parsed as control tokens wherever they stand: special tokens, and added tokens
+    that the template writes."""
     template = str(tokenizer.chat_template or "")
     added = {
         token.content
         for token in tokenizer.added_tokens_decoder.values()
         if token.special or (token.content in template and not token.content.isspace())  # Gemma has added blanks
     }
-    return sorted(added | set(tokenizer.all_special_tokens))
+    return any_of([*added, *tokenizer.all_special_tokens])
 
 
 def stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -84,31 +88,44 @@ def stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     ids = [tokenizer.eos_token_id, *(named if isinstance(named, list | tuple) else [named])]
     if tokenizer.chat_template:
         try:
-            ids.append(ending([{"role": "user", "content": "?"}], tokenizer).token)
+            ids.append(ending([{"role": "user", "content": "?"}], tokenizer, control_tokens(tokenizer)).token)
         except Unusable as reason:
             raise InputError(f"no end of a response is known: {reason}") from reason
     return tuple(dict.fromkeys(int(i) for i in ids if i is not None))
 
 
-def without_ends(text: str, ends: Sequence[str]) -> str:
+def without_ends(text: str, ends: re.Pattern[str]) -> str:
     """A response up to an end that it spells out itself. Raises Unusable if it goes on behind it."""
-    pattern = _any_of(ends)
-    first = re.search(pattern, text)
+    first = ends.search(text)
     if first is None:
         return text
-    if re.sub(pattern, "", text[first.start() :]).strip():
+    if ends.sub("", text[first.start() :]).strip():
         raise Unusable("a response goes on behind its end-of-sequence token")
     return text[: first.start()]
 
 
-def control_text(messages: Sequence[Message], responses: Sequence[str], tokenizer: Any) -> str | None:
-    """The first control token that a prompt or a response spells out (a response's own end does not count)."""
-    pattern = re.compile(_any_of(control_tokens(tokenizer)))
-    texts = [m["content"] for m in messages] + [re.sub(rf"(?:{pattern.pattern})\s*\Z", "", r) for r in responses]
-    return next((found[0] for text in texts if (found := pattern.search(text))), None)
+def control_text_warning(name: str, comparisons: Sequence[Comparison], tokenizer: Any) -> str | None:
+    """One line on the comparisons that spell out control tokens, which no tokenizer tells from real ones, if any do.
+
+    name: of the file or data set. An end at the end of a response does not count.
+    """
+    control = control_tokens(tokenizer)
+    at_the_end = re.compile(rf"(?:{control.pattern})\s*\Z")
+    rows = []
+    for comparison in comparisons:
+        texts = [m["content"] for m in comparison.prompt] + [at_the_end.sub("", r) for r in comparison.responses]
+        if found := next(filter(None, map(control.search, texts)), None):
+            rows.append((comparison.where, found[0]))
+    if not rows:
+        return None
+    where, token = rows[0]
+    return (
+        f"warning: {name}: {len(rows)} of {len(comparisons)} comparisons hold the text of a control token, which is "
+        f"parsed as that token (first: {where}, {token!r}); escape it in the data if it is meant as text"
+    )
 
 
-def _any_of(texts: Sequence[str]) -> str:
+def any_of(texts: Sequence[str]) -> re.Pattern[str]:
     """Pattern of any of the texts, the longest that fits."""
-    longest_first = sorted(filter(None, texts), key=len, reverse=True)
-    return "|".join(map(re.escape, longest_first)) or "(?!)"
+    longest_first = sorted(filter(None, set(texts)), key=lambda text: (-len(text), text))
+    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")

@@ -28,7 +28,8 @@ from llm.packing import Example
 from llm.proxy import save_proxy
 from llm.records import print_table, progress
 from llm.runs import Run, finished, open_run, told_as_json
-from llm.topics import TOPICS
+from llm.sampling import require_room_to_sample
+from llm.topics import HELD_OUT_TOPICS, TOPICS
 from llm.world import Batch, World, make_world
 
 
@@ -46,6 +47,14 @@ def online(config: OnlineConfig) -> dict[str, Any]:
         return summary
     regularizer = config.make_regularizer()
     model, tokenizer = load_model(config.model)
+    require_room_to_sample(
+        model,
+        tokenizer,
+        (*TOPICS, *HELD_OUT_TOPICS),
+        max_new_tokens=config.max_new_tokens,
+        mend="lower --max-new-tokens or shorten --prompt",
+        template=config.prompt,
+    )
     engine = Engine.of(config, model)
     if engine.processes > 1:
         raise InputError(f"online runs in one process, not in {engine.processes}")

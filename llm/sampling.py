@@ -13,6 +13,7 @@ import torch
 
 from derivations.commands import InputError, read_json, to_json, write_text
 from llm.chat import stop_ids
+from llm.logprobs import require_room
 from llm.models import cache_root
 from llm.packing import Example
 from llm.records import progress
@@ -32,6 +33,17 @@ def topic_prompt(topic: str, tokenizer: Any, *, template: str = PROMPT) -> tuple
         return encode_prompt([{"role": "user", "content": template.replace("{topic}", topic)}], tokenizer)
     except Unusable as refusal:
         raise InputError(f"the prompt of topic {topic!r}: {refusal}") from refusal
+
+
+def require_room_to_sample(
+    model: Any, tokenizer: Any, topics: Sequence[str], *, max_new_tokens: int, mend: str, template: str = PROMPT
+) -> None:
+    """Refuse (InputError, with the mend) responses that would pass the model's last position.
+
+    On a GPU the lookup of a position that is not there ends the whole process, so it is checked before any is drawn.
+    """
+    longest = max(len(topic_prompt(topic, tokenizer, template=template)) for topic in topics)
+    require_room(model.config, longest + max_new_tokens, mend=f"that is a prompt of {longest} and new ones; {mend}")
 
 
 def texts(examples: Sequence[Example], tokenizer: Any) -> list[str]:

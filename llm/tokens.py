@@ -6,12 +6,13 @@ ids are a prefix of the whole. A complete response ends with exactly one such to
 its log-prob; a truncated one has none. What a template writes behind the end of the turn is not trained on.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from derivations.commands import InputError
-from llm.chat import Ending, answered, ending, render, render_prompt, without_ends
+from llm.chat import Ending, answered, any_of, control_tokens, ending, render, render_prompt, without_ends
 from llm.data import Skipped
 from llm.packing import Example
 from llm.shapes import Comparison, Message, Unusable
@@ -42,14 +43,17 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Any) -> tuple[int, ...
 class Turn:
     """The turn in which the assistant answers one prompt.
 
-    Raises Unusable if the chat template refuses the messages or writes no answer behind them.
+    control: pattern of its control tokens, if it is known already. Raises Unusable if the chat template refuses the
+    messages or writes no answer behind them.
     """
 
-    def __init__(self, messages: Sequence[Message], tokenizer: Any) -> None:
+    def __init__(self, messages: Sequence[Message], tokenizer: Any, *, control: re.Pattern[str] | None = None) -> None:
         self.messages, self.tokenizer = messages, tokenizer
         self.prompt = encode_prompt(messages, tokenizer)
         self.template = bool(tokenizer.chat_template)
-        self.ending = ending(messages, tokenizer) if self.template else Ending("", "", tokenizer.eos_token_id)
+        self.ending = Ending("", "", tokenizer.eos_token_id)
+        if self.template:
+            self.ending = ending(messages, tokenizer, control or control_tokens(tokenizer))
         self.ends = {tokenizer.eos_token_id, self.ending.token}
 
     def respond(self, text: str, *, room: int) -> tuple[tuple[int, ...], bool]:
@@ -58,7 +62,7 @@ class Turn:
         An end that the text spells out at its end is that end. Raises Unusable for one with text behind it, and for a
         response that the template does not write as it is, behind the prompt as it is.
         """
-        text = without_ends(text, [self.tokenizer.decode([i]) for i in self.ends])
+        text = without_ends(text, any_of([self.tokenizer.decode([i]) for i in self.ends]))
         if not text.strip():
             raise Unusable("empty response")
         ids = list(self._written(text) if self.template else _ids(text, self.tokenizer))
@@ -113,6 +117,7 @@ def encode(
 
     pairs_only: refuse rankings of more than two responses. top: places of a ranking the objective uses.
     """
+    control = control_tokens(tokenizer)
     kept: list[Group] = []
     skipped: Skipped = []
     for comparison in comparisons:
@@ -122,7 +127,7 @@ def encode(
                 "pairs; name a -pl objective"
             )
         try:
-            kept.append(_encode(comparison, tokenizer, max_length, top))
+            kept.append(_encode(comparison, tokenizer, control, max_length, top))
         except Unusable as reason:
             skipped.append((comparison.where, str(reason)))
     if not kept:
@@ -131,7 +136,9 @@ def encode(
     return kept, skipped
 
 
-def _encode(comparison: Comparison, tokenizer: Any, max_length: int, top: int | None) -> Group:
+def _encode(
+    comparison: Comparison, tokenizer: Any, control: re.Pattern[str], max_length: int, top: int | None
+) -> Group:
     longest = max(map(len, _texts(comparison)))
     if longest > MAX_CHARACTERS:
         raise Unusable(f"a text of {longest:,} characters; at most {MAX_CHARACTERS:,} are tokenized")
@@ -141,7 +148,7 @@ def _encode(comparison: Comparison, tokenizer: Any, max_length: int, top: int | 
         raise Unusable("empty response")
     if top is not None and top >= len(comparison.responses):
         raise Unusable(f"a ranking of {len(comparison.responses)} has no top {top}")
-    turn = Turn(comparison.prompt, tokenizer)
+    turn = Turn(comparison.prompt, tokenizer, control=control)
     prompt = turn.prompt
     if not prompt:
         raise Unusable("empty prompt")
