@@ -7,6 +7,7 @@ from typing import Any
 
 from derivations.commands import InputError, command_line
 from derivations.objectives import Objective
+from llm.adapters import note
 from llm.chat import control_text_warning
 from llm.config import TrainConfig
 from llm.data import Skipped, Source, read_source, require_usable, split_off
@@ -111,6 +112,8 @@ def _encode_source(
 def announce(config: TrainConfig, objective: Objective, data: Data, runs_on: str) -> None:
     """What will be trained on what, before the long work starts."""
     print(f"settings: {command_line(config)}")
+    if said := note(config.model):
+        print(said)
     for where, reason in data.skipped[:LISTED]:
         print(f"skipped {where}: {reason}")
     if len(data.skipped) > LISTED:

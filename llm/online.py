@@ -18,6 +18,7 @@ from torch import Tensor
 from derivations.commands import InputError, to_json, write_json
 from derivations.objectives import kl_estimate, rloo_advantage, shaped_reward
 from derivations.regularizers import Regularizer
+from llm.adapters import note
 from llm.divergence import stop_if_diverged
 from llm.engine import Engine, peak_memory_gib
 from llm.evaluation import evaluate, flat
@@ -156,6 +157,8 @@ def announce(config: OnlineConfig, regularizer: Regularizer, world: World) -> No
     """What will be trained, what the proxy is worth, and how loud the regularizer starts."""
     if config.quiet or config.format == "json":
         return
+    if said := note(config.model):
+        print(said)
     proxy, ratio = world.proxy, world.spread_ratio
     elsewhere = proxy.off_distribution.get("held-out", {}).get("accuracy")
     print(regularizer if regularizer.name != "none" else "no regularizer")
