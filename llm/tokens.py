@@ -49,11 +49,12 @@ class Turn:
 
     def __init__(self, messages: Sequence[Message], tokenizer: Any, *, control: re.Pattern[str] | None = None) -> None:
         self.messages, self.tokenizer = messages, tokenizer
-        self.prompt = encode_prompt(messages, tokenizer)
-        self.template = bool(tokenizer.chat_template)
+        self.start: str | None = None  # text of the prompt as the template writes it
         self.ending = Ending("", "", tokenizer.eos_token_id)
-        if self.template:
+        if tokenizer.chat_template:
+            self.start = render_prompt(messages, tokenizer)
             self.ending = ending(messages, tokenizer, control or control_tokens(tokenizer))
+        self.prompt = encode_prompt(messages, tokenizer) if self.start is None else _ids(self.start, tokenizer)
         self.ends = {tokenizer.eos_token_id, self.ending.token}
 
     def respond(self, text: str, *, room: int) -> tuple[tuple[int, ...], bool]:
@@ -65,16 +66,15 @@ class Turn:
         text = without_ends(text, any_of([self.tokenizer.decode([i]) for i in self.ends]))
         if not text.strip():
             raise Unusable("empty response")
-        ids = list(self._written(text) if self.template else _ids(text, self.tokenizer))
+        ids = list(_ids(text, self.tokenizer) if self.start is None else self._written(text, self.start))
         if not self.ending.terminator:
             ids.append(self.ending.token)
         if ids[-1] != self.ending.token or self.ends & set(ids[:-1]):
             raise Unusable("the model's chat template does not end the response with one end of its turn")
         return tuple(ids[:room]), len(ids) <= room
 
-    def _written(self, text: str) -> tuple[int, ...]:
+    def _written(self, text: str, start: str) -> tuple[int, ...]:
         """Ids of what the template writes behind the prompt, to the end of the turn."""
-        start = render_prompt(self.messages, self.tokenizer)
         whole = render(answered(self.messages, text), self.tokenizer, what="answered prompt")
         if not whole.startswith(start) or not whole.endswith(self.ending.text):
             raise Unusable(

@@ -93,6 +93,19 @@ def test_a_blank_before_the_answer_is_trained_as_the_template_writes_it(mistral)
     assert turn.respond("  The oak.\n", room=50)[0] == ids  # this template trims
 
 
+def test_what_the_template_writes_between_prompt_and_answer_is_trained(tiny_tokenizer):
+    """Qwen3 writes an empty block of thinking there, which its prompt does not hold."""
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}<think></think>\n{% endif %}{{ m.content }}"
+        "<eos>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    turn = Turn(QUESTION, tokenizer)
+    ids, _ = turn.respond("The oak.", room=50)
+    assert turn.prompt + ids == rendered(QUESTION, "The oak.", tokenizer)[:-1]
+    assert tokenizer.decode(ids) == "<think></think>\nThe oak.<eos>"
+
+
 @pytest.mark.parametrize("text", ["Oak.<|end|>", "Oak.<eos>", "Oak.<|end|>\n<eos>", "Oak.<|end|><|end|>"])
 def test_an_end_that_a_response_spells_out_is_its_end_whichever_of_the_two(text, phi):
     assert Turn(QUESTION, phi).respond(text, room=50) == Turn(QUESTION, phi).respond("Oak.", room=50)
@@ -160,6 +173,17 @@ def test_a_prompt_that_ends_in_an_assistant_turn_is_continued(which, phi):
     assert text.count("assistant") == tokenizer.decode(encode_prompt(QUESTION, tokenizer)).count("assistant")
     assert turn.prompt == encode_prompt(prompt, tokenizer)
     assert tokenizer.decode(ids) == f" the oak is.{end}"
+
+
+@pytest.mark.parametrize(("given", "answer"), [("The", " oak."), ("The ", "oak."), ("The", "   oak.\n")])
+def test_a_blank_where_an_answer_is_continued_is_the_template_s(given, answer, mistral):
+    """This template trims, so the blank at the end of what is given goes over to the answer."""
+    turn = Turn((*QUESTION, {"role": "assistant", "content": given}), mistral)
+    ids, _ = turn.respond(answer, room=50)
+    assert turn.prompt == (*Turn(QUESTION, mistral).prompt, mistral.convert_tokens_to_ids("▁The"))
+    if answer != "   oak.\n":
+        assert mistral.convert_ids_to_tokens(ids) == ["▁oak", ".", "</s>"]
+    assert mistral.decode(turn.prompt + ids).split() == ["<s>", "[INST]", "Which?", "[/INST]", "The", "oak.</s>"]
 
 
 def test_a_token_never_spans_the_boundary_where_an_answer_continues_a_word():
