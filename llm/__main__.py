@@ -14,6 +14,7 @@ from llm.inspect_config import InspectConfig
 from llm.online_config import OnlineConfig
 from llm.recipe import recipe_names, train_config
 from llm.replay_config import ReplayConfig
+from llm.versions import require_transformers
 
 COMMANDS: dict[str, type[Any]] = {
     "train": TrainConfig,
@@ -29,6 +30,7 @@ def main() -> None:
     config = read_command(COMMANDS, prog="python -m llm", about=str(__doc__), arguments=arguments, default=recipe)
     if find_spec("torch") is None:
         raise InputError("this needs the extra `llm`: pip install 'maxent-rlhf[llm]'")
+    require_transformers()
     if isinstance(config, OnlineConfig):
         config.require_places()
         if not config.quiet and config.format == "text":

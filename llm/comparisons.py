@@ -7,10 +7,12 @@ from typing import Any
 
 from derivations.commands import InputError, command_line
 from derivations.objectives import Objective
+from llm.adapters import note
+from llm.chat import control_text_warning
 from llm.config import TrainConfig
 from llm.data import Skipped, Source, read_source, require_usable, split_off
 from llm.engine import Engine
-from llm.sampling import ranked_responses, reference_pool
+from llm.sampling import ranked_responses, reference_pool, require_room_to_sample
 from llm.tokens import Group, encode
 from llm.topics import HELD_OUT_TOPICS, TOPICS
 
@@ -21,12 +23,13 @@ LISTED = 5  # skipped rows shown on the terminal; the file has all
 
 @dataclass(frozen=True)
 class Data:
-    """Comparisons to train on and to evaluate, where they come from in one line, and what was skipped."""
+    """Comparisons to train on and to evaluate, where they come from in one line, what was skipped, and warnings."""
 
     train: list[Group]
     evaluation: list[Group]
     note: str
     skipped: Skipped
+    warnings: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         """Hash of every token, so that a resumed run is known to see the same data."""
@@ -47,6 +50,8 @@ def load_data(
 ) -> Data:
     """Data as the config asks for. Raises InputError if nothing usable remains."""
     skipped: Skipped = []
+    found = (control_text_warning(source.name, source.comparisons, tokenizer) for source in sources.values())
+    warnings = tuple(filter(None, found))
     if config.data is None:
         train = _own(config, objective, engine, tokenizer, TOPICS)
         note = "written by the model, ranked by the gold reward"
@@ -54,17 +59,19 @@ def load_data(
         train, note, skipped = _encode_source(config, objective, sources[config.data], tokenizer)
     if config.eval_data is not None:
         held_out, eval_note, also = _encode_source(config, objective, sources[config.eval_data], tokenizer)
-        return Data(train, held_out, f"{note}; evaluation: {eval_note}", skipped + also)
+        return Data(train, held_out, f"{note}; evaluation: {eval_note}", skipped + also, warnings)
     if config.data is None:
         held_out = _own(config, objective, engine, tokenizer, HELD_OUT_TOPICS)[: config.eval_size]
         return Data(train, held_out, f"{note}; evaluation on held-out topics", skipped)
-    return Data(*split_off(train, eval_size=config.eval_size, seed=config.seed), note, skipped)
+    return Data(*split_off(train, eval_size=config.eval_size, seed=config.seed), note, skipped, warnings)
 
 
 def _own(
     config: TrainConfig, objective: Objective, engine: Engine, tokenizer: Any, topics: Sequence[str]
 ) -> list[Group]:
     """Comparisons the untrained model writes on the topics (cached): pairs, or rankings for a listwise objective."""
+    mend = "pass --data or another --model"
+    require_room_to_sample(engine.transformer, tokenizer, topics, max_new_tokens=POOL_TOKENS, mend=mend)
     with engine.accelerator.main_process_first(), engine.autocast():
         pool = reference_pool(
             engine.transformer,
@@ -105,9 +112,13 @@ def _encode_source(
 def announce(config: TrainConfig, objective: Objective, data: Data, runs_on: str) -> None:
     """What will be trained on what, before the long work starts."""
     print(f"settings: {command_line(config)}")
+    if said := note(config.model):
+        print(said)
     for where, reason in data.skipped[:LISTED]:
         print(f"skipped {where}: {reason}")
     if len(data.skipped) > LISTED:
         print(f"skipped {len(data.skipped) - LISTED} more; {config.out / 'skipped.jsonl'} lists all of them")
+    for warning in data.warnings:
+        print(warning)
     print(f"{objective}\ndata: {data.note}\n{len(data.train)} to train on, {len(data.evaluation)} to evaluate")
     print(f"runs on: {runs_on}")

@@ -58,7 +58,8 @@ class TrainConfig:
     simpo-pl, simpo-shannon-pl, maxent-pl. THEORY 1 and 2.3 to 2.8."""
     data: str | None = None
     """Preferences: a JSON, JSONL (either as .gz) or Parquet file, or a hub data set owner/name[:split]. Shapes:
-    prompt/chosen/rejected, chosen/rejected transcripts, ShareGPT, prompt/responses/ranking or scores. Without it,
+    prompt/chosen/rejected, chosen/rejected transcripts, ShareGPT, prompt/responses/ranking or scores. A prompt whose
+    last message is the assistant's is continued: responses go on from it in the same turn, as they are. Without it,
     comparisons are sampled from the model itself, ranked by the gold reward, and cached."""
     eval_data: str | None = None
     """Comparisons for evaluation, all of them used. Without it, `eval_size` are split off `data` by the seed."""
@@ -67,7 +68,8 @@ class TrainConfig:
     eval_size: int = 24
     """Number of comparisons held out, evaluated before and after training."""
     model: str = "bundled"
-    """`bundled` (SmolLM2-135M-Instruct), a local folder, or a hub id."""
+    """`bundled` (SmolLM2-135M-Instruct), a local folder, or a hub id. A folder that `--export adapter` wrote is merged
+    into its base, and training goes on from there, with new adapters (`lora_rank`) or without."""
     beta: float | None = None
     """Strength of the dpo, ipo (default 0.1) and simpo forms (default 2.0), reward units per nat; simpo's acts on
     the mean log-prob per token, the others' on the sum over tokens."""

@@ -1,12 +1,12 @@
 """What a run gives to others: a folder that `AutoModelForCausalLM.from_pretrained` loads, with its model card."""
 
-import copy
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from derivations.commands import to_json, write_text
+from llm.adapters import merged_copy
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, *, card: str = "") -> None:
@@ -14,7 +14,8 @@ def save_model(model: Any, tokenizer: Any, folder: Path, *, card: str = "") -> N
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        model.save_pretrained(temporary)
+        # no embedding has an adapter; peft would look for the base's vocabulary, on the hub if need be
+        model.save_pretrained(temporary, **({"save_embedding_layers": False} if hasattr(model, "peft_config") else {}))
         tokenizer.save_pretrained(temporary)
         if card:
             write_text(temporary / "README.md", card)
@@ -29,7 +30,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path, *, card: str = "") -> N
 def export(model: Any, tokenizer: Any, folder: Path, *, form: str, card: str) -> None:
     """Save what was trained. form: `merged` (adapters folded into a copy of the weights) or `adapter`."""
     if hasattr(model, "peft_config") and form == "merged":
-        model = copy.deepcopy(model).merge_and_unload()
+        model = merged_copy(model)
     save_model(model, tokenizer, folder, card=card)
 
 

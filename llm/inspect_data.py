@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from derivations.commands import InputError
+from llm.chat import control_text_warning
 from llm.data import Skipped, read_source, require_usable
 from llm.inspect_config import InspectConfig
 from llm.models import load_tokenizer
@@ -27,6 +28,8 @@ def inspect_data(config: InspectConfig, console: Console | None = None) -> None:
         raise InputError(f"--example {config.example}, but there are {len(groups)} usable comparisons")
     console = console or Console(highlight=False)
     _counts(console, source.shape, groups, source.skipped + skipped)
+    if warning := control_text_warning(source.name, source.comparisons, tokenizer):
+        console.print(Text(warning))
     _histogram(console, "prompt tokens", [len(g.examples[0].prompt) for g in groups])
     _histogram(console, "response tokens", [len(e.response) for g in groups for e in g.examples])
     _show(console, groups[config.example], tokenizer)

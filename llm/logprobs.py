@@ -91,14 +91,14 @@ def _states(model: Any, pack: Pack, device: torch.device) -> Tensor:
     return out.last_hidden_state.flatten(0, 1)
 
 
-def require_room(config: Any, longest: int) -> None:
+def require_room(config: Any, longest: int, *, mend: str = "lower --max-length") -> None:
     """Refuse (InputError) sequences that the model has no positions for, or that its window would cut.
 
     An explicit mask replaces a model's sliding window, which changes nothing only while the window is
-    no shorter than the sequence.
+    no shorter than the sequence. mend: what the message tells the user to do.
     """
     places = getattr(config, "max_position_embeddings", None)
     window = getattr(config, "sliding_window", None)
     for limit, what in ((places, "positions"), (window, "a sliding window of")):
         if limit is not None and longest > limit:
-            raise InputError(f"a sequence of {longest} tokens, but the model has {what} {limit}; lower --max-length")
+            raise InputError(f"a sequence of {longest} tokens, but the model has {what} {limit}; {mend}")

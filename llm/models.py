@@ -21,10 +21,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from derivations.commands import InputError
 from llm import attention
+from llm.adapters import lineage, merged
 from llm.checkpoints import first_line
 from llm.export import save_model
 from llm.logprobs import sequence_logps
 from llm.packing import Example
+from llm.versions import require_transformers
+
+require_transformers()
 
 # A model folder is data: no code that comes with it runs, and no pickle is read.
 SAFE = {"trust_remote_code": False, "use_safetensors": True}
@@ -53,13 +57,21 @@ def bundled_folder() -> Path:
     gguf = bundled_gguf()
     with gguf.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    folder = cache_root() / "models" / f"smollm2-135m-instruct-{digest}"
+    name = (
+        f"smollm2-135m-instruct-{digest}-transformers-{transformers.__version__}"  # whose reader decides what it gives
+    )
+    folder = cache_root() / "models" / name
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):  # processes of one launch all come here at once
+        with FileLock(folder.with_name(f"{name}.lock")):  # processes of one launch all come here at once
             if not folder.exists():
                 _convert(gguf, folder)
     return folder
+
+
+def place_of(name: str) -> str | Path:
+    """Where transformers finds a model that is no adapter: the folder of the bundled one, or its name."""
+    return bundled_folder() if name == "bundled" else name
 
 
 def _convert(gguf: Path, folder: Path) -> None:
@@ -86,15 +98,18 @@ def quiet_transformers() -> None:
 def load_model(name: str, *, implementation: str = attention.NAME) -> tuple[Model, Tokenizer]:
     """Model (float32, evaluation mode, dropout off) and tokenizer by name.
 
-    name: `bundled`, a local folder, or a hub id. implementation: `packed` or `flex_attention` (see
-    `llm.attention`). Raises InputError if there is no such model, if its files are damaged, if its
-    tokenizer has no end-of-sequence token, or if it fails `check_model`.
+    name: `bundled`, a local folder (of a model, or of an adapter, which is merged into its base), or a hub id.
+    implementation: `packed` or `flex_attention` (see `llm.attention`). Raises InputError if there is no such model, if
+    its files are damaged, if its tokenizer has no end-of-sequence token, or if it fails `check_model`.
     """
     tokenizer = load_tokenizer(name)
-    source = bundled_folder() if name == "bundled" else name
+    *adapters, base = lineage(name)
+    source = place_of(base)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32, **SAFE)
+        for folder in reversed(adapters):
+            model = merged(model, folder)
         drop_nothing(model)
         model.eval()
         model.set_attn_implementation(attention.NAME)
@@ -123,8 +138,11 @@ def load_tokenizer(name: str) -> Tokenizer:
     """Tokenizer of a model, by name as for `load_model`, with an end of sequence and some padding token."""
     quiet_transformers()
     try:
-        place = bundled_folder() if name == "bundled" else name
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        names = lineage(name)
+        own = next((n for n in names if (Path(n) / "tokenizer_config.json").is_file()), names[-1])
+        tokenizer = AutoTokenizer.from_pretrained(place_of(own), trust_remote_code=False)
+    except InputError:
+        raise
     except Exception as error:  # as in `load_model`
         raise _not_loaded(name, error) from error
     if tokenizer.eos_token_id is None:

@@ -63,7 +63,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         run.metrics.add(row)
         engine.track(row)
         if engine.is_main:
-            run.samples.add(*_continuations(engine, tokenizer, data.evaluation, step=step, seed=config.seed))
+            run.samples.add(*_continuations(engine, tokenizer, data.evaluation, step=step, config=config))
         return row["eval/loss"]
 
     if state["step"] == 0:
@@ -166,12 +166,13 @@ def _schedule(n: int, config: TrainConfig) -> list[list[int]]:
 
 
 def _continuations(
-    engine: Engine, tokenizer: Any, groups: Sequence[Group], *, step: int, seed: int
+    engine: Engine, tokenizer: Any, groups: Sequence[Group], *, step: int, config: TrainConfig
 ) -> list[dict[str, Any]]:
-    """One sampled continuation (at most 32 tokens) of the first three evaluation prompts."""
+    """One sampled continuation (at most 32 tokens, and none past max_length) of the first three evaluation prompts."""
     prompts = [g.examples[0].prompt for g in groups[:3]]
+    room = config.max_length - max(map(len, prompts))
     with engine.autocast():
-        drawn = sample(engine.transformer, tokenizer, prompts, k=1, max_new_tokens=32, seed=seed)
+        drawn = sample(engine.transformer, tokenizer, prompts, k=1, max_new_tokens=min(32, room), seed=config.seed)
     prompt_texts = tokenizer.batch_decode([list(p) for p in prompts])
     return [
         {"step": step, "prompt": prompt, "response": text, "complete": example.complete}

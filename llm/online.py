@@ -18,6 +18,7 @@ from torch import Tensor
 from derivations.commands import InputError, to_json, write_json
 from derivations.objectives import kl_estimate, rloo_advantage, shaped_reward
 from derivations.regularizers import Regularizer
+from llm.adapters import note
 from llm.divergence import stop_if_diverged
 from llm.engine import Engine, peak_memory_gib
 from llm.evaluation import evaluate, flat
@@ -28,7 +29,8 @@ from llm.packing import Example
 from llm.proxy import save_proxy
 from llm.records import print_table, progress
 from llm.runs import Run, finished, open_run, told_as_json
-from llm.topics import TOPICS
+from llm.sampling import require_room_to_sample
+from llm.topics import HELD_OUT_TOPICS, TOPICS
 from llm.world import Batch, World, make_world
 
 
@@ -46,6 +48,14 @@ def online(config: OnlineConfig) -> dict[str, Any]:
         return summary
     regularizer = config.make_regularizer()
     model, tokenizer = load_model(config.model)
+    require_room_to_sample(
+        model,
+        tokenizer,
+        (*TOPICS, *HELD_OUT_TOPICS),
+        max_new_tokens=config.max_new_tokens,
+        mend="lower --max-new-tokens or shorten --prompt",
+        template=config.prompt,
+    )
     engine = Engine.of(config, model)
     if engine.processes > 1:
         raise InputError(f"online runs in one process, not in {engine.processes}")
@@ -147,6 +157,8 @@ def announce(config: OnlineConfig, regularizer: Regularizer, world: World) -> No
     """What will be trained, what the proxy is worth, and how loud the regularizer starts."""
     if config.quiet or config.format == "json":
         return
+    if said := note(config.model):
+        print(said)
     proxy, ratio = world.proxy, world.spread_ratio
     elsewhere = proxy.off_distribution.get("held-out", {}).get("accuracy")
     print(regularizer if regularizer.name != "none" else "no regularizer")

@@ -52,7 +52,8 @@ class OnlineConfig:
     prompt: str = PROMPT
     """What the model is asked; {topic} is replaced by the topic."""
     model: str = "bundled"
-    """`bundled` (SmolLM2-135M-Instruct), a local folder, or a hub id."""
+    """`bundled` (SmolLM2-135M-Instruct), a local folder, or a hub id. A folder that `train --export adapter` wrote is
+    merged into its base, and training goes on from there."""
     max_steps: int = 15
     """Optimizer steps, one per batch of samples."""
     prompts_per_step: int = 8

@@ -14,10 +14,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from derivations.commands import InputError
 from llm import attention
+from llm.adapters import lineage
 from llm.checkpoints import first_line
 from llm.config import TrainConfig
 from llm.logprobs import CHUNK_TOKENS, require_room, sequence_logps
-from llm.models import add_lora, bundled_folder, quiet_transformers, recompute_layers
+from llm.models import add_lora, place_of, quiet_transformers, recompute_layers
 from llm.packing import Example
 from llm.recipe import architecture_of
 from llm.records import print_table
@@ -105,8 +106,7 @@ def _architecture(model: str) -> Any:
     if known is not None:
         return AutoConfig.for_model(**known)
     try:
-        place = bundled_folder() if model == "bundled" else model
-        return AutoConfig.from_pretrained(place, trust_remote_code=False)
+        return AutoConfig.from_pretrained(place_of(lineage(model)[-1]), trust_remote_code=False)
     except Exception as error:  # on damaged files it raises whatever it stumbles over
         reason = first_line(error)
         raise InputError(f"model {model!r} cannot be planned ({reason}); no recipe gives its architecture") from error

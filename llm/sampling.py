@@ -12,23 +12,44 @@ from typing import Any
 import torch
 
 from derivations.commands import InputError, read_json, to_json, write_text
+from llm.chat import stop_ids
+from llm.logprobs import require_room
 from llm.models import cache_root
 from llm.packing import Example
 from llm.records import progress
 from llm.rewards import on_topic_sentiment
 from llm.sampler import Sampler, Transformers
+from llm.shapes import Unusable
 from llm.tokens import Group, encode_prompt
 from llm.topics import PROMPT
 
 
 def topic_prompt(topic: str, tokenizer: Any, *, template: str = PROMPT) -> tuple[int, ...]:
-    """Prompt ids of the sentence task. template: what is asked, with {topic} in the topic's place."""
-    return encode_prompt([{"role": "user", "content": template.replace("{topic}", topic)}], tokenizer)
+    """Prompt ids of the sentence task. template: what is asked, with {topic} in the topic's place.
+
+    Raises InputError if the model's chat template refuses it.
+    """
+    try:
+        return encode_prompt([{"role": "user", "content": template.replace("{topic}", topic)}], tokenizer)
+    except Unusable as refusal:
+        raise InputError(f"the prompt of topic {topic!r}: {refusal}") from refusal
+
+
+def require_room_to_sample(
+    model: Any, tokenizer: Any, topics: Sequence[str], *, max_new_tokens: int, mend: str, template: str = PROMPT
+) -> None:
+    """Refuse (InputError, with the mend) responses that would pass the model's last position.
+
+    On a GPU the lookup of a position that is not there ends the whole process, so it is checked before any is drawn.
+    """
+    longest = max(len(topic_prompt(topic, tokenizer, template=template)) for topic in topics)
+    require_room(model.config, longest + max_new_tokens, mend=f"that is a prompt of {longest} and new ones; {mend}")
 
 
 def texts(examples: Sequence[Example], tokenizer: Any) -> list[str]:
-    """Response texts without special tokens."""
-    return [tokenizer.decode(list(e.response), skip_special_tokens=True) for e in examples]
+    """Response texts without special tokens, and without the token that ends them."""
+    bodies = [e.response[:-1] if e.complete else e.response for e in examples]
+    return [tokenizer.decode(list(body), skip_special_tokens=True) for body in bodies]
 
 
 def reference_pool(
@@ -51,10 +72,12 @@ def reference_pool(
     sampler = sampler or Transformers(model, tokenizer)
     prompts = [topic_prompt(topic, tokenizer, template=template) for topic in topics]
     kind = next(model.parameters()).device.type
+    stops = stop_ids(model, tokenizer)
     settings = {
         "model": weights_hash(model),
         "precision": str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else "float32",
         **({} if kind == "cpu" else {"device": kind}),
+        **({} if stops == (tokenizer.eos_token_id,) else {"stops": stops}),
         "sampler": [sampler.name, "inverse cdf"],
         "prompts": prompts,
         "k": k,

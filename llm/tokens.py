@@ -1,16 +1,18 @@
 """Tokens of a comparison, without blurring the boundary between prompt and response.
 
-A prompt is tokenized through the chat template (plain text if the model has none) and a response on
-its own, so no token spans the two and prompt ids are a prefix of the whole. A complete response ends
-with exactly one EOS, which counts in its length and its log-prob; a truncated one has none.
+Prompt and response are rendered by the chat template (plain text if the model has none); a response is what the
+template writes behind the prompt, up to and with the token that ends the turn. No token spans the boundary, and prompt
+ids are a prefix of the whole. A complete response ends with exactly one such token, which counts in its length and
+its log-prob; a truncated one has none. What a template writes behind the end of the turn is not trained on.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from derivations.commands import InputError
-from llm.checkpoints import first_line
+from llm.chat import Ending, answered, any_of, control_tokens, ending, render, render_prompt, without_ends
 from llm.data import Skipped
 from llm.packing import Example
 from llm.shapes import Comparison, Message, Unusable
@@ -31,28 +33,76 @@ class Group:
 
 
 def encode_prompt(messages: Sequence[Message], tokenizer: Any) -> tuple[int, ...]:
-    """Prompt ids up to the point where the response begins."""
+    """Prompt ids up to the point where the response begins. Raises Unusable if the chat template refuses it."""
     if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
-        return tuple(tokenizer(text, add_special_tokens=False).input_ids)
+        return _ids(render_prompt(messages, tokenizer), tokenizer)
     ids = tokenizer("\n".join(m["content"] for m in messages)).input_ids
     return tuple(ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids)
 
 
-def encode_response(text: str, tokenizer: Any, *, room: int) -> tuple[tuple[int, ...], bool]:
-    """Response ids of at most `room` tokens, and whether it is complete (ends with its EOS).
+class Turn:
+    """The turn in which the assistant answers one prompt.
 
-    An EOS that the text spells out at its end is that EOS. Raises Unusable for one with text behind it.
+    control: pattern of its control tokens, if it is known already. Raises Unusable if the chat template refuses the
+    messages or writes no answer behind them.
     """
-    eos = tokenizer.eos_token_id
-    ids = list(tokenizer(text, add_special_tokens=False).input_ids)
-    end = ids.index(eos) if eos in ids else len(ids)
-    if tokenizer.decode([i for i in ids[end:] if i != eos]).strip():
-        raise Unusable("a response goes on behind its end-of-sequence token")
-    if not end:
-        raise Unusable("empty response")
-    ids = [*ids[:end], eos]
-    return tuple(ids[:room]), len(ids) <= room
+
+    def __init__(self, messages: Sequence[Message], tokenizer: Any, *, control: re.Pattern[str] | None = None) -> None:
+        self.messages, self.tokenizer = messages, tokenizer
+        self.start: str | None = None  # text of the prompt as the template writes it
+        self.ending = Ending("", "", tokenizer.eos_token_id)
+        if tokenizer.chat_template:
+            self.start = render_prompt(messages, tokenizer)
+            self.ending = ending(messages, tokenizer, control or control_tokens(tokenizer))
+        self.prompt = encode_prompt(messages, tokenizer) if self.start is None else _ids(self.start, tokenizer)
+        self.ends = {tokenizer.eos_token_id, self.ending.token}
+
+    def respond(self, text: str, *, room: int) -> tuple[tuple[int, ...], bool]:
+        """Ids of a response, at most `room`, and whether it is complete (its last id ends the turn).
+
+        An end that the text spells out at its end is that end. Raises Unusable for one with text behind it, and for a
+        response that the template does not write as it is, behind the prompt as it is.
+        """
+        text = without_ends(text, any_of([self.tokenizer.decode([i]) for i in self.ends]))
+        if not text.strip():
+            raise Unusable("empty response")
+        ids = list(_ids(text, self.tokenizer) if self.start is None else self._written(text, self.start))
+        if not self.ending.terminator:
+            ids.append(self.ending.token)
+        if ids[-1] != self.ending.token or self.ends & set(ids[:-1]):
+            raise Unusable("the model's chat template does not end the response with one end of its turn")
+        return tuple(ids[:room]), len(ids) <= room
+
+    def _written(self, text: str, start: str) -> tuple[int, ...]:
+        """Ids of what the template writes behind the prompt, to the end of the turn."""
+        whole = render(answered(self.messages, text), self.tokenizer, what="answered prompt")
+        if not whole.startswith(start) or not whole.endswith(self.ending.text):
+            raise Unusable(
+                "the model's chat template writes the prompt in another way once an answer follows it (it adds or "
+                "strips thinking, for example), so what to train on is not defined; mend chat_template.jinja"
+            )
+        body = whole[len(start) : len(whole) - len(self.ending.text)]
+        if "".join(text.split()) not in "".join(body.split()):
+            raise Unusable("the model's chat template changes the response or leaves out a part of it")
+        return _ids_behind(start, self.prompt, body + self.ending.terminator, self.tokenizer)
+
+
+def _ids(text: str, tokenizer: Any) -> tuple[int, ...]:
+    """Ids of a text that holds its own control tokens."""
+    return tuple(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def _ids_behind(start: str, prompt: tuple[int, ...], rest: str, tokenizer: Any) -> tuple[int, ...]:
+    """Ids of the rest of a text whose start has the ids `prompt`.
+
+    Those of the whole text where they begin with the prompt's. Where a token would span the boundary, the rest has ids
+    of its own, behind a newline if that stays apart: at the head of a text some tokenizers put a blank.
+    """
+    for known, ids in ((start, prompt), ("\n", _ids("\n", tokenizer))):
+        whole = _ids(known + rest, tokenizer)
+        if whole[: len(ids)] == ids:
+            return whole[len(ids) :]
+    return _ids(rest, tokenizer)
 
 
 def encode(
@@ -67,6 +117,7 @@ def encode(
 
     pairs_only: refuse rankings of more than two responses. top: places of a ranking the objective uses.
     """
+    control = control_tokens(tokenizer)
     kept: list[Group] = []
     skipped: Skipped = []
     for comparison in comparisons:
@@ -76,7 +127,7 @@ def encode(
                 "pairs; name a -pl objective"
             )
         try:
-            kept.append(_encode(comparison, tokenizer, max_length, top))
+            kept.append(_encode(comparison, tokenizer, control, max_length, top))
         except Unusable as reason:
             skipped.append((comparison.where, str(reason)))
     if not kept:
@@ -85,7 +136,9 @@ def encode(
     return kept, skipped
 
 
-def _encode(comparison: Comparison, tokenizer: Any, max_length: int, top: int | None) -> Group:
+def _encode(
+    comparison: Comparison, tokenizer: Any, control: re.Pattern[str], max_length: int, top: int | None
+) -> Group:
     longest = max(map(len, _texts(comparison)))
     if longest > MAX_CHARACTERS:
         raise Unusable(f"a text of {longest:,} characters; at most {MAX_CHARACTERS:,} are tokenized")
@@ -95,11 +148,14 @@ def _encode(comparison: Comparison, tokenizer: Any, max_length: int, top: int | 
         raise Unusable("empty response")
     if top is not None and top >= len(comparison.responses):
         raise Unusable(f"a ranking of {len(comparison.responses)} has no top {top}")
-    prompt = _encode_prompt(comparison, tokenizer)
+    turn = Turn(comparison.prompt, tokenizer, control=control)
+    prompt = turn.prompt
+    if not prompt:
+        raise Unusable("empty prompt")
     if len(prompt) > max_length // 2:  # a response cut to a few tokens is noise, and length-normalized noise is loud
         raise Unusable(f"the prompt has {len(prompt)} tokens and leaves no room: at most half of {max_length} is its")
     room = max_length - len(prompt)
-    examples = tuple(Example(prompt, *encode_response(t, tokenizer, room=room)) for t in comparison.responses)
+    examples = tuple(Example(prompt, *turn.respond(text, room=room)) for text in comparison.responses)
     if len({e.response for e in examples}) < len(examples):
         cut = "" if all(e.complete for e in examples) else " after truncation"
         names = "chosen and rejected" if len(examples) == 2 else "two responses"
@@ -109,13 +165,3 @@ def _encode(comparison: Comparison, tokenizer: Any, max_length: int, top: int | 
 
 def _texts(comparison: Comparison) -> list[str]:
     return [m["content"] for m in comparison.prompt] + list(comparison.responses)
-
-
-def _encode_prompt(comparison: Comparison, tokenizer: Any) -> tuple[int, ...]:
-    try:
-        prompt = encode_prompt(comparison.prompt, tokenizer)
-    except Exception as error:  # a template is a program: most refuse role orders, some just fail
-        raise Unusable(f"the model's chat template refuses the prompt: {first_line(error)}") from error
-    if not prompt:
-        raise Unusable("empty prompt")
-    return prompt

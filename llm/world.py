@@ -13,6 +13,7 @@ from torch import Tensor
 
 from derivations.commands import to_json
 from derivations.regularizers import Regularizer
+from llm.chat import stop_ids
 from llm.engine import Engine
 from llm.logprobs import logps_and_features
 from llm.off_distribution import report
@@ -152,7 +153,8 @@ def make_world(config: OnlineConfig, engine: Engine, tokenizer: Any, regularizer
         table = features.double().cpu().numpy().reshape(*said.shape, -1)
         proxy = fit_proxy(table[:n], said[:n], pairs=config.proxy_pairs, seed=config.seed)
         held_out = _table(proxy(features))[n:]
-        tokens = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
+        control = {*tokenizer.all_special_ids, *stop_ids(engine.transformer, tokenizer)}
+        tokens = [i for i in range(len(tokenizer)) if i not in control]
         off = report(pool[n:], held_out, said[n:], rate=partial(rated, proxy=proxy), tokens=tokens)
         proxy = replace(proxy, off_distribution=off)
     whole = _batch(examples, topics, written, logq, proxy(features), gold)

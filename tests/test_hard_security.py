@@ -143,7 +143,8 @@ def test_code_in_a_model_folder_does_not_run(folder, mark):
 )
 def test_a_chat_template_that_misbehaves_costs_the_row_and_says_so(template, folder, tmp_path, mark, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (folder / "chat_template.jinja").write_text("{% if 'x' in messages[0].content %}" + template + "{% endif %}p")
+    bad = "{% if 'x' in messages[0].content %}" + template + "{% endif %}"
+    (folder / "chat_template.jinja").write_text(bad + "{% for m in messages %}p{{ m.content }}{% endfor %}")
     path = tmp_path / "a.jsonl"
     rows = [{"prompt": prompt, "chosen": "b", "rejected": "c"} for prompt in ("x", "y")]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,8 +1,10 @@
 """Bad input is one line with status 2, found before anything slow or written; `--help` answers without torch."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 
 import pytest
@@ -102,6 +104,34 @@ def test_without_torch_the_extra_is_named(llm, monkeypatch):
     monkeypatch.setattr("llm.__main__.find_spec", lambda name: None)
     done = llm("train", "--objective", "dpo")
     assert (done.returncode, done.stderr) == (2, "error: this needs the extra `llm`: pip install 'maxent-rlhf[llm]'\n")
+
+
+@pytest.mark.parametrize(
+    ("version", "refused"), [("5.19.4", True), ("4.57.0", True), ("5.20.0", False), ("6.0.0rc1", False)]
+)
+@pytest.mark.parametrize("command", ["train", "online", "inspect-data"])
+def test_a_transformers_that_is_too_old_is_refused_in_one_line(command, version, refused, llm, monkeypatch, tmp_path):
+    real = importlib.metadata.version
+    monkeypatch.setattr("importlib.metadata.version", lambda name: version if name == "transformers" else real(name))
+    (tmp_path / "a.jsonl").write_text(json.dumps(PAIR))
+    options = {"train": ("--objective", "dpo"), "online": ("--regularizer", "none"), "inspect-data": ("a.jsonl",)}
+    done = llm(command, *options[command], "--model", "no/such")
+    assert done.returncode == 2
+    words = f"error: transformers {version} is too old; pip install 'transformers>=5.20'\n"
+    assert (done.stderr == words) == refused
+
+
+def test_a_transformers_that_is_too_old_is_refused_by_the_import_of_the_library_too():
+    code = """
+        import importlib.metadata
+        real = importlib.metadata.version
+        importlib.metadata.version = lambda name: "5.19.0" if name == "transformers" else real(name)
+        from derivations.commands import run_command
+        run_command(lambda: __import__("llm.models"))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "transformers 5.19.0 is too old" in done.stderr.splitlines()[-1]
 
 
 PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}

@@ -130,17 +130,21 @@ def test_the_bundled_model_is_converted_once_however_many_ask_at_once(own_cache,
         folders = set(pool.map(lambda _: module.bundled_folder(), range(4)))
     assert folders == set(made)
     assert len(made) == 1
+    monkeypatch.setattr(module.transformers, "__version__", "9.9.9")  # another reader of GGUF may read it otherwise
+    assert module.bundled_folder() not in folders
+    assert len(made) == 2
 
 
 def test_the_bundled_model_knows_english_and_its_prompts_end_where_the_assistant_begins():
-    from llm.tokens import encode_prompt, encode_response
+    from llm.tokens import Turn
 
     model, tokenizer = load_model("bundled")
-    prompt = encode_prompt([{"role": "user", "content": "Write one sentence about rain."}], tokenizer)
+    turn = Turn([{"role": "user", "content": "Write one sentence about rain."}], tokenizer)
+    prompt = turn.prompt
     assert tokenizer.decode(prompt).endswith("<|im_start|>assistant\n")
     sentence = "The rain fell softly on the old roof while we slept through the night."
     scrambled = "night the roof softly we while through on old. rain slept The fell the"
-    examples = [Example(prompt, *encode_response(text, tokenizer, room=99)) for text in (sentence, scrambled)]
+    examples = [Example(prompt, *turn.respond(text, room=99)) for text in (sentence, scrambled)]
     assert all(e.complete for e in examples)
     with torch.no_grad():
         english, noise = (sequence_logps(model, examples) / lengths(examples)).tolist()

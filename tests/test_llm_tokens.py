@@ -12,7 +12,7 @@ from llm.inspect_config import InspectConfig
 from llm.inspect_data import histogram, inspect_data, token_text
 from llm.packing import Example
 from llm.shapes import Comparison
-from llm.tokens import encode, encode_prompt, encode_response
+from llm.tokens import Turn, encode, encode_prompt
 from tests.test_llm_data import SHAPES, SYSTEM, TEXT, USER, write
 
 
@@ -45,7 +45,7 @@ def test_the_prompt_is_the_chat_template_up_to_the_assistant_and_a_prefix_of_bot
 
 @pytest.mark.parametrize("text", ["Grass.", "Grass.<|im_end|>", "Grass.<|im_end|><|im_end|>", "Grass.<|im_end|>\n"])
 def test_a_complete_response_ends_with_exactly_one_eos(text, tokenizer):
-    ids, complete = encode_response(text, tokenizer, room=50)
+    ids, complete = Turn((USER,), tokenizer).respond(text, room=50)
     assert complete
     assert ids.count(tokenizer.eos_token_id) == 1
     assert ids[-1] == tokenizer.eos_token_id
@@ -82,9 +82,9 @@ def test_a_prompt_has_exactly_one_bos_if_the_model_has_one(template, tiny_tokeni
 
 def test_a_truncated_response_has_no_eos_and_says_so(tokenizer):
     text = "One two three four five six."
-    whole, _ = encode_response(text, tokenizer, room=99)
+    whole, _ = Turn((USER,), tokenizer).respond(text, room=99)
     for room in range(1, len(whole) + 2):
-        ids, complete = encode_response(text, tokenizer, room=room)
+        ids, complete = Turn((USER,), tokenizer).respond(text, room=room)
         assert ids == whole[:room]
         assert complete == (room >= len(whole)) == (tokenizer.eos_token_id in ids)
 
@@ -142,7 +142,7 @@ def test_a_prompt_that_the_chat_template_refuses_is_skipped_with_its_words(tiny_
     strict = copy.deepcopy(tiny_tokenizer)
     strict.chat_template = (
         "{% if messages[0].role != 'user' %}{{ raise_exception('roles must alternate') }}{% endif %}"
-        "{{ messages[0].content }}"
+        "{% for m in messages %}{{ m.content }}{% endfor %}"
     )
     pairs = [Comparison((SYSTEM, USER), ("a", "b"), "first"), Comparison((USER,), ("a", "b"), "second")]
     kept, skipped = encode(pairs, strict, max_length=80)
