@@ -181,6 +181,8 @@ class TrainConfig:
             raise InputError("--shard trains all weights; adapters are small, so train them with --no-shard")
         if self.reference == "every-step":
             raise InputError("--shard takes --reference precompute: a second model beside the policy is not spread")
+        if self.plan and self.plan_processes == 1:
+            raise InputError("--plan with --shard needs the number of processes; give --plan-processes")
         if self.data is None and not self.plan:
             raise InputError("--shard needs --data: to write comparisons itself, a model must be whole")
 

@@ -269,6 +269,8 @@ class Engine:
                 self.accelerator.load_state(str(folder))
             load_random_states(folder, self.rank)
             self.rate.load_state_dict(progress.pop("rate"))
+            for group in self.rate.optimizer.param_groups:  # a schedule sets it after a step only
+                group["lr"] = self.lr
         except Exception as error:  # torch, accelerate and safetensors raise whatever their formats meet
             raise InputError(f"the checkpoint {folder} does not fit this run ({first_line(error)})") from error
         return progress

@@ -6,6 +6,7 @@ come to it, so every process must make the same number of passes.
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,12 +69,8 @@ def spread(scorer: torch.nn.Module, transformer: Any, device: torch.device, *, n
     weights = dict(scorer.state_dict()) if first else {}
     buffers = dict(scorer.named_buffers()) if first else {}
     _forget_weights(scorer)
-    kinds = transformer._no_split_modules or ()
-    layers = [module for module in transformer.modules() if type(module).__name__ in kinds]
-    if not layers:
-        raise InputError(f"--shard: models of type {transformer.config.model_type!r} do not name their layers")
     policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for layer in layers:
+    for layer in decoder_layers(transformer):
         fully_shard(layer, mp_policy=policy)
     fully_shard(scorer)
     scorer.to_empty(device=device)
@@ -82,6 +79,15 @@ def spread(scorer: torch.nn.Module, transformer: Any, device: torch.device, *, n
         if first:
             buffer.copy_(buffers[name])
         dist.broadcast(buffer, 0)
+
+
+def decoder_layers(transformer: Any) -> list[torch.nn.Module]:
+    """The layers of a transformers model, found by their class. Raises InputError if it does not name that."""
+    kinds = transformer._no_split_modules or ()
+    layers = [module for module in transformer.modules() if type(module).__name__ in kinds]
+    if not layers:
+        raise InputError(f"--shard: models of type {transformer.config.model_type!r} do not name their layers")
+    return layers
 
 
 def _forget_weights(module: torch.nn.Module) -> None:
@@ -144,7 +150,8 @@ def load_shards(scorer: torch.nn.Module, optimizer: torch.optim.Optimizer, folde
     """Read weights and moments back, into however many processes there are now. Raises OSError."""
     from torch.distributed.checkpoint import HuggingFaceStorageReader
 
-    with _checkpoint_errors():
+    with _checkpoint_errors(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process may read it, for `replay`
         reader = HuggingFaceStorageReader(str(folder))
         dcp.load(_tensors(scorer, optimizer), storage_reader=reader, no_dist=not dist.is_initialized())
 
