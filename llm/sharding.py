@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_model_state_dict,
 )
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from derivations.commands import InputError
@@ -69,10 +70,11 @@ def spread(scorer: torch.nn.Module, transformer: Any, device: torch.device, *, n
     weights = dict(scorer.state_dict()) if first else {}
     buffers = dict(scorer.named_buffers()) if first else {}
     _forget_weights(scorer)
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for layer in decoder_layers(transformer):
-        fully_shard(layer, mp_policy=policy)
-    fully_shard(scorer)
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(scorer, mesh=mesh)
     scorer.to_empty(device=device)
     set_model_state_dict(scorer, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
     for name, buffer in scorer.named_buffers():  # those that no state dict holds, too

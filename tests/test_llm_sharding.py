@@ -5,6 +5,7 @@ Gloo, on CPUs. Runs are started once and looked at by several tests: a start tak
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,9 @@ def load_checkpoint(tiny_folder, folder):
     whole = {name: p.detach().clone() for name, p in engine.unwrapped.named_parameters()}
     names = {id(p): name for name, p in engine.unwrapped.named_parameters()}
     moments = {names[id(p)]: state for p, state in engine.rate.optimizer.state.items()}
+    model.more = torch.nn.Parameter(torch.zeros(3))
+    with pytest.raises(InputError) as misfit:
+        Engine(model, lr=1e-3, dtype="float32", max_grad_norm=1.0, seed=0).load(place)
     damaged = next(path for path in files if path.name.startswith("shard-00002"))
     content = damaged.read_bytes()
     damaged.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -88,7 +92,8 @@ def load_checkpoint(tiny_folder, folder):
         unseal(place)
     damaged.write_bytes(content)
     return {"pieces": pieces, "progress": progress, "whole": whole, "moments": moments,
-            "names": [file.name for file in files], "refused": str(refused.value)}  # fmt: skip
+            "names": [file.name for file in files], "refused": str(refused.value),
+            "misfit": str(misfit.value)}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +189,12 @@ def test_its_checkpoint_holds_every_part_once_and_one_process_can_read_it(runs):
         assert runs.moments[name]["step"] == runs.progress["step"]
         assert runs.moments[name]["exp_avg"].norm() > 0
     assert len(runs.pieces) == 4 * len(runs.whole)
+
+
+def test_a_sharded_checkpoint_that_is_damaged_or_does_not_fit_is_refused_in_one_line(runs):
     assert "shard-00002-model-00001-of-00001.safetensors is damaged" in runs.refused
+    assert re.search(r"checkpoint \S+ does not fit this run \(.*model\.more", runs.misfit)
+    assert "\n" not in runs.misfit
 
 
 def test_only_the_first_process_loads_the_weights(tiny_folder, monkeypatch):
