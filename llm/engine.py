@@ -244,7 +244,7 @@ class Engine:
         self.accelerator.wait_for_everyone()
         try:
             if self.sharded:
-                sharding.save_shards(self.unwrapped, self.rate.optimizer, temporary)
+                sharding.save_shards(self.unwrapped, self.rate.optimizer, temporary, rank=self.rank)
             else:
                 self.accelerator.save_state(str(temporary))
             self.accelerator.wait_for_everyone()

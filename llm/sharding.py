@@ -132,15 +132,15 @@ def whole_weights(scorer: torch.nn.Module, transformer: Any) -> dict[str, Tensor
     return {name: value for name, value in named.items() if name not in every - once}
 
 
-def save_shards(scorer: torch.nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
+def save_shards(scorer: torch.nn.Module, optimizer: torch.optim.Optimizer, folder: Path, *, rank: int) -> None:
     """Write this process's part of weights and moments (safetensors), and its random states. Raises OSError."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     from torch.distributed.checkpoint import HuggingFaceStorageWriter  # not in every torch that runs without --shard
 
     with _checkpoint_errors():
         writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-        dcp.save(_tensors(scorer, optimizer), storage_writer=writer)
-    save_accelerator_state(str(folder), [], [], [], [], dist.get_rank(), 0)
+        dcp.save(_tensors(scorer, optimizer), storage_writer=writer, no_dist=not dist.is_initialized())
+    save_accelerator_state(str(folder), [], [], [], [], rank, 0)
 
 
 def holds_shards(folder: Path) -> bool:
@@ -152,8 +152,7 @@ def load_shards(scorer: torch.nn.Module, optimizer: torch.optim.Optimizer, folde
     """Read weights and moments back, into however many processes there are now. Raises OSError."""
     from torch.distributed.checkpoint import HuggingFaceStorageReader
 
-    with _checkpoint_errors(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process may read it, for `replay`
+    with _checkpoint_errors():
         reader = HuggingFaceStorageReader(str(folder))
         dcp.load(_tensors(scorer, optimizer), storage_reader=reader, no_dist=not dist.is_initialized())
 
@@ -172,9 +171,12 @@ def _only_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
 
 @contextmanager
 def _checkpoint_errors() -> Iterator[None]:
-    """What torch.distributed.checkpoint raises is no Exception; here it is one, with what the first process said."""
+    """What torch.distributed.checkpoint raises is no Exception; here it is one, with what the first process said.
+    And one process (in `replay`) is not warned that it is alone."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+            yield
     except CheckpointException as error:
         reason, _ = next(iter(error.failures.values()))
         raise OSError(first_line(Exception(str(reason)))) from error

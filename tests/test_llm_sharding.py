@@ -8,12 +8,14 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors import safe_open
+from torch.distributed.checkpoint import HuggingFaceStorageWriter
 from transformers import AutoModelForCausalLM
 
 from derivations.commands import InputError
@@ -43,7 +45,7 @@ OPTIONS |= {"checkpoint_every": 2, "save": True, "quiet": True}
 
 def launched(command, cache):
     environment = os.environ | ENVIRONMENT | {"XDG_CACHE_HOME": str(cache)}
-    done = subprocess.run(torchrun(command), capture_output=True, text=True, env=environment, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -60,11 +62,11 @@ def runs(tiny_folder, tmp_path_factory):
         one = run_offline(options.pop("model"), place / "one", **options)
     options |= {"model": tiny_folder, "shard": True}
     two, killed = place / "two", place / "killed"
-    printed = launched(command_line("train", options | {"out": two, "quiet": False}), cache)
+    printed = launched(torchrun(command_line("train", options | {"out": two, "quiet": False})), cache)
     command = torchrun(command_line("train", options | {"out": killed}))
     rows = kill_after(6, command, killed, **ENVIRONMENT, XDG_CACHE_HOME=str(cache))
     checkpoint = load_checkpoint(tiny_folder, killed / "checkpoints")
-    launched(command_line("train", options | {"out": killed, "resume": True}), cache)
+    launched(torchrun(command_line("train", options | {"out": killed, "resume": True})), cache)
     return SimpleNamespace(one=one, two=two, killed=killed, rows=rows, printed=printed, held=held, **checkpoint)
 
 
@@ -98,10 +100,12 @@ def load_checkpoint(tiny_folder, folder):
 
 @pytest.fixture(scope="module")
 def gradients(tiny_folder, tmp_path_factory):
-    """Gradients of one step over 7 pairs of mixed lengths: of one process, and of all cases of two."""
+    """Gradients of one step over 7 pairs of mixed lengths: of one process, and of all cases of two (accelerate launch;
+    the runs above are started by torchrun)."""
     place = tmp_path_factory.mktemp("gradients")
     data = write_pairs(place / "pairs.jsonl", 7)
-    command = [sys.executable, "-m", "tests.llm_gradient", tiny_folder, data, 2, place / "found", *CASES]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += ["--main_process_port", "0", "-m", "tests.llm_gradient", tiny_folder, data, 2, place / "found", *CASES]
     launched(list(map(str, command)), place / "cache")
     one = {}
     for dtype in ("float32", "bf16"):
@@ -195,6 +199,37 @@ def test_a_sharded_checkpoint_that_is_damaged_or_does_not_fit_is_refused_in_one_
     assert "shard-00002-model-00001-of-00001.safetensors is damaged" in runs.refused
     assert re.search(r"checkpoint \S+ does not fit this run \(.*model\.more", runs.misfit)
     assert "\n" not in runs.misfit
+
+
+@pytest.fixture
+def alone(tiny_model):
+    """A model that is whole, in one process that writes its checkpoints as sharded ones are written."""
+    engine = Engine(tiny_model(), lr=1e-2, dtype="float32", max_grad_norm=1.0, seed=0)
+    engine.sharded = True
+    return engine
+
+
+def test_a_checkpoint_is_written_where_there_is_no_folder_yet(alone, tmp_path):
+    """As that of a run that diverges before its first checkpoint."""
+    before = {name: p.detach().clone() for name, p in alone.unwrapped.named_parameters()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        alone.save(tmp_path / "checkpoints" / "diverged", {"step": 3})
+        with torch.no_grad():
+            for parameter in alone.unwrapped.parameters():
+                parameter += 1.0
+        assert alone.load(tmp_path / "checkpoints" / "diverged") == {"step": 3}
+    assert all(torch.equal(p, before[name]) for name, p in alone.unwrapped.named_parameters())
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(alone, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(HuggingFaceStorageWriter, "write_data", full)
+    with pytest.raises(InputError, match=r"cannot write the checkpoint .*: .*No space left on device; the one before"):
+        alone.save(tmp_path / "resume", {"step": 3})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_only_the_first_process_loads_the_weights(tiny_folder, monkeypatch):
