@@ -1,11 +1,19 @@
-"""The seal of a checkpoint: its progress and the hash of every file, so that what was damaged is never gone on from.
+"""A checkpoint as a folder: sealed by its progress and the hash of every file, so that what was damaged is never gone
+on from; put in place whole or not at all; and the random states in it.
 
 `progress.json` is written last; a folder without it was not finished.
 """
 
 import hashlib
+import random
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import load
 
 from derivations.commands import InputError, read_json, to_json, write_json
 
@@ -14,7 +22,7 @@ SEAL = "progress.json"
 
 def seal(folder: Path, progress: dict[str, Any]) -> None:
     """Write `progress` and the SHA-256 of every file of the folder."""
-    files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    files = _hashes(sorted(folder.iterdir()))
     write_json(folder / SEAL, {"progress": progress, "of_progress": _of(progress), "files": files})
 
 
@@ -29,10 +37,11 @@ def unseal(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.iterdir()):
         if path.name not in (SEAL, *found["files"]):
             raise InputError(f"{path} does not belong to the checkpoint; remove it")
-    for name, digest in found["files"].items():
+    for name in found["files"]:
         if Path(name).name != name or not (folder / name).is_file():
             raise InputError(f"the checkpoint {folder} has no file {name!r}; {mend}")
-        if _sha256(folder / name) != digest:
+    for name, digest in _hashes([folder / name for name in found["files"]]).items():
+        if digest != found["files"][name]:
             raise InputError(f"{folder / name} is damaged: it is not what was written; {mend}")
     return dict(found["progress"])
 
@@ -43,6 +52,27 @@ def last_checkpoint(folder: Path) -> Path | None:
     return next((p for p in places if (p / SEAL).exists()), None)
 
 
+def put_in_place(temporary: Path, folder: Path) -> None:
+    """Let a sealed folder take the place of the checkpoint before it, one of which is there whole at any moment."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_random_states(folder: Path, rank: int) -> None:
+    """Set the generators as a process left them. accelerate does so too, but passes over in silence where it fails."""
+    own, first = (folder / f"random_states_{number}.pkl" for number in (rank, 0))
+    states = load(own if own.exists() else first)  # tensors and plain values only; a run may get more processes
+    random.setstate(states["random_state"])
+    np.random.set_state(states["numpy_random_seed"])  # noqa: NPY002 (the global state is what was saved)
+    torch.set_rng_state(states["torch_manual_seed"])
+    if torch.cuda.is_available() and "torch_cuda_manual_seed" in states:
+        torch.cuda.set_rng_state_all(states["torch_cuda_manual_seed"])
+
+
 def first_line(error: Exception) -> str:
     """What an error says, in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -50,6 +80,12 @@ def first_line(error: Exception) -> str:
 
 def _of(progress: Any) -> str:
     return hashlib.sha256(to_json(progress).encode(errors="backslashreplace")).hexdigest()
+
+
+def _hashes(paths: list[Path]) -> dict[str, str]:
+    """SHA-256 of files by name, several at a time: hashing is what a large checkpoint waits for."""
+    with ThreadPoolExecutor() as pool:
+        return dict(zip([path.name for path in paths], pool.map(_sha256, paths), strict=True))
 
 
 def _sha256(path: Path) -> str:

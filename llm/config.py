@@ -112,6 +112,9 @@ class TrainConfig:
     """bf16 runs the layers under autocast; weights, logits and log-probs stay float32."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, about a third more time."""
+    shard: bool = False
+    """Spread weights, gradients and moments over the processes (FSDP2) instead of a copy in each: for models that one
+    GPU cannot hold. The numbers are those of one process."""
     attention: Literal["packed", "flex_attention"] = "packed"
     """packed: on a CPU one call per sequence, on a GPU one masked call. flex_attention (GPU) skips masked blocks."""
     max_grad_norm: float = 1.0
@@ -133,6 +136,8 @@ class TrainConfig:
     """Of a model with adapters: fold them into the weights, or save them alone."""
     plan: bool = False
     """Print parameters, memory and tokens per step, and stop; nothing is loaded or written."""
+    plan_processes: int = 1
+    """Processes that `plan` counts for; how many really run is the launcher's to say."""
     seed: int = 0
     """Seed of data split, order and samples. The same seed gives the same bits."""
     out: Path = Path("runs/train")
@@ -145,7 +150,15 @@ class TrainConfig:
     def __post_init__(self) -> None:
         require_types(self)
         require_positive(
-            self, "eval_size", "lr", "max_steps", "batch_size", "micro_batch_tokens", "max_length", "max_grad_norm"
+            self,
+            "eval_size",
+            "lr",
+            "max_steps",
+            "batch_size",
+            "micro_batch_tokens",
+            "max_length",
+            "max_grad_norm",
+            "plan_processes",
         )
         require_positive(self, "lora_alpha", *(["micro_batch_size"] if self.micro_batch_size is not None else []))
         for name in ("lora_rank", "eval_every", "patience", "checkpoint_every"):
@@ -155,6 +168,8 @@ class TrainConfig:
             raise InputError(f"--max-length is {self.max_length}; prompt and response need a token each")
         if self.export == "adapter" and not self.lora_rank:
             raise InputError("--export adapter needs adapters; give --lora-rank")
+        if self.shard:
+            self._require_shardable()
         if self.patience and not self.eval_every:
             raise InputError(f"--patience {self.patience} needs evaluations in between; give --eval-every")
         if self.max_steps * self.batch_size > MOST_COMPARISONS:
@@ -162,6 +177,16 @@ class TrainConfig:
                 f"--max-steps {self.max_steps} x --batch-size {self.batch_size}: at most {MOST_COMPARISONS:,}"
             )
         self.make_objective()
+
+    def _require_shardable(self) -> None:
+        if self.lora_rank:
+            raise InputError("--shard trains all weights; adapters are small, so train them with --no-shard")
+        if self.reference == "every-step":
+            raise InputError("--shard takes --reference precompute: a second model beside the policy is not spread")
+        if self.plan and self.plan_processes == 1:
+            raise InputError("--plan with --shard needs the number of processes; give --plan-processes")
+        if self.data is None and not self.plan:
+            raise InputError("--shard needs --data: to write comparisons itself, a model must be whole")
 
     def require_places(self) -> None:
         """Refuse (InputError) data that is not there and a run folder that could not be made."""

@@ -8,27 +8,27 @@ import ctypes
 import gc
 import math
 import os
-import random
 import resource
 import shutil
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import gather_object, load, set_seed
+from accelerate.utils import AutocastKwargs, broadcast_object_list, gather_object, set_seed
 from safetensors import SafetensorError
 from torch import Tensor
 
 from derivations.commands import InputError, input_errors
-from llm.checkpoints import first_line, seal, unseal
-from llm.logprobs import sequence_logps
+from llm import sharding
+from llm.checkpoints import first_line, load_random_states, put_in_place, seal, unseal
+from llm.launch import require_what_was_asked
+from llm.logprobs import BATCH_TOKENS, sequence_logps
 from llm.packing import Example
 
 
@@ -48,8 +48,9 @@ def keep_memory() -> None:
 class Scorer(torch.nn.Module):
     """A causal model as the function that training needs: examples in, summed log-probs out."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, batch_tokens: int = BATCH_TOKENS) -> None:
         super().__init__()
+        self.batch_tokens = batch_tokens
         self.model = model  # a transformers model, or the peft model around it
 
     @property
@@ -58,7 +59,7 @@ class Scorer(torch.nn.Module):
         return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
 
     def forward(self, examples: Sequence[Example]) -> Tensor:
-        return sequence_logps(self.transformer, examples)
+        return sequence_logps(self.transformer, examples, batch_tokens=self.batch_tokens)
 
 
 class Engine:
@@ -68,6 +69,7 @@ class Engine:
     `engine.backward(loss, last=...)` accumulates gradients of a loss that is already divided by the
     number of examples of the whole step, over all processes; `engine.gradient_norm()` clips;
     `engine.step()` updates and clears. optimizer: `adamw` (no weight decay) or `sgd` (no momentum).
+    shard: every process holds its part of the model (`llm.sharding`); see `evenly` for what that asks.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Engine:
         optimizer: str = "adamw",
         tracker: str = "none",
         out: Path | None = None,
+        shard: bool = False,
     ) -> None:
         keep_memory()
         set_seed(seed)
@@ -101,7 +104,11 @@ class Engine:
             torch.backends.cuda.enable_cudnn_sdp(False)
         self.accelerator.gradient_accumulation_steps = 1  # not the environment's: losses come divided already
         self.max_grad_norm = max_grad_norm
-        scorer = Scorer(model)
+        self.sharded = shard
+        scorer = Scorer(model, batch_tokens=sharding.ONE_PASS if shard else BATCH_TOKENS)
+        if shard:
+            narrow = torch.bfloat16 if dtype == "bf16" else None
+            sharding.spread(scorer, scorer.transformer, self.device, narrow=narrow)
         trained = [p for p in model.parameters() if p.requires_grad]
         own: torch.optim.Optimizer = (
             torch.optim.SGD(trained, lr=lr)
@@ -110,13 +117,14 @@ class Engine:
         )
         # accelerate moves a prepared schedule once per process; ours counts optimizer steps
         self.rate = torch.optim.lr_scheduler.LambdaLR(own, lambda step: rate_factor(step, steps, schedule))
-        self.scorer, self.optimizer = self.accelerator.prepare(scorer, own)
+        prepared: Any = (scorer, own) if shard else self.accelerator.prepare(scorer, own)
+        self.scorer, self.optimizer = prepared
         self.unwrapped: Scorer = self.accelerator.unwrap_model(self.scorer)
 
     @classmethod
     def of(cls, config: Any, model: Any) -> "Engine":
         """The engine that a run's settings ask for (a `TrainConfig` or an `OnlineConfig`)."""
-        names = ("lr", "dtype", "max_grad_norm", "seed", "schedule", "optimizer", "tracker", "out")
+        names = ("lr", "dtype", "max_grad_norm", "seed", "schedule", "optimizer", "tracker", "out", "shard")
         options = {name: getattr(config, name) for name in names if hasattr(config, name)}
         return cls(model, steps=config.max_steps, **options)
 
@@ -142,13 +150,25 @@ class Engine:
         return self.accelerator.device
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The precision every forward pass runs in."""
-        return self.accelerator.autocast()
+        """The precision every forward pass runs in. Sharded weights come and go, so no narrowed copy may be kept:
+        it would be the copy of another pass, and take the gradient with it."""
+        return self.accelerator.autocast(AutocastKwargs(cache_enabled=not self.sharded))
+
+    def sampling(self) -> AbstractContextManager[Any]:
+        """Surrounds `generate` with the transformers model itself. Sharded: every process must draw the same."""
+        with ExitStack() as stack:
+            stack.enter_context(self.autocast())
+            if self.sharded:
+                stack.enter_context(sharding.together(self.unwrapped))
+            return stack.pop_all()
 
     def logps(self, examples: Sequence[Example]) -> Tensor:
         """Summed log-probs without gradient: float32 [n], nats."""
         with torch.no_grad(), self.autocast():
-            return self.unwrapped(examples)
+            values: Tensor = self.unwrapped(examples)
+        if self.sharded:
+            sharding.give_back(self.unwrapped)
+        return values
 
     def micro_steps(self) -> AbstractContextManager[Any]:
         """Precision of the passes of one step; weights are narrowed to bf16 once for all of them."""
@@ -165,11 +185,17 @@ class Engine:
             self.accelerator.backward(loss * self.processes)
 
     def _meeting(self, last: bool) -> AbstractContextManager[Any]:
-        return nullcontext() if last else self.accelerator.no_sync(self.scorer)
+        # nobody could hold the whole of a sharded gradient: it is summed into its parts at every pass
+        return nullcontext() if last or self.sharded else self.accelerator.no_sync(self.scorer)
+
+    def evenly(self, parts: list[Any]) -> list[Any]:
+        """The parts, filled up with None so that all processes of a sharded model make as many passes as each other."""
+        return sharding.evenly(parts, self.device) if self.sharded else parts
 
     def gradient_norm(self) -> float:
         """Norm of the accumulated gradient; the gradient is then scaled down to `max_grad_norm` if longer."""
-        return float(self.accelerator.clip_grad_norm_(self.scorer.parameters(), self.max_grad_norm))
+        norm: Any = self.accelerator.clip_grad_norm_(self.scorer.parameters(), self.max_grad_norm)
+        return float(norm.full_tensor() if self.sharded else norm)
 
     def step(self) -> None:
         self.optimizer.step()
@@ -187,6 +213,10 @@ class Engine:
             return rows
         dealt = gather_object([rows])
         return [part[i] for i in range(max(map(len, dealt))) for part in dealt if i < len(part)]
+
+    def agree(self, value: Any) -> Any:
+        """What the first process says, in all of them."""
+        return broadcast_object_list([value])[0] if self.processes > 1 else value
 
     def start_tracking(self, config: Any) -> None:
         """Open the trackers, if any."""
@@ -213,7 +243,10 @@ class Engine:
             shutil.rmtree(temporary, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         try:
-            self.accelerator.save_state(str(temporary))
+            if self.sharded:
+                sharding.save_shards(self.unwrapped, self.rate.optimizer, temporary, rank=self.rank)
+            else:
+                self.accelerator.save_state(str(temporary))
             self.accelerator.wait_for_everyone()
             if self.is_main:
                 seal(temporary, progress | {"rate": self.rate.state_dict()})
@@ -223,61 +256,28 @@ class Engine:
                 f"cannot write the checkpoint {folder}: {first_line(error)}; the one before it is whole"
             ) from error
         if self.is_main:
-            old = folder.with_name(f".{folder.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            if folder.exists():
-                folder.rename(old)
-            temporary.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            put_in_place(temporary, folder)
         self.accelerator.wait_for_everyone()
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Go back to a checkpoint; returns its `progress`. Raises InputError if it is not as it was written."""
         progress = unseal(folder)
         try:
-            self.accelerator.load_state(str(folder))
-            self._load_random_states(folder)
+            if self.sharded or sharding.holds_shards(folder):  # which one process can read, too
+                sharding.load_shards(self.unwrapped, self.rate.optimizer, folder)
+            else:
+                self.accelerator.load_state(str(folder))
+            load_random_states(folder, self.rank)
             self.rate.load_state_dict(progress.pop("rate"))
+            for group in self.rate.optimizer.param_groups:  # a schedule sets it after a step only
+                group["lr"] = self.lr
         except Exception as error:  # torch, accelerate and safetensors raise whatever their formats meet
             raise InputError(f"the checkpoint {folder} does not fit this run ({first_line(error)})") from error
         return progress
 
-    def _load_random_states(self, folder: Path) -> None:
-        """Once more what accelerate loads and, where it fails, passes over in silence."""
-        own, first = (folder / f"random_states_{rank}.pkl" for rank in (self.rank, 0))
-        states = load(own if own.exists() else first)  # tensors and plain values only; a run may get more processes
-        random.setstate(states["random_state"])
-        np.random.set_state(states["numpy_random_seed"])  # noqa: NPY002 (the global state is what was saved)
-        torch.set_rng_state(states["torch_manual_seed"])
-        if torch.cuda.is_available() and "torch_cuda_manual_seed" in states:
-            torch.cuda.set_rng_state_all(states["torch_cuda_manual_seed"])
-
-
-def require_what_was_asked(accelerator: Accelerator) -> None:
-    """Refuse (InputError) what accelerate would replace in silence, and what this trainer cannot do.
-
-    FSDP on a CPU would run as plain DDP, and processes that a launcher started on a machine without a GPU as
-    that many separate runs, all writing to one folder. A model split over devices needs every process to make
-    the same number of passes, which uneven parts do not.
-    """
-    kind = accelerator.distributed_type
-    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true")
-    if asked and kind is not DistributedType.FSDP:
-        raise InputError(
-            f"FSDP was asked for, but accelerate runs {kind.value} on "
-            f"{accelerator.device.type}; use a configuration without FSDP here"
-        )
-    if kind is not DistributedType.NO and not kind.value.startswith("MULTI_"):
-        raise InputError(
-            f"accelerate runs {kind.value}, but every process must hold the whole model here: use a data-parallel "
-            "configuration, and --lora-rank or --gradient-checkpointing where memory is short"
-        )
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started > 1 and kind is DistributedType.NO:
-        raise InputError(
-            f"the launcher started {started} processes, but each would be a run of its own, because no GPU was "
-            "found; set ACCELERATE_USE_CPU=true to run them together on CPUs"
-        )
+    def whole_weights(self) -> dict[str, Tensor] | None:
+        """Of a sharded model: all weights, on the CPU of the first process. Every process must call it."""
+        return sharding.whole_weights(self.unwrapped, self.transformer) if self.sharded else None
 
 
 def peak_memory_gib() -> float:
@@ -285,12 +285,6 @@ def peak_memory_gib() -> float:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_reserved() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def describe(accelerator: Accelerator) -> str:
-    """What really runs, in one line."""
-    kind = accelerator.distributed_type.value
-    return f"{accelerator.num_processes} process(es), {kind}, {accelerator.device.type}, {accelerator.mixed_precision}"
 
 
 def rate_factor(step: int, steps: int, schedule: str) -> float:

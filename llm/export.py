@@ -9,13 +9,17 @@ from derivations.commands import to_json, write_text
 from llm.adapters import merged_copy
 
 
-def save_model(model: Any, tokenizer: Any, folder: Path, *, card: str = "") -> None:
-    """Write model (or peft adapter) and tokenizer as one folder: beside its place, then renamed."""
+def save_model(model: Any, tokenizer: Any, folder: Path, *, card: str = "", weights: Any = None) -> None:
+    """Write model (or peft adapter) and tokenizer as one folder: beside its place, then renamed.
+
+    weights: its state dict, if the model itself holds only a part of it.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         # no embedding has an adapter; peft would look for the base's vocabulary, on the hub if need be
-        model.save_pretrained(temporary, **({"save_embedding_layers": False} if hasattr(model, "peft_config") else {}))
+        own = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {"state_dict": weights}
+        model.save_pretrained(temporary, **own)
         tokenizer.save_pretrained(temporary)
         if card:
             write_text(temporary / "README.md", card)
@@ -27,11 +31,12 @@ def save_model(model: Any, tokenizer: Any, folder: Path, *, card: str = "") -> N
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def export(model: Any, tokenizer: Any, folder: Path, *, form: str, card: str) -> None:
-    """Save what was trained. form: `merged` (adapters folded into a copy of the weights) or `adapter`."""
+def export(model: Any, tokenizer: Any, folder: Path, *, form: str, card: str, weights: Any = None) -> None:
+    """Save what was trained. form: `merged` (adapters folded into a copy of the weights) or `adapter`; weights: as
+    for `save_model`."""
     if hasattr(model, "peft_config") and form == "merged":
         model = merged_copy(model)
-    save_model(model, tokenizer, folder, card=card)
+    save_model(model, tokenizer, folder, card=card, weights=weights)
 
 
 def model_card(*, base: str, objective: str, data: str, settings: dict[str, Any], summary: dict[str, Any]) -> str:

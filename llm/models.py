@@ -123,6 +123,20 @@ def load_model(name: str, *, implementation: str = attention.NAME) -> tuple[Mode
     return model, tokenizer
 
 
+def empty_model(name: str, *, implementation: str = attention.NAME) -> Model:
+    """The model as `load_model` gives it, but all of its tensors hold nothing (device `meta`), and unchecked."""
+    source = bundled_folder() if name == "bundled" else name
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.set_attn_implementation(implementation)
+    except Exception as error:  # as in `load_model`
+        raise _not_loaded(name, error) from error
+    drop_nothing(model)
+    return model.eval()
+
+
 def drop_nothing(model: Model) -> None:
     """Switch off everything random in training mode: dropout modules, and rates that layers keep as plain numbers
     (attention dropout, layer dropping)."""

@@ -16,8 +16,9 @@ from derivations.objectives import Objective
 from llm.comparisons import Data, announce, load_data, read_sources
 from llm.config import TrainConfig
 from llm.divergence import stop_if_diverged
-from llm.engine import Engine, describe, peak_memory_gib
+from llm.engine import Engine, peak_memory_gib
 from llm.export import export, model_card
+from llm.launch import describe
 from llm.logprobs import require_room
 from llm.measure import Row, change, losses_and_rows, means
 from llm.models import add_lora, load_model, recompute_layers
@@ -27,6 +28,7 @@ from llm.replay import as_records
 from llm.runs import Run, finished, open_run, told_as_json
 from llm.sampler import sample
 from llm.sampling import texts
+from llm.sharding import PLACEHOLDER, load_in_first
 from llm.tokens import Group
 
 Reference = EveryStep | Precomputed | None
@@ -40,18 +42,19 @@ def train(config: TrainConfig) -> dict[str, Any]:
         return summary
     objective = config.make_objective()
     sources = read_sources(config)
-    model, tokenizer = load_model(config.model, implementation=config.attention)
+    model, tokenizer = (load_in_first if config.shard else load_model)(config.model, implementation=config.attention)
     require_room(model.config, config.max_length)
     engine = _engine(config, model)
     data = load_data(config, objective, sources, engine, tokenizer)
     reference = _reference(config, objective, engine, data)
     resolved = {"objective_resolved": str(objective), "data_note": data.note, "data_fingerprint": data.fingerprint()}
-    run = open_run(config, resolved | {"runs_on": describe(engine.accelerator)}, engine)
+    runs_on = describe(engine.accelerator, sharded=engine.sharded)
+    run = open_run(config, resolved | {"runs_on": runs_on}, engine)
     if engine.is_main:
         (config.out / "skipped.jsonl").unlink(missing_ok=True)
         Records(config.out / "skipped.jsonl").add(*({"where": w, "reason": r} for w, r in data.skipped))
         if not config.quiet and config.format == "text":
-            announce(config, objective, data, describe(engine.accelerator))
+            announce(config, objective, data, runs_on)
     state = run.restore(engine)
     engine.start_tracking(config)
 
@@ -62,7 +65,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         run.examples.add(*({"step": step, "split": "eval", **r} for r in rows))
         run.metrics.add(row)
         engine.track(row)
-        if engine.is_main:
+        if engine.is_main or engine.sharded:
             run.samples.add(*_continuations(engine, tokenizer, data.evaluation, step=step, config=config))
         return row["eval/loss"]
 
@@ -123,12 +126,15 @@ def accumulate(
 ) -> list[Row]:
     """Gradient of the mean loss over the groups (of all processes), and every group's measurements."""
     mine = groups[engine.rank :: engine.processes]
-    parts = list(micro_batches(mine, size=config.micro_batch_size, tokens=config.micro_batch_tokens))
-    references = [reference(part) if reference else None for part in parts]
+    parts = engine.evenly(list(micro_batches(mine, size=config.micro_batch_size, tokens=config.micro_batch_tokens)))
+    references = [reference(part) if reference and part else None for part in parts]
     rows: dict[int, Row] = {}
     with engine.micro_steps():
         for number, (part, ref_logp) in enumerate(zip(parts, references, strict=True), start=1):
             last = number == len(parts)
+            if part is None:  # the others' layers wait for ours
+                engine.backward(0.0 * engine.loss_logps(PLACEHOLDER, last=last).sum(), last=last)
+                continue
             logp = engine.loss_logps([e for g in part for e in g.examples], last=last)
             losses, measured = losses_and_rows(objective, part, logp, ref_logp)
             engine.backward(losses.sum() / len(groups), last=last)
@@ -150,8 +156,10 @@ def micro_batches(groups: Sequence[Group], *, size: int | None, tokens: int) -> 
 def _evaluate(engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference) -> list[Row]:
     """Measurements of every group, in order."""
     rows: list[Row] = []
-    for group in groups[engine.rank :: engine.processes]:
-        logp = engine.logps(group.examples)
+    for group in engine.evenly(list(groups[engine.rank :: engine.processes])):
+        logp = engine.logps(group.examples if group else PLACEHOLDER)
+        if group is None:
+            continue
         rows += losses_and_rows(objective, [group], logp, reference([group]) if reference else None)[1]
     return engine.gather(rows)
 
@@ -171,7 +179,7 @@ def _continuations(
     """One sampled continuation (at most 32 tokens, and none past max_length) of the first three evaluation prompts."""
     prompts = [g.examples[0].prompt for g in groups[:3]]
     room = config.max_length - max(map(len, prompts))
-    with engine.autocast():
+    with engine.sampling():
         drawn = sample(engine.transformer, tokenizer, prompts, k=1, max_new_tokens=min(32, room), seed=config.seed)
     prompt_texts = tokenizer.batch_decode([list(p) for p in prompts])
     return [
@@ -191,6 +199,7 @@ def _finish(
     seconds: float,
 ) -> dict[str, Any]:
     """Summary, model and its card; only the first process writes."""
+    weights = engine.whole_weights() if config.save else None
     engine.close()
     if not engine.is_main:
         return {}
@@ -204,12 +213,14 @@ def _finish(
         "peak_memory_gib": peak_memory_gib(),
     }
     if config.save:
-        settings = {k: v for k, v in vars(config).items() if k not in ("quiet", "format", "resume", "plan")}
+        settings = {
+            k: v for k, v in vars(config).items() if k not in ("quiet", "format", "resume", "plan", "plan_processes")
+        }
         card = model_card(
             base=config.model, objective=str(objective), data=data.note, settings=settings, summary=summary
         )
         place = config.out / "checkpoints" / "last"
-        export(engine.unwrapped.model, tokenizer, place, form=config.export, card=card)
+        export(engine.unwrapped.model, tokenizer, place, form=config.export, card=card, weights=weights)
     write_json(config.out / "summary.json", summary)
     run.drop_checkpoint()
     _print_summary(summary, config)

@@ -22,18 +22,20 @@ from llm.models import add_lora, place_of, quiet_transformers, recompute_layers
 from llm.packing import Example
 from llm.recipe import architecture_of
 from llm.records import print_table
+from llm.sharding import decoder_layers
 
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Counts, and bytes on every device: each process holds the whole model.
+    """Counts, and bytes on every device: each process holds the whole model, or its share of it (`--shard`).
 
     narrowed: bf16 copies of trained weights that autocast holds over a step; where layers are not recomputed
     they are among the activations, and copies of frozen weights come and go with their layer. logits: a chunk
-    of them twice, and the gradient of the head before it is added to the others. update: what AdamW takes on a
-    GPU beside its moments, after the passes. tokens: of one pair at its longest, of one forward pass, of a step
+    of them twice, and the gradient of the head before it is added to the others. gathered: what a sharded pass
+    holds of other processes' shares at once, see `_gathered`. update: what AdamW takes on a GPU beside its
+    moments, after the passes. tokens: of one pair at its longest, of one forward pass, of a step
     over all processes.
     """
 
@@ -46,6 +48,7 @@ class Plan:
     optimizer: int
     activations: int
     logits: int
+    gathered: int
     update: int
     comparison_tokens: int
     pass_tokens: int
@@ -56,7 +59,7 @@ class Plan:
     def total(self) -> int:
         """Passes and update follow one another, so only the larger counts."""
         states = self.weights + self.reference + self.gradients + self.optimizer
-        return states + max(self.narrowed + self.activations + self.logits, self.update)
+        return states + max(self.narrowed + self.activations + self.logits + self.gathered, self.update)
 
 
 def make_plan(config: TrainConfig) -> Plan:
@@ -71,11 +74,16 @@ def make_plan(config: TrainConfig) -> Plan:
             model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha).get_base_model()
     if config.gradient_checkpointing:
         recompute_layers(model)
+    layers = decoder_layers(model) if config.shard else []
+    if config.dtype == "bf16":
+        for layer in layers:  # gathered in bf16, so autocast makes and keeps no copies of their weights
+            layer.to(torch.bfloat16)
     largest = largest_pass(config)
     with FakeTensorMode():
         _fake(model)
         kept = _kept_by_autograd(model, [e for pair in largest for e in pair], config.dtype)
     total = sum(p.numel() for p in model.parameters())
+    shares = config.plan_processes if config.shard else 1
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     needs = config.make_objective().regularizer.needs_reference
     copies = needs and config.reference == "every-step" and not config.lora_rank
@@ -86,19 +94,29 @@ def make_plan(config: TrainConfig) -> Plan:
     return Plan(
         parameters=total,
         trained=trained,
-        weights=4 * total,
-        narrowed=2 * trained if config.dtype == "bf16" and config.gradient_checkpointing else 0,
+        weights=4 * total // shares,
+        narrowed=2 * trained if config.dtype == "bf16" and config.gradient_checkpointing and not layers else 0,
         reference=4 * total if copies else 0,
-        gradients=4 * trained,
-        optimizer=8 * trained,
+        gradients=4 * trained // shares,
+        optimizer=8 * trained // shares,
         activations=kept,
         logits=4 * (2 * CHUNK_TOKENS * len(head) + (head.numel() if head.requires_grad else 0)),
-        update=4 * trained,
+        gathered=_gathered(model, layers, config.dtype) if layers else 0,
+        update=4 * trained // shares,
         comparison_tokens=tokens,
         pass_tokens=sum(len(pair[0]) + len(pair[1].response) for pair in largest),
         step_tokens=tokens * config.batch_size,
         step_flops=2.0 * passes * total * tokens * config.batch_size,
     )
+
+
+def _gathered(model: Any, layers: list[Any], dtype: str) -> int:
+    """Bytes that FSDP2 holds whole: of what is no layer, weights and gradient (float32); of the layers, two of them
+    (one runs, the next is fetched), the buffer it comes in, and a gradient before and while it is summed."""
+    width = 2 if dtype == "bf16" else 4
+    sizes = [sum(p.numel() for p in layer.parameters()) for layer in layers]
+    rest = sum(p.numel() for p in model.parameters()) - sum(sizes)
+    return 8 * rest + (4 * width + 4) * max(sizes)
 
 
 def _architecture(model: str) -> Any:
@@ -133,7 +151,8 @@ def pair_tokens(config: TrainConfig) -> int:
 def largest_pass(config: TrainConfig) -> list[tuple[Example, Example]]:
     """Pairs of one forward pass that holds as many tokens as the settings allow."""
     most = pair_tokens(config)
-    pairs = min(config.micro_batch_size or config.batch_size, config.batch_size)
+    share = -(-config.batch_size // config.plan_processes)
+    pairs = min(config.micro_batch_size or share, share)
     left = max(most, min(config.micro_batch_tokens, pairs * most))
     found: list[tuple[Example, Example]] = []
     while left >= 3 and len(found) < pairs:
@@ -165,15 +184,18 @@ def _kept_by_autograd(model: Any, examples: list[Example], dtype: str) -> int:
 def print_plan(config: TrainConfig) -> Plan:
     """Print the plan."""
     plan = make_plan(config)
-    names = ("weights", "narrowed", "reference", "gradients", "optimizer", "activations", "logits", "update")
+    names = ["weights", "narrowed", "reference", "gradients", "optimizer", "activations", "logits"]
+    names += ["gathered", "update"] if config.shard else ["update"]
     rows = [(name, f"{getattr(plan, name) / GIB:.2f}") for name in names]
     rows += [("together (update after the passes)", f"{plan.total / GIB:.2f}")]
-    print(f"{config.model}: {plan.parameters:,} parameters, {plan.trained:,} trained, {config.dtype}")
+    spread = f", sharded over {config.plan_processes} processes" if config.shard else ""
+    print(f"{config.model}: {plan.parameters:,} parameters, {plan.trained:,} trained, {config.dtype}{spread}")
     print_table("memory on every device, without a backward pass's temporaries", ("what", "GiB"), rows, quiet=False)
     print(
         f"tokens: at most {plan.comparison_tokens:,} a pair, {plan.pass_tokens:,} a pass, {plan.step_tokens:,} a step\n"
         f"arithmetic: {plan.step_flops / 1e12:,.1f} TFLOP a step at most, "
         f"{plan.step_flops * config.max_steps / 1e15:,.1f} PFLOP in {config.max_steps} steps "
-        f"({plan.step_flops * config.max_steps / 1e14 / 3600:,.1f} h at an assumed 100 TFLOP/s)"
+        f"({plan.step_flops * config.max_steps / 1e14 / 3600 / config.plan_processes:,.1f} h at an assumed 100 TFLOP/s "
+        f"in each of {config.plan_processes} process(es))"
     )
     return plan

@@ -20,6 +20,7 @@ from llm.logprobs import sequence_logps
 from llm.models import cache_root
 from llm.packing import Example
 from llm.sampling import weights_hash
+from llm.sharding import PLACEHOLDER
 from llm.tokens import Group
 
 
@@ -76,17 +77,27 @@ def _cached(engine: Engine, groups: Sequence[Group]) -> Tensor:
     digest.update(f"{engine.accelerator.mixed_precision} {engine.device.type} {torch.__version__} ".encode())
     digest.update(transformers.__version__.encode())
     digest.update(_architecture(model).encode())
+    digest.update(b"sharded" if engine.sharded else b"")  # under bf16 it narrows norms, too
     for group in groups:
         digest.update(repr([(e.prompt, e.response) for e in group.examples]).encode())
     path = cache_root() / "reference" / f"{digest.hexdigest()[:24]}.npy"
-    with engine.accelerator.main_process_first():
-        if not path.exists():
-            values = torch.cat([engine.logps(g.examples) for g in groups]).cpu().numpy()
+    count = sum(len(g.examples) for g in groups)
+    values = engine.agree(stored(path, count) if engine.is_main and path.exists() else None)
+    if values is None:
+        values = _computed(engine, groups)
+        if engine.is_main:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")  # another run may be writing the same
             np.save(temporary, values, allow_pickle=False)
             temporary.replace(path)
-    return torch.from_numpy(stored(path, sum(len(g.examples) for g in groups))).to(engine.device)
+    return torch.from_numpy(values).to(engine.device)
+
+
+def _computed(engine: Engine, groups: Sequence[Group]) -> np.ndarray:
+    """Every process its share: the first alone would let the others wait longer than NCCL does."""
+    mine = engine.evenly(list(groups[engine.rank :: engine.processes]))
+    logps = [engine.logps(g.examples if g else PLACEHOLDER).cpu().numpy() for g in mine]
+    return np.concatenate(engine.gather([own for g, own in zip(mine, logps, strict=True) if g]))
 
 
 def stored(path: Path, count: int) -> np.ndarray:

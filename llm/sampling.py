@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from derivations.commands import InputError, read_json, to_json, write_text
 from llm.chat import stop_ids
@@ -111,10 +112,12 @@ def stored(path: Path, prompts: Sequence[tuple[int, ...]], k: int) -> list[Examp
 
 
 def weights_hash(model: Any) -> str:
-    """Hash of the model's parameters and their names (about a second for 500 MB)."""
+    """Hash of the model's parameters and their names (about a second for 500 MB). Sharded: all processes call it."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         digest.update(name.encode())
+        if isinstance(parameter, DTensor):
+            parameter = parameter.full_tensor()
         digest.update(parameter.detach().float().cpu().contiguous().numpy())
     return digest.hexdigest()
 

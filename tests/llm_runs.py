@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -74,16 +75,28 @@ def run_online(folder, out, **options):
     return out
 
 
-def kill_after(rows, command, folder):
-    """Start a training command and kill it as soon as its metrics have so many rows; returns how many it then has."""
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+def kill_after(rows, command, folder, **environment):
+    """Start a training command and kill it, and every process it started, as soon as its metrics have so many rows;
+    returns how many it then has."""
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment)
     metrics = folder / "metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and metrics.read_bytes().count(b"\n") >= rows):
         time.sleep(0.005)
+    started = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     process.send_signal(signal.SIGKILL)
+    for child in started:
+        child.send_signal(signal.SIGKILL)
     process.wait()
+    psutil.wait_procs(started)
     assert not (folder / "summary.json").exists(), "it ended before it was killed; nothing was tested"
     return len(read_rows(folder))
+
+
+def torchrun(command):
+    """A `python -m ...` command on two processes."""
+    python, *rest = command
+    return [python, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv_backend=c10d",
+            "--rdzv_endpoint=localhost:0", *rest]  # fmt: skip
 
 
 def command_line(command, options):

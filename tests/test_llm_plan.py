@@ -110,6 +110,39 @@ def test_adapters_and_a_second_model_change_the_plan_as_they_should(tiny_folder)
     assert plan(objective="dpo", dtype="bf16", gradient_checkpointing=True).narrowed == full.weights // 2
 
 
+def test_a_sharded_plan_counts_shares_and_what_is_gathered(tiny_folder, capsys):
+    model, _ = load_model(str(tiny_folder))
+    layers = [sum(p.numel() for p in layer.parameters()) for layer in model.model.layers]
+    matrices = sum(p.numel() for layer in model.model.layers for p in layer.parameters() if p.dim() == 2)
+    rest = sum(p.numel() for p in model.parameters()) - sum(layers)
+
+    def plan(**options):
+        data = {"objective": "dpo", "model": str(tiny_folder), "max_length": 64, "plan": True}
+        return make_plan(TrainConfig(**(data | options)))
+
+    for dtype, width in (("float32", 4), ("bf16", 2)):
+        whole, shared = plan(dtype=dtype), plan(dtype=dtype, shard=True, plan_processes=4)
+        for name in ("weights", "gradients", "optimizer", "update"):
+            assert getattr(shared, name) == getattr(whole, name) // 4 > 0, name
+        assert (shared.parameters, shared.step_tokens) == (whole.parameters, whole.step_tokens)
+        assert whole.gathered == 0
+        assert shared.gathered == 8 * rest + (4 * width + 4) * max(layers)
+        # autocast narrows and keeps no weights where they are gathered narrow
+        fewer = plan(dtype=dtype, plan_processes=4).activations - shared.activations
+        assert fewer == pytest.approx(2 * matrices if dtype == "bf16" else 0, rel=0.02)
+    assert plan(shard=True, plan_processes=2, dtype="bf16", gradient_checkpointing=True).narrowed == 0
+    print_plan(train_config("llama-3-8b-simpo"))
+    printed = capsys.readouterr().out
+    assert "sharded over 8 processes" in printed
+    assert "gathered" in printed
+
+
+def test_a_pass_holds_no_more_than_a_process_has_comparisons():
+    config = {"objective": "dpo", "max_length": 40, "batch_size": 8, "micro_batch_tokens": 10_000}
+    assert len(largest_pass(TrainConfig(**config))) == 8
+    assert len(largest_pass(TrainConfig(**config, plan_processes=3))) == 3
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -9,7 +9,7 @@ import torch
 
 from llm.config import TrainConfig
 from llm.offline import accumulate
-from llm.reference import EveryStep, Precomputed
+from llm.reference import EveryStep, Precomputed, _computed
 from tests.llm_gradient import make_engine
 from tests.llm_runs import encoded, read_rows, run_offline, write_pairs
 
@@ -92,6 +92,21 @@ def test_reference_log_probs_are_computed_once_for_the_same_model_and_tokens(run
     assert len(calls) - once == once - 11  # 6 + 5 comparisons were looked up
     run("c", data=write_pairs(tmp_path / "more.jsonl", 6, seed=9))
     assert len(calls) - once == once - 11 + once  # other tokens were not
+
+
+def test_every_process_scores_its_share_of_the_reference(tiny_folder, tmp_path, own_cache, monkeypatch):
+    """None waits for another that does all of it, which NCCL lets it do for ten minutes only."""
+    engine, tokenizer = make_engine(tiny_folder)
+    groups = encoded(write_pairs(tmp_path / "a.jsonl", 7), tokenizer)
+    whole = _computed(engine, groups)
+    shares = []
+    monkeypatch.setattr("llm.engine.Engine.processes", 2)
+    monkeypatch.setattr("llm.engine.Engine.gather", lambda self, rows: shares.append(rows) or rows)
+    for rank in (0, 1):
+        monkeypatch.setattr("llm.engine.Engine.rank", rank)
+        _computed(engine, groups)
+    assert [len(rows) for rows in shares] == [4, 3]
+    assert np.concatenate([shares[i % 2][i // 2] for i in range(7)]) == pytest.approx(whole, rel=1e-6)
 
 
 def test_the_same_weights_under_another_configuration_are_another_reference(run, tiny_folder, tmp_path):
