@@ -21,6 +21,7 @@ from llm.export import export, model_card
 from llm.logprobs import require_room
 from llm.measure import Row, change, losses_and_rows, means
 from llm.models import add_lora, load_model, recompute_layers
+from llm.passes import by_tokens, pass_sizes, scored, what_ran
 from llm.records import Records, print_table, progress
 from llm.reference import EveryStep, Precomputed
 from llm.replay import as_records
@@ -46,7 +47,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     data = load_data(config, objective, sources, engine, tokenizer)
     reference = _reference(config, objective, engine, data)
     resolved = {"objective_resolved": str(objective), "data_note": data.note, "data_fingerprint": data.fingerprint()}
-    run = open_run(config, resolved | {"runs_on": describe(engine.accelerator)}, engine)
+    ran = {"runs_on": describe(engine.accelerator), "passes": what_ran(engine.device.type, pass_tokens(config, engine))}
+    run = open_run(config, resolved | ran, engine)
     if engine.is_main:
         (config.out / "skipped.jsonl").unlink(missing_ok=True)
         Records(config.out / "skipped.jsonl").add(*({"where": w, "reason": r} for w, r in data.skipped))
@@ -56,7 +58,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     engine.start_tracking(config)
 
     def evaluate(step: int) -> float:
-        rows = _evaluate(engine, objective, data.evaluation, reference)
+        rows = _evaluate(engine, objective, data.evaluation, reference, pass_tokens(config, engine))
         row = {"step": step} | {f"eval/{name}": value for name, value in means(rows).items()}
         stop_if_diverged(0.0, row["eval/loss"], step, [r["where"] for r in rows], config.out, config.lr)
         run.examples.add(*({"step": step, "split": "eval", **r} for r in rows))
@@ -115,7 +117,8 @@ def _reference(config: TrainConfig, objective: Objective, engine: Engine, data: 
     if config.reference == "every-step":
         return EveryStep(engine)
     used = sorted({i for step in _schedule(len(data.train), config) for i in step})
-    return Precomputed(engine, [data.train[i] for i in used] + data.evaluation)
+    sets = [data.train[i] for i in used], data.evaluation
+    return Precomputed(engine, *sets, tokens=pass_tokens(config, engine))
 
 
 def accumulate(
@@ -123,7 +126,7 @@ def accumulate(
 ) -> list[Row]:
     """Gradient of the mean loss over the groups (of all processes), and every group's measurements."""
     mine = groups[engine.rank :: engine.processes]
-    parts = list(micro_batches(mine, size=config.micro_batch_size, tokens=config.micro_batch_tokens))
+    parts = list(micro_batches(mine, size=config.micro_batch_size, tokens=pass_tokens(config, engine)))
     references = [reference(part) if reference else None for part in parts]
     rows: dict[int, Row] = {}
     with engine.micro_steps():
@@ -136,24 +139,27 @@ def accumulate(
     return engine.gather([rows[id(g)] for g in mine])
 
 
+def pass_tokens(config: TrainConfig, engine: Engine) -> int:
+    """Most tokens in one forward pass: as asked, or the device's own."""
+    return config.micro_batch_tokens or pass_sizes(engine.device.type).offline_tokens
+
+
 def micro_batches(groups: Sequence[Group], *, size: int | None, tokens: int) -> Iterator[list[Group]]:
     """The groups by length, at most `size` together and at most `tokens` tokens (or one group)."""
-    batch: list[Group] = []
-    for group in sorted(groups, key=len):
-        if batch and (len(batch) == size or sum(map(len, batch)) + len(group) > tokens):
-            yield batch
-            batch = []
-        batch.append(group)
-    yield batch
+    for part in by_tokens([len(g) for g in groups], tokens=tokens, most=size):
+        yield [groups[i] for i in part]
 
 
-def _evaluate(engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference) -> list[Row]:
+def _evaluate(
+    engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference, tokens: int
+) -> list[Row]:
     """Measurements of every group, in order."""
-    rows: list[Row] = []
-    for group in groups[engine.rank :: engine.processes]:
-        logp = engine.logps(group.examples)
-        rows += losses_and_rows(objective, [group], logp, reference([group]) if reference else None)[1]
-    return engine.gather(rows)
+
+    def score(part: list[Group]) -> list[Row]:
+        logp = engine.logps([e for g in part for e in g.examples])
+        return losses_and_rows(objective, part, logp, reference(part) if reference else None)[1]
+
+    return engine.gather(scored(groups[engine.rank :: engine.processes], tokens, score))
 
 
 def _schedule(n: int, config: TrainConfig) -> list[list[int]]:

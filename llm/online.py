@@ -25,6 +25,7 @@ from llm.export import save_model
 from llm.models import load_model
 from llm.online_config import OnlineConfig
 from llm.packing import Example
+from llm.passes import pass_sizes, what_ran
 from llm.proxy import save_proxy
 from llm.records import print_table, progress
 from llm.runs import Run, finished, open_run, told_as_json
@@ -50,7 +51,8 @@ def online(config: OnlineConfig) -> dict[str, Any]:
     if engine.processes > 1:
         raise InputError(f"online runs in one process, not in {engine.processes}")
     world = make_world(config, engine, tokenizer, regularizer)
-    run = open_run(config, {"regularizer_resolved": regularizer, "world_fingerprint": world.fingerprint()}, engine)
+    resolved = {"regularizer_resolved": regularizer, "world_fingerprint": world.fingerprint()}
+    run = open_run(config, resolved | {"passes": what_ran(engine.device.type, pass_tokens(config, engine))}, engine)
     save_proxy(world.proxy, config.out / "proxy", reference=world.reference_hash)
     announce(config, regularizer, world)
     state: dict[str, Any] = {"evaluations": [], "seconds": 0.0} | run.restore(engine)
@@ -98,7 +100,7 @@ def accumulate(engine: Engine, batch: Batch, regularizer: Regularizer, config: O
 
     A topic's advantages need only its own samples, so any split into topics gives the same gradient.
     """
-    parts = list(topic_batches(batch.examples, k=config.samples, tokens=config.micro_batch_tokens))
+    parts = list(topic_batches(batch.examples, k=config.samples, tokens=pass_tokens(config, engine)))
     logps, losses = [], []
     with engine.micro_steps():
         for number, part in enumerate(parts, start=1):
@@ -117,7 +119,13 @@ def accumulate(engine: Engine, batch: Batch, regularizer: Regularizer, config: O
         "entropy": -logp,
         "length": batch.length(),
     }
-    return {name: column.mean().item() for name, column in columns.items()}
+    means = torch.stack([column.mean() for column in columns.values()]).tolist()  # one transfer
+    return dict(zip(columns, means, strict=True))
+
+
+def pass_tokens(config: OnlineConfig, engine: Engine) -> int:
+    """Most tokens in one forward and backward pass: as asked, or the device's own."""
+    return config.micro_batch_tokens or pass_sizes(engine.device.type).online_tokens
 
 
 def sample_losses(logp: Tensor, batch: Batch, part: slice, regularizer: Regularizer, config: OnlineConfig) -> Tensor:

@@ -65,8 +65,9 @@ class OnlineConfig:
     """adamw (no weight decay) or sgd (no momentum)."""
     lr: float = 5e-5
     """Learning rate (constant)."""
-    micro_batch_tokens: int = 1024
-    """Most tokens in one forward and backward pass (the samples of one topic stay together)."""
+    micro_batch_tokens: int | None = None
+    """Most tokens in one forward and backward pass (the samples of one topic stay together). Default: 1024 on a CPU,
+    16384 on a CUDA device; config.json keeps what ran as `passes`."""
     dtype: Dtype = "float32"
     """bf16 runs the layers under autocast; weights, logits and log-probs stay float32."""
     max_grad_norm: float = 1.0
@@ -95,7 +96,7 @@ class OnlineConfig:
     def __post_init__(self) -> None:
         require_types(self)
         require_positive(self, "max_steps", "prompts_per_step", "max_new_tokens", "lr", "max_grad_norm")
-        require_positive(self, "micro_batch_tokens", "eval_samples")
+        require_positive(self, "eval_samples", *(["micro_batch_tokens"] if self.micro_batch_tokens is not None else []))
         if self.samples < 2:
             raise InputError(f"--samples is {self.samples}; the leave-one-out baseline needs at least 2")
         if self.proxy_pairs < 20:

@@ -16,9 +16,10 @@ from derivations.commands import InputError
 from llm import attention
 from llm.checkpoints import first_line
 from llm.config import TrainConfig
-from llm.logprobs import CHUNK_TOKENS, require_room, sequence_logps
+from llm.logprobs import require_room, sequence_logps
 from llm.models import add_lora, bundled_folder, quiet_transformers, recompute_layers
 from llm.packing import Example
+from llm.passes import PassSizes, pass_sizes
 from llm.recipe import architecture_of
 from llm.records import print_table
 
@@ -58,8 +59,14 @@ class Plan:
         return states + max(self.narrowed + self.activations + self.logits, self.update)
 
 
+def this_kind() -> str:
+    """The kind of device a run here takes."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def make_plan(config: TrainConfig) -> Plan:
-    """The plan of a run. Raises InputError if the model's architecture cannot be found."""
+    """The plan of a run on this machine. Raises InputError if the model's architecture cannot be found."""
+    usual = pass_sizes(this_kind())
     quiet_transformers()
     architecture = _architecture(config.model)
     require_room(architecture, config.max_length)
@@ -70,7 +77,7 @@ def make_plan(config: TrainConfig) -> Plan:
             model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha).get_base_model()
     if config.gradient_checkpointing:
         recompute_layers(model)
-    largest = largest_pass(config)
+    largest = largest_pass(config, usual)
     with FakeTensorMode():
         _fake(model)
         kept = _kept_by_autograd(model, [e for pair in largest for e in pair], config.dtype)
@@ -91,7 +98,7 @@ def make_plan(config: TrainConfig) -> Plan:
         gradients=4 * trained,
         optimizer=8 * trained,
         activations=kept,
-        logits=4 * (2 * CHUNK_TOKENS * len(head) + (head.numel() if head.requires_grad else 0)),
+        logits=4 * (2 * usual.chunk_tokens * len(head) + (head.numel() if head.requires_grad else 0)),
         update=4 * trained,
         comparison_tokens=tokens,
         pass_tokens=sum(len(pair[0]) + len(pair[1].response) for pair in largest),
@@ -130,11 +137,11 @@ def pair_tokens(config: TrainConfig) -> int:
     return 2 * config.max_length - 1
 
 
-def largest_pass(config: TrainConfig) -> list[tuple[Example, Example]]:
+def largest_pass(config: TrainConfig, usual: PassSizes) -> list[tuple[Example, Example]]:
     """Pairs of one forward pass that holds as many tokens as the settings allow."""
     most = pair_tokens(config)
     pairs = min(config.micro_batch_size or config.batch_size, config.batch_size)
-    left = max(most, min(config.micro_batch_tokens, pairs * most))
+    left = max(most, min(config.micro_batch_tokens or usual.offline_tokens, pairs * most))
     found: list[tuple[Example, Example]] = []
     while left >= 3 and len(found) < pairs:
         response = ((min(left, most) - 1) // 2) * (1,)
@@ -171,6 +178,7 @@ def print_plan(config: TrainConfig) -> Plan:
     print(f"{config.model}: {plan.parameters:,} parameters, {plan.trained:,} trained, {config.dtype}")
     print_table("memory on every device, without a backward pass's temporaries", ("what", "GiB"), rows, quiet=False)
     print(
+        f"passes as on a {this_kind()} device, which this machine has; --micro-batch-tokens overrides\n"
         f"tokens: at most {plan.comparison_tokens:,} a pair, {plan.pass_tokens:,} a pass, {plan.step_tokens:,} a step\n"
         f"arithmetic: {plan.step_flops / 1e12:,.1f} TFLOP a step at most, "
         f"{plan.step_flops * config.max_steps / 1e15:,.1f} PFLOP in {config.max_steps} steps "

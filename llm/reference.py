@@ -19,6 +19,7 @@ from llm.engine import Engine
 from llm.logprobs import sequence_logps
 from llm.models import cache_root
 from llm.packing import Example
+from llm.passes import pass_sizes, scored
 from llm.sampling import weights_hash
 from llm.tokens import Group
 
@@ -56,32 +57,41 @@ class EveryStep:
 
 
 class Precomputed:
-    """Reference log-probs of a fixed set of comparisons, computed before training and looked up."""
+    """Reference log-probs of fixed sets of comparisons, computed before training and looked up.
 
-    def __init__(self, engine: Engine, groups: Sequence[Group]) -> None:
-        unique = list({g.examples: g for g in groups}.values())
-        values = _cached(engine, unique)
-        parts = values.split([len(g.examples) for g in unique])
-        self.table = {g.examples: part for g, part in zip(unique, parts, strict=True)}
+    Each set by itself, in passes of at most `tokens` tokens, as evaluation scores the policy: equal weights then give
+    equal bits. None: the device's own size (`llm.passes`).
+    """
+
+    def __init__(self, engine: Engine, *sets: Sequence[Group], tokens: int | None = None) -> None:
+        tokens = tokens or pass_sizes(engine.device.type).offline_tokens
+        self.table: dict[tuple[Example, ...], Tensor] = {}
+        for groups in sets:
+            parts = _cached(engine, groups, tokens).split([len(g.examples) for g in groups])
+            self.table |= {g.examples: part for g, part in zip(groups, parts, strict=True)}
 
     def __call__(self, groups: Sequence[Group]) -> Tensor:
         """float32 [responses of all groups], nats."""
         return torch.cat([self.table[g.examples] for g in groups])
 
 
-def _cached(engine: Engine, groups: Sequence[Group]) -> Tensor:
+def _cached(engine: Engine, groups: Sequence[Group], tokens: int) -> Tensor:
     """Log-probs of every response, from the cache if this model has scored these tokens in this precision before."""
     model = engine.transformer
+
+    def score(part: Sequence[Group]) -> Sequence[Tensor]:
+        return engine.logps(_examples(part)).split([len(g.examples) for g in part])
+
     digest = hashlib.sha256(weights_hash(model).encode())
     digest.update(f"{engine.accelerator.mixed_precision} {engine.device.type} {torch.__version__} ".encode())
-    digest.update(transformers.__version__.encode())
+    digest.update(f"{transformers.__version__} {tokens} ".encode())
     digest.update(_architecture(model).encode())
     for group in groups:
         digest.update(repr([(e.prompt, e.response) for e in group.examples]).encode())
     path = cache_root() / "reference" / f"{digest.hexdigest()[:24]}.npy"
     with engine.accelerator.main_process_first():
         if not path.exists():
-            values = torch.cat([engine.logps(g.examples) for g in groups]).cpu().numpy()
+            values = torch.cat(scored(groups, tokens, score)).cpu().numpy()
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")  # another run may be writing the same
             np.save(temporary, values, allow_pickle=False)

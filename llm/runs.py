@@ -12,7 +12,19 @@ from llm.measure import TEXT
 from llm.records import Records, read_rows
 
 # How a run is shown and stored may change between its parts; what it computes may not.
-FREE = ("out", "quiet", "format", "resume", "plan", "tracker", "checkpoint_every", "save", "export", "runs_on")
+FREE = (
+    "out",
+    "quiet",
+    "format",
+    "resume",
+    "plan",
+    "tracker",
+    "checkpoint_every",
+    "save",
+    "export",
+    "runs_on",
+    "passes",
+)
 
 
 class Run:

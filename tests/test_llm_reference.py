@@ -87,11 +87,15 @@ def test_reference_log_probs_are_computed_once_for_the_same_model_and_tokens(run
     calls, original = [], Engine.logps
     monkeypatch.setattr(Engine, "logps", lambda self, e: calls.append(len(e)) or original(self, e))
     first = read_rows(run("a"))
-    once = len(calls)
+    reference, evaluations = 2 * (6 + 5), 2 * 2 * 5  # responses scored: 6 + 5 comparisons, and 5 before and after
+    assert sum(calls) == reference + evaluations
+    assert len(calls) < 11  # several comparisons a call
+    calls.clear()
     assert read_rows(run("b")) == first
-    assert len(calls) - once == once - 11  # 6 + 5 comparisons were looked up
+    assert sum(calls) == evaluations  # the rest was looked up
+    calls.clear()
     run("c", data=write_pairs(tmp_path / "more.jsonl", 6, seed=9))
-    assert len(calls) - once == once - 11 + once  # other tokens were not
+    assert sum(calls) == 2 * 6 + evaluations  # other tokens were not; the evaluation's were
 
 
 def test_the_same_weights_under_another_configuration_are_another_reference(run, tiny_folder, tmp_path):
