@@ -102,8 +102,8 @@ class TrainConfig:
     """Most comparisons in one forward pass (default: as many as `micro_batch_tokens` hold). Less memory when
     smaller; the gradient is the same."""
     micro_batch_tokens: int | None = None
-    """Most tokens in one forward pass, unless one comparison alone is longer. Default: 512 on a CPU, 16384 on a CUDA
-    device; config.json keeps what ran as `passes`."""
+    """Most tokens in one forward pass, unless one comparison alone is longer. Default: 512 on a CPU, 16384 on a
+    GPU; config.json keeps what ran as `passes`."""
     max_length: int = 256
     """Most tokens of prompt and response together. Longer responses are cut (without EOS); prompts longer
     than half of it are skipped and counted."""

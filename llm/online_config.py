@@ -67,7 +67,7 @@ class OnlineConfig:
     """Learning rate (constant)."""
     micro_batch_tokens: int | None = None
     """Most tokens in one forward and backward pass (the samples of one topic stay together). Default: 1024 on a CPU,
-    16384 on a CUDA device; config.json keeps what ran as `passes`."""
+    16384 on a GPU; config.json keeps what ran as `passes`."""
     dtype: Dtype = "float32"
     """bf16 runs the layers under autocast; weights, logits and log-probs stay float32."""
     max_grad_norm: float = 1.0

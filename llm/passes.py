@@ -37,7 +37,7 @@ def pass_sizes(kind: str) -> PassSizes:
     Args:
         kind: torch's name of it, such as `cpu` or `cuda`.
     """
-    return GPU if kind == "cuda" else CPU
+    return CPU if kind == "cpu" else GPU
 
 
 def what_ran(kind: str, micro_batch_tokens: int) -> dict[str, int]:

@@ -15,6 +15,7 @@ from tests.llm_runs import run_offline, write_pairs
 def test_a_gpu_takes_large_passes_and_a_cpu_what_it_always_took():
     assert pass_sizes("cpu") is CPU
     assert pass_sizes("cuda") is GPU
+    assert pass_sizes("meta") is GPU  # where kernels are counted
     assert (CPU.offline_tokens, CPU.online_tokens, CPU.batch_tokens, CPU.chunk_tokens) == (512, 1024, 4096, 256)
     assert (GPU.offline_tokens, GPU.online_tokens, GPU.batch_tokens, GPU.chunk_tokens) == (16_384,) * 3 + (2048,)
     assert TrainConfig(objective="dpo").micro_batch_tokens is None
@@ -24,7 +25,7 @@ def test_a_gpu_takes_large_passes_and_a_cpu_what_it_always_took():
 @pytest.mark.parametrize(("options", "tokens"), [({}, 512), ({"micro_batch_tokens": 77}, 77)])
 def test_a_run_s_config_says_which_passes_it_made(options, tokens, tiny_folder, tmp_path, own_cache):
     data = write_pairs(tmp_path / "train.jsonl", 6)
-    out = run_offline(tiny_folder, tmp_path / "run", data=data, max_steps=1, **options)
+    out = run_offline(tiny_folder, tmp_path / "run", data=data, max_steps=1, eval_size=2, **options)
     config = json.loads((out / "config.json").read_text())["config"]
     assert config["passes"] == {"micro_batch_tokens": tokens, "batch_tokens": 4096, "chunk_tokens": 256}
     assert config["micro_batch_tokens"] == options.get("micro_batch_tokens")
