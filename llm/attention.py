@@ -18,7 +18,14 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from llm.packing import BLOCK, Pack
 
 NAME = "packed"
-Layout = Sequence[Sequence[Sequence[int]]]  # rows of groups of part lengths: prompt, first response, ...
+
+
+class Layout:
+    """Rows of groups of part lengths: prompt, first response, ... An object, so that compiled layers pass it on without
+    being compiled anew for every layout."""
+
+    def __init__(self, rows: Sequence[Sequence[Sequence[int]]]) -> None:
+        self.rows = rows
 
 
 def packed_attention(
@@ -39,11 +46,16 @@ def packed_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
+    return _sequence_by_sequence(query, key, value, scaling, layout), None
+
+
+@torch.compiler.disable
+def _sequence_by_sequence(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layout: Layout) -> Tensor:
     copies = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, copies), repeat_kv(value, copies)
-    each = zip(*(x.split(1) for x in (query, key, value)), layout, strict=True)
+    each = zip(*(x.split(1) for x in (query, key, value)), layout.rows, strict=True)
     rows = [_row(q, k, v, groups, scaling) for q, k, v, groups in each]
-    return torch.cat(rows).transpose(1, 2), None
+    return torch.cat(rows).transpose(1, 2)
 
 
 def _row(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Sequence[int]], scaling: float | None) -> Tensor:
@@ -80,7 +92,7 @@ def attention_inputs(pack: Pack, implementation: str, device: torch.device) -> d
         return {"attention_mask": block_mask(pack)}
     if implementation == NAME and device.type == "cpu":
         # A mask of the right rank keeps transformers from making one of its own; `layout` decides.
-        return {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool), "layout": pack.layout}
+        return {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool), "layout": Layout(pack.layout)}
     return {"attention_mask": pack.mask()}
 
 

@@ -14,7 +14,9 @@ from accelerate.utils import set_seed
 from derivations.commands import InputError, write_json
 from derivations.objectives import Objective
 from llm.comparisons import Data, announce, load_data, read_sources
+from llm.compiled import compile_layers
 from llm.config import TrainConfig
+from llm.determinism import set_determinism
 from llm.divergence import stop_if_diverged
 from llm.engine import Engine, describe, peak_memory_gib
 from llm.export import export, model_card
@@ -39,6 +41,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     config.require_places()
     if config.resume and (summary := finished(config)):
         return summary
+    set_determinism(config.deterministic)
     objective = config.make_objective()
     sources = read_sources(config)
     model, tokenizer = load_model(config.model, implementation=config.attention)
@@ -102,6 +105,8 @@ def _engine(config: TrainConfig, model: Any) -> Engine:
         model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha)
     if config.gradient_checkpointing:
         recompute_layers(model.get_base_model() if config.lora_rank else model)
+    if config.compile_layers:
+        compile_layers(model)
     engine = Engine.of(config, model)
     if config.attention == "flex_attention" and engine.device.type != "cuda":
         raise InputError(f"--attention flex_attention needs a CUDA device, this is {engine.device.type}; leave it out")

@@ -18,6 +18,7 @@ from torch import Tensor
 from derivations.commands import InputError, to_json, write_json
 from derivations.objectives import kl_estimate, rloo_advantage, shaped_reward
 from derivations.regularizers import Regularizer
+from llm.determinism import set_determinism
 from llm.divergence import stop_if_diverged
 from llm.engine import Engine, peak_memory_gib
 from llm.evaluation import evaluate, flat
@@ -45,6 +46,7 @@ def online(config: OnlineConfig) -> dict[str, Any]:
     config.require_places()
     if config.resume and (summary := finished(config)):
         return summary
+    set_determinism(config.deterministic)
     regularizer = config.make_regularizer()
     model, tokenizer = load_model(config.model)
     engine = Engine.of(config, model)

@@ -61,6 +61,9 @@ class OnlineConfig:
     """Responses per topic, at least 2 (leave-one-out baseline)."""
     max_new_tokens: int = 20
     """Longest response, in tokens. A response that does not end by then is truncated: it has no EOS."""
+    sampler: Literal["transformers", "static"] = "transformers"
+    """Engine that draws samples. transformers: its `generate`. static: one decode step of fixed shape, on a GPU a CUDA
+    graph; from the same seed the same tokens in float32."""
     optimizer: Optimizer = "adamw"
     """adamw (no weight decay) or sgd (no momentum)."""
     lr: float = 5e-5
@@ -83,7 +86,9 @@ class OnlineConfig:
     save: bool = True
     """Save the trained model in checkpoints/last (4 bytes a parameter)."""
     seed: int = 0
-    """Seed of topics and samples. The same seed gives the same bits."""
+    """Seed of topics and samples. The same seed gives the same bits on a CPU, and on a GPU with `deterministic`."""
+    deterministic: bool = False
+    """Make a GPU give the same bits at every run, by kernels that are slower."""
     tracker: Tracker = "none"
     """Send the metrics there too, through accelerate (tensorboard writes into `out`; others need their package)."""
     out: Path = Path("runs/online")

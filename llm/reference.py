@@ -15,6 +15,7 @@ from torch import Tensor
 
 from derivations.commands import InputError
 from llm.checkpoints import first_line
+from llm.compiled import compile_layers, is_compiled
 from llm.engine import Engine
 from llm.logprobs import sequence_logps
 from llm.models import cache_root
@@ -36,6 +37,8 @@ def frozen(engine: Engine) -> Any:
         for module in model.modules():
             if isinstance(module, torch.nn.Linear) and module is not head:
                 module.to(torch.bfloat16)
+    if is_compiled(engine.transformer):  # a copy is not
+        compile_layers(model)
     return model
 
 
