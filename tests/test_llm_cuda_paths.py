@@ -16,11 +16,12 @@ from llm.config import TrainConfig
 from llm.determinism import cumulative, set_determinism, unchecked
 from llm.engine import Engine, peak_memory_gib
 from llm.head import head_logps
-from llm.logprobs import segments
+from llm.logprobs import segments, sequence_logps
 from llm.packing import Example
 from llm.sampling import reference_pool
 from tests.llm_gradient import make_engine
 from tests.llm_runs import run_offline, run_online, write_pairs
+from tests.test_llm_logprobs import MIXED, assert_same_logps, make
 
 META = torch.device("meta")
 ROOT = Path(__file__).parents[1]
@@ -149,6 +150,26 @@ def test_an_attention_that_the_model_has_not_is_one_line(tmp_path):
     assert AutoTokenizer.from_pretrained(tmp_path / "gpt2").eos_token_id == 256
     with pytest.raises(InputError, match=r"--attention flex_attention: GPT2LMHeadModel .*; leave it out"):
         load_model(str(tmp_path / "gpt2"), implementation="flex_attention")
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt-neox"])
+def test_flex_attention_scores_one_row_of_a_fixed_width(name, naive_logps, monkeypatch):
+    """Uncompiled, as a CPU runs it: forward only. The device's suite has the compiled kernel and its gradient."""
+    from torch.nn.attention import flex_attention as flex
+    from transformers.integrations.flex_attention import WrappedFlexAttention
+
+    monkeypatch.setattr(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+    monkeypatch.setattr(WrappedFlexAttention, "__call__", lambda self: flex.flex_attention)
+    model, shapes = make(name), set()
+    exact = naive_logps(make(name).double(), MIXED)
+    model.set_attn_implementation("flex_attention")
+    model.base_model.register_forward_pre_hook(
+        lambda module, args, options: shapes.add(options["input_ids"].shape), with_kwargs=True
+    )
+    with torch.no_grad():
+        assert_same_logps(sequence_logps(model, MIXED, batch_tokens=200), exact, MIXED)
+        assert_same_logps(sequence_logps(model, MIXED[:3], batch_tokens=200), exact[:3], MIXED[:3])
+    assert shapes == {(1, 256)}  # whole blocks of 128; one shape, however much is in it
 
 
 # ---- determinism
