@@ -222,9 +222,9 @@ def markdown(lines: list[dict[str, Any]], settings: Settings, peaks: dict[str, f
             "",
             f"{what} on {device_name(settings.device)}, {settings.threads} thread(s), {settings.pairs} pairs a step, "
             f"at most {settings.max_length} tokens, {source}; {settings.batches} steps for each of "
-            f"{settings.seeds} data seeds, the largest batch before the clock runs, arms taking turns step by step. Both sides use AdamW, "
-            "clipping at 1 and the same token ids. "
-            "Differences are relative, at the first step, from the same weights. Peak of one matrix product here: "
+            f"{settings.seeds} data seeds, the largest batch before the clock runs, arms taking turns step by step. "
+            "Both sides use AdamW, clipping at 1 and the same token ids. Differences are relative, at the first step, "
+            "from the same weights. Peak of one matrix product here: "
             + ", ".join(f"{name} {value:.0f} GFLOP/s" for name, value in peaks.items())
             + ".",
             "",

@@ -167,9 +167,9 @@ def markdown(lines: Sequence[dict[str, Any]], settings: Settings) -> str:
             "",
             f"{what} on {device_name(settings.device)}, {settings.threads} thread(s), {settings.dtype}, "
             f"{settings.prompts} prompts with {settings.samples} samples of up to {settings.tokens} tokens a step, "
-            f"KL {settings.beta:g}, AdamW {settings.lr:g}, clipping at 1; {settings.steps} steps for each of {settings.seeds} seeds, sides "
-            "taking turns step by step. Ratios are ours over TRL 1.16's RLOOTrainer, with 95 % intervals over seeds; "
-            "memory is the most a process held, its start included.",
+            f"KL {settings.beta:g}, AdamW {settings.lr:g}, clipping at 1; {settings.steps} steps for each of "
+            f"{settings.seeds} seeds, sides taking turns step by step. Ratios are ours over TRL 1.16's RLOOTrainer, "
+            "with 95 % intervals over seeds; memory is the most a process held, its start included.",
             "",
             *body,
             *(best if "best" in settings.forms else []),
