@@ -92,10 +92,12 @@ reproduce-offline: setup  ## SimPO, DPO and MaxEnt on the bundled model over see
 reproduce-online: setup  ## entropy, KL and SimPO's own regularizer online, over seeds: what is not in experiments/results yet (hours)
 	@$(PY) -m experiments.online $(ONLINE)
 
-gpu-check: setup ## log-probs, trainer and online suites on a CUDA device (minutes; says so where there is none)
-	@if $(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
-	  CUBLAS_WORKSPACE_CONFIG=:4096:8 $(PY) -m pytest tests/test_llm_device.py tests/test_llm_offline.py \
-	    tests/test_llm_reference.py tests/test_llm_options.py tests/test_llm_resume.py tests/test_llm_online.py; \
+gpu-check:       ## log-probs, trainer and online suites on a CUDA device, with what is installed (minutes; says so where there is none)
+	@python=$(PY); [ -x $$python ] || python=$(PYTHON); \
+	if $$python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	  CUBLAS_WORKSPACE_CONFIG=:4096:8 $$python -m pytest -m "not cpu_bits" tests/test_llm_device.py \
+	    tests/test_llm_offline.py tests/test_llm_reference.py tests/test_llm_options.py tests/test_llm_resume.py \
+	    tests/test_llm_online.py tests/test_llm_static_sampler.py; \
 	else echo "gpu-check: no CUDA device here, nothing was checked"; fi
 
 clean:           ## remove what the targets made, but not .venv and not the cached model

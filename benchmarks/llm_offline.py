@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import tyro
 
+from benchmarks.device import Device, device_name, require_model, take_device, trl_at_its_best
 from benchmarks.llm_offline_data import make_batches
 from benchmarks.worker import Worker, turns
 from derivations.commands import InputError, run_command, write_json, write_text
@@ -30,7 +31,8 @@ SAME = 1e-5  # of loss and gradient norm, relative, that float32 must keep to
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table. trl: the form of TRL that it is held against. must: speed-up, share of memory."""
+    """One row of the table. trl: the form of TRL that it is held against. must: speed-up, share of memory. attention:
+    ours."""
 
     name: str
     objective: str
@@ -38,6 +40,7 @@ class Case:
     lora_rank: int
     trl: str
     must: tuple[float, float]
+    attention: str = "packed"
 
 
 CASES = {
@@ -51,14 +54,29 @@ CASES = {
         Case("dpo-bf16", "dpo", "bf16", 0, "plain", (3.5, 0.4)),
     )
 }
+# On a GPU: ours in both attentions, TRL as it comes and as fast as it can be had; no slower and no larger than either.
+GPU_CASES = {
+    case.name: case
+    for case in (
+        Case(f"{objective}-{attention}-against-{trl}", objective, "bf16", 0, trl, (1.0, 1.0), attention)
+        for objective in ("simpo", "dpo")
+        for attention in ("packed", "flex_attention")
+        for trl in ("plain", "best")
+    )
+}
+EVERY_CASE = CASES | GPU_CASES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Measure training against TRL 1.16 (extra `bench`)."""
 
-    cases: tuple[str, ...] = tuple(CASES)
-    """Which rows to measure."""
+    cases: tuple[str, ...] = ()
+    """Which rows to measure (default: those of the device)."""
+    device: Device = "cpu"
+    """cuda: clocks wait for the GPU, and memory is the GPU's."""
+    model: str = "bundled"
+    """bundled, a local folder, or random weights of a size: random-tiny, random-135m, random-1b."""
     data: Data = "dialogue"
     """dialogue: pairs whose lengths are drawn like those of hh-rlhf (long prompts, short answers); file: --file."""
     file: Path | None = None
@@ -77,13 +95,26 @@ class Settings:
     """Where to write the table (.md) and every measured step (.json)."""
 
     def __post_init__(self) -> None:
+        require_model(self.model)
         for name in self.cases:
-            if name not in CASES:
-                raise InputError(f"no case {name!r}; there are: {', '.join(CASES)}")
+            if name not in EVERY_CASE:
+                raise InputError(f"no case {name!r}; there are: {', '.join(EVERY_CASE)}")
+            if self.device == "cpu" and EVERY_CASE[name].attention == "flex_attention":
+                raise InputError(f"the case {name} needs --device cuda")
         if self.data == "file" and (self.file is None or not self.file.is_file()):
             raise InputError("--data file needs --file, a preference file")
         if min(self.batches, self.seeds, self.pairs, self.threads) < 1:
             raise InputError("--batches, --seeds, --pairs and --threads are counts of 1 or more")
+
+    def chosen(self) -> list[Case]:
+        """The rows to measure."""
+        return [EVERY_CASE[name] for name in self.cases or (GPU_CASES if self.device == "cuda" else CASES)]
+
+    def worker_options(self, case: Case) -> str:
+        """What a worker needs, as its one argument."""
+        names = ("objective", "dtype", "lora_rank", "attention")
+        own = {"threads": self.threads, "device": self.device, "model": self.model}
+        return json.dumps({name: getattr(case, name) for name in names} | own)
 
 
 def measure(case: Case, settings: Settings, seed: int) -> list[dict[str, Any]]:
@@ -91,7 +122,7 @@ def measure(case: Case, settings: Settings, seed: int) -> list[dict[str, Any]]:
     batches = make_batches(settings, seed=seed)
     # the largest first, which is not timed: every arm then has the memory it needs before the clock runs
     batches.insert(0, batches.pop(max(range(len(batches)), key=lambda i: padded_tokens(batches[i]))))
-    options = [case.objective, case.dtype, str(case.lora_rank), str(settings.threads)]
+    options = [settings.worker_options(case)]
     arms = ("ours", f"trl-{case.trl}")
     workers = [Worker(arm, "benchmarks.llm_offline_worker", options) for arm in arms]
     rows = []
@@ -177,42 +208,51 @@ def table(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str,
 def markdown(lines: list[dict[str, Any]], settings: Settings, peaks: dict[str, float]) -> str:
     columns, rows = table(lines)
     body = [f"| {' | '.join(row)} |" for row in (columns, tuple("---" for _ in columns), *rows)]
+    what = "SmolLM2-135M-Instruct" if settings.model == "bundled" else settings.model
+    used = {(case.objective, case.trl) for case in settings.chosen()}
+    best = [
+        f"TRL at its best here, {objective}: {', '.join(trl_at_its_best(objective)[2])}."
+        for objective in ("simpo", "dpo")
+        if (objective, "best") in used
+    ]
     source = f"the file {settings.file.name}" if settings.file else "lengths drawn like those of hh-rlhf"
     return "\n".join(
         [
             "# Offline training against TRL",
             "",
-            f"SmolLM2-135M-Instruct on a CPU, {settings.threads} thread(s), {settings.pairs} pairs a step, at most "
-            f"{settings.max_length} tokens, {source}; {settings.batches} steps for each of {settings.seeds} data "
-            "seeds, the largest batch before the clock runs, arms taking turns step by step. Both sides use AdamW, "
-            "clipping at 1 and the same token ids. "
-            "Differences are relative, at the first step, from the same weights. Peak of one matrix product here: "
+            f"{what} on {device_name(settings.device)}, {settings.threads} thread(s), {settings.pairs} pairs a step, "
+            f"at most {settings.max_length} tokens, {source}; {settings.batches} steps for each of "
+            f"{settings.seeds} data seeds, the largest batch before the clock runs, arms taking turns step by step. "
+            "Both sides use AdamW, clipping at 1 and the same token ids. Differences are relative, at the first step, "
+            "from the same weights. Peak of one matrix product here: "
             + ", ".join(f"{name} {value:.0f} GFLOP/s" for name, value in peaks.items())
             + ".",
             "",
             *body,
             "",
+            *(line for text in best for line in (text, "")),
         ]
     )
 
 
-def machine_peak(threads: int) -> dict[str, float]:
+def machine_peak(settings: Settings) -> dict[str, float]:
     """GFLOP/s of the largest of a few matrix products the size of a layer's, by precision."""
-    command = [sys.executable, "-m", "benchmarks.llm_offline_worker", "peak", "-", "-", "0", str(threads)]
+    options = json.dumps({"threads": settings.threads, "device": settings.device})
+    command = [sys.executable, "-m", "benchmarks.llm_offline_worker", "peak", options]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> int:
     settings = tyro.cli(Settings, prog="python -m benchmarks.llm_offline")
-    peaks = machine_peak(settings.threads)
+    take_device(settings.device)
+    peaks = machine_peak(settings)
     rows: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
-    for name in settings.cases:
-        case = CASES[name]
+    for case in settings.chosen():
         for seed in range(settings.seeds):
             rows += measure(case, settings, seed)
-        lines.append(compare(case, [r for r in rows if r["case"] == name], peaks[case.dtype]))
+        lines.append(compare(case, [r for r in rows if r["case"] == case.name], peaks[case.dtype]))
         write_json(settings.out.with_suffix(".json"), {"lines": lines, "steps": rows, "peaks": peaks})
         write_text(settings.out.with_suffix(".md"), markdown(lines, settings, peaks))
     columns, cells = table(lines)

@@ -11,6 +11,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from benchmarks.device import model_place
 from llm.data import read_source
 from llm.models import load_tokenizer
 from llm.tokens import encode
@@ -25,7 +26,7 @@ def make_batches(settings: Any, *, seed: int) -> list[list[dict[str, list[int]]]
     if settings.data == "file":
         pairs = _from_file(settings, rng)
     else:
-        stream = load_tokenizer("bundled")(README.read_text(encoding="utf-8")).input_ids
+        stream = load_tokenizer(model_place(settings.model))(README.read_text(encoding="utf-8")).input_ids
         pairs = [_dialogue(settings, stream, rng) for _ in range(wanted)]
     while len(pairs) < wanted:
         pairs += pairs
@@ -34,7 +35,7 @@ def make_batches(settings: Any, *, seed: int) -> list[list[dict[str, list[int]]]
 
 def _from_file(settings: Any, rng: random.Random) -> list[dict[str, list[int]]]:
     source = read_source(settings.file)
-    groups, _ = encode(source.comparisons, load_tokenizer("bundled"), max_length=settings.max_length)
+    groups, _ = encode(source.comparisons, load_tokenizer(model_place(settings.model)), max_length=settings.max_length)
     rng.shuffle(groups)
     return [
         dict(zip(("prompt", "chosen", "rejected"), (list(e[0].prompt), *(list(x.response) for x in e)), strict=True))

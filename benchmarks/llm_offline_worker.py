@@ -1,16 +1,16 @@
 """One arm of `benchmarks.llm_offline`: reads a batch a line, does one optimizer step, answers with its measurements.
 
-Arms: ours, trl-plain, trl-checkpointing, and peak (prints the machine's GFLOP/s once).
+Arms: ours, trl-plain, trl-checkpointing, trl-best, and peak (prints the machine's GFLOP/s once).
 """
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
+from benchmarks.device import Device, device_memory, model_place, now, take_device, trl_at_its_best
 from benchmarks.worker import answer, requests
 
 BETA = {"simpo": 2.0, "dpo": 0.1}
@@ -19,20 +19,24 @@ LR = 1e-6
 Pairs = list[dict[str, list[int]]]
 
 
-def load_plain() -> tuple[Any, Any]:
-    """The bundled model as transformers gives it, with its default attention."""
+Options = dict[str, Any]
+
+
+def load_plain(model: str, **options: Any) -> tuple[Any, Any]:
+    """The model as transformers gives it, with its default attention unless the options say otherwise."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from llm.models import bundled_folder
 
-    folder = bundled_folder()
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+    folder = bundled_folder() if model == "bundled" else model_place(model)
+    loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
+    return loaded, AutoTokenizer.from_pretrained(folder)
 
 
 # ---- ours
 
 
-def run_ours(objective: str, dtype: str, lora_rank: int) -> None:
+def run_ours(options: Options) -> None:
     from llm.config import TrainConfig
     from llm.engine import Engine
     from llm.models import add_lora, load_model
@@ -41,7 +45,8 @@ def run_ours(objective: str, dtype: str, lora_rank: int) -> None:
     from llm.reference import EveryStep
     from llm.tokens import Group
 
-    model, _ = load_model("bundled")
+    objective, dtype, lora_rank, device = (options[name] for name in ("objective", "dtype", "lora_rank", "device"))
+    model, _ = load_model(model_place(options["model"]), implementation=options["attention"])
     if lora_rank:
         model = add_lora(model, rank=lora_rank, alpha=16.0)
     extra = {"gamma": GAMMA} if objective == "simpo" else {}
@@ -55,13 +60,13 @@ def run_ours(objective: str, dtype: str, lora_rank: int) -> None:
             Group(tuple(Example(tuple(p["prompt"]), tuple(p[s]), True) for s in ("chosen", "rejected")), "")
             for p in pairs
         ]
-        began = time.perf_counter()
+        began = now(device)
         rows = accumulate(engine, made, groups, reference, config)
         norm = engine.gradient_norm()
         engine.step()
-        seconds = time.perf_counter() - began
+        seconds = now(device) - began
         loss = sum(r["loss"] for r in rows) / len(rows)
-        answer(seconds=seconds, loss=loss, grad_norm=norm, gflop=flop(groups))
+        answer(seconds=seconds, loss=loss, grad_norm=norm, gflop=flop(groups), **device_memory(device))
 
 
 def step_gflop(model: Any, lora_rank: int, with_reference: bool) -> Callable[[Any], float]:
@@ -82,11 +87,13 @@ def step_gflop(model: Any, lora_rank: int, with_reference: bool) -> Callable[[An
 # ---- TRL
 
 
-def run_trl(objective: str, dtype: str, lora_rank: int, checkpointing: bool) -> None:
+def run_trl(asked: Options, form: str) -> None:
     from datasets import Dataset
     from peft import LoraConfig
 
-    model, tokenizer = load_plain()
+    objective, dtype, lora_rank, device = (asked[name] for name in ("objective", "dtype", "lora_rank", "device"))
+    extra, loading, _ = trl_at_its_best(objective) if form == "trl-best" else ({}, {}, [])
+    model, tokenizer = load_plain(asked["model"], **loading)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     peft = LoraConfig(
         r=lora_rank, lora_alpha=16.0, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
@@ -103,8 +110,8 @@ def run_trl(objective: str, dtype: str, lora_rank: int, checkpointing: bool) -> 
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "bf16": dtype == "bf16",
-        "use_cpu": True,
-        "gradient_checkpointing": checkpointing,
+        "use_cpu": device == "cpu",
+        "gradient_checkpointing": form == "trl-checkpointing",
         "save_strategy": "no",
         "logging_strategy": "no",
         "report_to": "none",
@@ -112,7 +119,7 @@ def run_trl(objective: str, dtype: str, lora_rank: int, checkpointing: bool) -> 
         "disable_tqdm": True,
         "beta": BETA[objective],
         "dataloader_num_workers": 0,
-    }
+    } | extra
     trainer_class, config = (_dpo if objective == "dpo" else _cpo)(options)
     trainer = trainer_class(
         model=model,
@@ -121,7 +128,7 @@ def run_trl(objective: str, dtype: str, lora_rank: int, checkpointing: bool) -> 
         processing_class=tokenizer,
         peft_config=peft if lora_rank else None,
     )
-    step_by_step(trainer, first, batches, _rows_dpo if objective == "dpo" else _rows_cpo)
+    step_by_step(trainer, first, batches, _rows_dpo if objective == "dpo" else _rows_cpo, device)
 
 
 def _columns(pair: dict[str, list[int]]) -> dict[str, list[int]]:
@@ -162,7 +169,9 @@ def _rows_cpo(pairs: Pairs) -> list[dict[str, Any]]:
     return rows
 
 
-def step_by_step(trainer: Any, first: Pairs, batches: Iterator[Pairs], rows: Callable[[Pairs], list[Any]]) -> None:
+def step_by_step(
+    trainer: Any, first: Pairs, batches: Iterator[Pairs], rows: Callable[[Pairs], list[Any]], device: Device
+) -> None:
     """TRL's own collator and `training_step` with its loss, then clipping and AdamW, a batch at a time."""
     trainer.create_optimizer()
     model, optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
@@ -171,42 +180,46 @@ def step_by_step(trainer: Any, first: Pairs, batches: Iterator[Pairs], rows: Cal
     model.train()
     pairs: Pairs | None = first
     while pairs is not None:
-        began = time.perf_counter()
+        began = now(device)
         inputs = trainer.data_collator(rows(pairs))
         loss = trainer.training_step(model, inputs, num_items_in_batch=None)
         norm = trainer.accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         model.zero_grad()
-        answer(seconds=time.perf_counter() - began, loss=float(loss), grad_norm=float(norm), gflop=0.0)
+        seconds = now(device) - began
+        answer(seconds=seconds, loss=float(loss), grad_norm=float(norm), gflop=0.0, **device_memory(device))
         pairs = next(batches, None)
 
 
 # ---- the machine
 
 
-def print_peak() -> None:
+def print_peak(device: Device) -> None:
     best = {}
+    shapes = ((512, 576, 1536), (1024, 1536, 576), (1536, 512, 576)) if device == "cpu" else ((8192, 4096, 4096),)
     for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
         rates = []
-        for n, k, m in ((512, 576, 1536), (1024, 1536, 576), (1536, 512, 576)):
-            a, b = torch.randn(n, k).to(dtype), torch.randn(k, m).to(dtype)
+        for n, k, m in shapes:
+            a, b = (torch.randn(size, device=device).to(dtype) for size in ((n, k), (k, m)))
             for _ in range(20):
-                began = time.perf_counter()
+                began = now(device)
                 a @ b
-                rates.append(2e-9 * n * k * m / (time.perf_counter() - began))
+                rates.append(2e-9 * n * k * m / (now(device) - began))
         best[name] = max(rates)
     print(json.dumps(best))
 
 
 def main() -> None:
-    arm, objective, dtype, lora_rank, threads = sys.argv[1:]
-    torch.set_num_threads(int(threads))
+    arm, text = sys.argv[1:]
+    options = json.loads(text)
+    torch.set_num_threads(options["threads"])
+    take_device(options["device"])
     if arm == "peak":
-        print_peak()
+        print_peak(options["device"])
     elif arm == "ours":
-        run_ours(objective, dtype, int(lora_rank))
+        run_ours(options)
     else:
-        run_trl(objective, dtype, int(lora_rank), arm == "trl-checkpointing")
+        run_trl(options, arm)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
+from benchmarks.device import Device, device_name, require_model, take_device, trl_at_its_best
 from benchmarks.worker import Worker, turns
 from derivations.commands import InputError, run_command, write_json, write_text
 from llm.measure import interval
@@ -28,6 +29,7 @@ from toybandit.plots import STYLES, save_figure
 FORMS = {
     "plain": "all samples in one batch",
     "accumulated": "one prompt's samples at a time",
+    "best": "all samples in one batch, as fast as it can be had here",
 }
 AIM = (0.7, 0.6)  # time, memory
 WORKER = "benchmarks.llm_online_worker"
@@ -48,8 +50,13 @@ DIFFERENCES = (
 class Settings:
     """Measure online training against TRL 1.16's RLOOTrainer (extra `bench`)."""
 
-    forms: tuple[Literal["plain", "accumulated"], ...] = ("plain", "accumulated")
-    """TRL with all samples in one batch, or with one prompt's samples at a time (less memory)."""
+    forms: tuple[Literal["plain", "accumulated", "best"], ...] = ("plain", "accumulated")
+    """TRL with all samples in one batch, with one prompt's samples at a time (less memory), or in one batch with
+    Liger's kernels and flash attention where they are installed."""
+    device: Device = "cpu"
+    """cuda: clocks wait for the GPU, and memory is the GPU's."""
+    sampler: Literal["transformers", "static"] = "transformers"
+    """Engine that draws our samples."""
     steps: int = 10
     """Optimizer steps measured for each seed, after one that is not counted."""
     seeds: int = 3
@@ -67,7 +74,7 @@ class Settings:
     dtype: Literal["bf16", "float32"] = "bf16"
     """Precision of both sides."""
     model: str = "bundled"
-    """`bundled` or a local folder."""
+    """bundled, a local folder, or random weights of a size: random-tiny, random-135m, random-1b."""
     gold: str = "on-topic-sentiment"
     """The gold reward that the proxy is fitted to."""
     threads: int = 1
@@ -76,12 +83,13 @@ class Settings:
     """Where to write the table (.md), every measured step (.json) and the reward curves (.svg)."""
 
     def __post_init__(self) -> None:
+        require_model(self.model)
         if min(self.steps, self.seeds, self.prompts, self.tokens, self.threads) < 1 or self.samples < 2:
             raise InputError("--steps, --seeds, --prompts, --tokens and --threads are 1 or more, --samples 2 or more")
 
     def worker_options(self, seed: int, proxy: Path) -> str:
         """What a worker needs, as its one argument."""
-        names = ("samples", "beta", "lr", "dtype", "model", "gold", "threads")
+        names = ("samples", "beta", "lr", "dtype", "model", "gold", "threads", "device", "sampler")
         options = {name: getattr(self, name) for name in names} | {"seed": seed, "proxy": str(proxy)}
         options |= {"prompts_per_step": self.prompts, "max_new_tokens": self.tokens, "steps": self.steps + 1}
         return json.dumps(options)
@@ -150,18 +158,21 @@ def _ratio(found: dict[str, Any]) -> str:
 def markdown(lines: Sequence[dict[str, Any]], settings: Settings) -> str:
     """The report."""
     columns, rows = table(lines)
+    what = "SmolLM2-135M-Instruct" if settings.model == "bundled" else settings.model
+    best = ["", f"TRL as fast as it can be had here: {', '.join(trl_at_its_best('rloo')[2])}."]
     body = [f"| {' | '.join(row)} |" for row in (columns, tuple("---" for _ in columns), *rows)]
     return "\n".join(
         [
             "# Online training against TRL",
             "",
-            f"SmolLM2-135M-Instruct on a CPU, {settings.threads} thread(s), {settings.dtype}, {settings.prompts} "
-            f"prompts with {settings.samples} samples of up to {settings.tokens} tokens a step, KL {settings.beta:g}, "
-            f"AdamW {settings.lr:g}, clipping at 1; {settings.steps} steps for each of {settings.seeds} seeds, sides "
-            "taking turns step by step. Ratios are ours over TRL 1.16's RLOOTrainer, with 95 % intervals over seeds; "
-            "memory is the most a process held, its start included.",
+            f"{what} on {device_name(settings.device)}, {settings.threads} thread(s), {settings.dtype}, "
+            f"{settings.prompts} prompts with {settings.samples} samples of up to {settings.tokens} tokens a step, "
+            f"KL {settings.beta:g}, AdamW {settings.lr:g}, clipping at 1; {settings.steps} steps for each of "
+            f"{settings.seeds} seeds, sides taking turns step by step. Ratios are ours over TRL 1.16's RLOOTrainer, "
+            "with 95 % intervals over seeds; memory is the most a process held, its start included.",
             "",
             *body,
+            *(best if "best" in settings.forms else []),
             "",
             f"![Mean reward of the samples by step, ours and TRL's]({settings.out.name}.svg)",
             "",
@@ -193,6 +204,7 @@ def reward_figure(rows: Sequence[dict[str, Any]]) -> Figure:
 
 def main() -> int:
     settings = tyro.cli(Settings, prog="python -m benchmarks.llm_online")
+    take_device(settings.device)
     proxy = Path("out/bench-online/proxy")
     command = [sys.executable, "-m", WORKER, "proxy", settings.worker_options(0, proxy)]
     subprocess.run(command, check=True)

@@ -15,10 +15,17 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from llm.packing import Pack
+from llm.packing import BLOCK, Pack
 
 NAME = "packed"
-Layout = Sequence[Sequence[Sequence[int]]]  # rows of groups of part lengths: prompt, first response, ...
+
+
+class Layout:
+    """Rows of groups of part lengths: prompt, first response, ... An object, so that compiled layers pass it on without
+    being compiled anew for every layout."""
+
+    def __init__(self, rows: Sequence[Sequence[Sequence[int]]]) -> None:
+        self.rows = rows
 
 
 def packed_attention(
@@ -39,11 +46,16 @@ def packed_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
+    return _sequence_by_sequence(query, key, value, scaling, layout), None
+
+
+@torch.compiler.disable
+def _sequence_by_sequence(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layout: Layout) -> Tensor:
     copies = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, copies), repeat_kv(value, copies)
-    each = zip(*(x.split(1) for x in (query, key, value)), layout, strict=True)
+    each = zip(*(x.split(1) for x in (query, key, value)), layout.rows, strict=True)
     rows = [_row(q, k, v, groups, scaling) for q, k, v, groups in each]
-    return torch.cat(rows).transpose(1, 2), None
+    return torch.cat(rows).transpose(1, 2)
 
 
 def _row(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Sequence[int]], scaling: float | None) -> Tensor:
@@ -77,23 +89,48 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 def attention_inputs(pack: Pack, implementation: str, device: torch.device) -> dict[str, Any]:
     """What the transformers model is passed so that its attention is the pack's."""
     if implementation == "flex_attention":
-        return {"attention_mask": block_mask(pack, device)}
+        return {"attention_mask": block_mask(pack)}
     if implementation == NAME and device.type == "cpu":
         # A mask of the right rank keeps transformers from making one of its own; `layout` decides.
-        return {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool), "layout": pack.layout}
-    return {"attention_mask": pack.to(device).mask()}
+        return {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool), "layout": Layout(pack.layout)}
+    return {"attention_mask": pack.mask()}
 
 
-def block_mask(pack: Pack, device: torch.device) -> Any:
-    """`Pack.mask` for FlexAttention, which skips blocks that are masked throughout."""
-    from torch.nn.attention.flex_attention import create_block_mask
+def block_mask(pack: Pack) -> Any:
+    """`Pack.mask` of a pack of one row for FlexAttention, which passes over blocks that are masked throughout.
 
-    pack = pack.to(device)
+    Which blocks these are is told from each block's first and last group, since groups lie one after another: no
+    mask of single places is made, and nothing is read back from the device. Blocks that are kept for a sibling
+    response alone are masked place by place, as all that are seen in part.
+    """
+    from torch.nn.attention.flex_attention import BlockMask
+
     group, branch = pack.group, pack.branch
 
     def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         own = (branch[row, key] == 0) | (branch[row, key] == branch[row, query])
-        return (query >= key) & (group[row, query] == group[row, key]) & own
+        same = group[row, query] == group[row, key]
+        return (query >= key) & same & own & ((group[row, key] >= 0) | (query == key))
 
-    rows, width = pack.ids.shape
-    return create_block_mask(sees, rows, None, width, width, device=str(device))
+    rows, width = group.shape
+    real = group.reshape(rows, width // BLOCK, BLOCK)
+    branches = branch.reshape(rows, width // BLOCK, BLOCK)
+    first, last = torch.where(real < 0, width, real).amin(-1), real.amax(-1)  # group of a block; width, -1: padding
+    one_group = (real.amin(-1) == last) & (last >= 0)
+    low, high = branches.amin(-1), branches.amax(-1)
+    count = torch.arange(width // BLOCK, device=group.device)
+    before, diagonal = count[:, None] > count, count[:, None] == count  # [query block, key block]
+    shared = before & (last[:, None, :] >= first[:, :, None])
+    whole = before & one_group[:, None, :] & one_group[:, :, None] & (last[:, None, :] == first[:, :, None])
+    one_branch = (low == high)[:, None, :] & (low == high)[:, :, None] & (low[:, None, :] == low[:, :, None])
+    whole = whole & ((high == 0)[:, None, :] | one_branch)
+    partial = (shared & ~whole) | diagonal
+    return BlockMask.from_kv_blocks(
+        *_blocks(partial), *_blocks(whole), BLOCK_SIZE=BLOCK, mask_mod=sees, seq_lengths=(width, width)
+    )
+
+
+def _blocks(kept: Tensor) -> tuple[Tensor, Tensor]:
+    """How many key blocks each query block keeps, and all key blocks, these first: [rows, 1, n] and [rows, 1, n, n]."""
+    kept = kept.unsqueeze(1).int()
+    return kept.sum(-1, dtype=torch.int32), kept.sort(dim=-1, descending=True, stable=True).indices.int()

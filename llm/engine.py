@@ -28,7 +28,7 @@ from derivations.commands import InputError, input_errors
 from llm import sharding
 from llm.checkpoints import first_line, load_random_states, put_in_place, seal, unseal
 from llm.launch import require_what_was_asked
-from llm.logprobs import BATCH_TOKENS, sequence_logps
+from llm.logprobs import sequence_logps
 from llm.packing import Example
 
 
@@ -48,7 +48,7 @@ def keep_memory() -> None:
 class Scorer(torch.nn.Module):
     """A causal model as the function that training needs: examples in, summed log-probs out."""
 
-    def __init__(self, model: Any, *, batch_tokens: int = BATCH_TOKENS) -> None:
+    def __init__(self, model: Any, *, batch_tokens: int | None = None) -> None:
         super().__init__()
         self.batch_tokens = batch_tokens
         self.model = model  # a transformers model, or the peft model around it
@@ -105,7 +105,7 @@ class Engine:
         self.accelerator.gradient_accumulation_steps = 1  # not the environment's: losses come divided already
         self.max_grad_norm = max_grad_norm
         self.sharded = shard
-        scorer = Scorer(model, batch_tokens=sharding.ONE_PASS if shard else BATCH_TOKENS)
+        scorer = Scorer(model, batch_tokens=sharding.ONE_PASS if shard else None)
         if shard:
             narrow = torch.bfloat16 if dtype == "bf16" else None
             sharding.spread(scorer, scorer.transformer, self.device, narrow=narrow)
@@ -191,6 +191,10 @@ class Engine:
     def evenly(self, parts: list[Any]) -> list[Any]:
         """The parts, filled up with None so that all processes of a sharded model make as many passes as each other."""
         return sharding.evenly(parts, self.device) if self.sharded else parts
+
+    def idle_pass(self) -> None:
+        """What a process runs where `evenly` gave it None."""
+        self.logps(sharding.PLACEHOLDER)
 
     def gradient_norm(self) -> float:
         """Norm of the accumulated gradient; the gradient is then scaled down to `max_grad_norm` if longer."""

@@ -7,7 +7,7 @@ token ids.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,69 +15,89 @@ from torch import Tensor
 from derivations.commands import InputError
 from llm.attention import attention_inputs
 from llm.head import head_logps
-from llm.packing import Example, Pack, packs
+from llm.packing import Example, Pack, packs, put_back
+from llm.passes import pass_sizes
 
-BATCH_TOKENS = 4096  # places in one forward pass
 ROW_TOKENS = 1024  # tokens of a prompt and its responses before the prompt is copied
-CHUNK_TOKENS = 256  # positions whose logits are held at once
 
 
 def sequence_logps(
     model: Any,
     examples: Sequence[Example],
     *,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     row_tokens: int = ROW_TOKENS,
-    chunk_tokens: int = CHUNK_TOKENS,
+    chunk_tokens: int | None = None,
 ) -> Tensor:
     """log pi(response | prompt) of each example: float32 [n], nats, summed over the response's tokens.
 
     model: a causal transformers model that passes `llm.models.check_model`. Examples with equal prompts
     share their prompt's forward pass. batch_tokens: most places of one forward pass. chunk_tokens:
-    positions projected at once. Raises InputError for a sequence longer than the model can place.
+    positions projected at once. Both by the model's device where not given (`llm.passes`). Raises InputError for a
+    sequence longer than the model can place.
     """
     return _by_pack(model, examples, batch_tokens, row_tokens, chunk_tokens, with_features=False)[0]
 
 
 def logps_and_features(
-    model: Any, examples: Sequence[Example], *, batch_tokens: int = BATCH_TOKENS, row_tokens: int = ROW_TOKENS
+    model: Any, examples: Sequence[Example], *, batch_tokens: int | None = None, row_tokens: int = ROW_TOKENS
 ) -> tuple[Tensor, Tensor]:
     """As `sequence_logps`, and the mean last hidden state over each response's positions: [n], [n, width]."""
-    return _by_pack(model, examples, batch_tokens, row_tokens, CHUNK_TOKENS, with_features=True)
+    return _by_pack(model, examples, batch_tokens, row_tokens, None, with_features=True)
 
 
 def _by_pack(
     model: Any,
     examples: Sequence[Example],
-    batch_tokens: int,
+    batch_tokens: int | None,
     row_tokens: int,
-    chunk_tokens: int,
+    chunk_tokens: int | None,
     *,
     with_features: bool,
 ) -> tuple[Tensor, Tensor]:
     require_room(model.config, max(map(len, examples)))
     device = model.get_input_embeddings().weight.device
+    usual = pass_sizes(device.type)
     head = model.get_output_embeddings()
     order: list[int] = []
     logps: list[Tensor] = []
     features: list[Tensor] = []
-    for pack in packs(examples, batch_tokens=batch_tokens, row_tokens=row_tokens):
-        pack = pack.to(device)
+    for pack in packs(
+        examples,
+        batch_tokens=batch_tokens or usual.batch_tokens,
+        row_tokens=row_tokens,
+        one_row=model.config._attn_implementation == "flex_attention",
+        device=device,
+    ):
         states = _states(model, pack, device)
         tokens = head_logps(
             states[pack.predictor],
             head.weight,
             pack.target,
             bias=getattr(head, "bias", None),
-            chunk_tokens=chunk_tokens,
+            chunk_tokens=chunk_tokens or usual.chunk_tokens,
         )
-        sizes = torch.tensor(pack.sizes, device=device)
         order += pack.examples
-        logps.append(torch.segment_reduce(tokens, "sum", lengths=sizes))
+        logps.append(by_response(tokens, pack, "sum"))
         if with_features:
-            features.append(torch.segment_reduce(states[pack.own].float(), "mean", lengths=sizes))
-    back = torch.tensor(order, device=device).argsort()
+            features.append(by_response(states[pack.own].float(), pack, "mean"))
+    back = put_back(order, device)
     return torch.cat(logps)[back], torch.cat(features)[back] if with_features else torch.empty(0)
+
+
+def by_response(values: Tensor, pack: Pack, how: Literal["sum", "mean"]) -> Tensor:
+    """Sum or mean over each response's tokens: [response tokens, ...] -> [responses, ...].
+
+    On a CPU one call a response; elsewhere one for all, which sums in another order.
+    """
+    if values.device.type == "cpu":
+        return torch.stack([getattr(own, how)(0) for own in values.split(pack.sizes)])
+    return segments(values, pack.lengths, how)
+
+
+def segments(values: Tensor, lengths: Tensor, how: Literal["sum", "mean"]) -> Tensor:
+    """`by_response` in one call. unsafe: the lengths are not read back to be checked."""
+    return torch.segment_reduce(values, how, lengths=lengths, unsafe=True)
 
 
 def _states(model: Any, pack: Pack, device: torch.device) -> Tensor:

@@ -1,5 +1,6 @@
 """What is measured of a comparison, and how it is averaged: every logged number comes from these rows."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from derivations.objectives import Objective, preference_metrics
-from llm.packing import lengths
+from llm.packing import lengths, on_device, put_back
 from llm.tokens import Group
 
 Row = dict[str, Any]
@@ -25,11 +26,12 @@ def losses_and_rows(
     of its first response (chosen) and its last (rejected).
     """
     sizes = [len(g.examples) for g in groups]
-    length = lengths([e for g in groups for e in g.examples]).to(logp.device)
+    length = lengths([e for g in groups for e in g.examples], logp.device)
     rewards = objective.rewards(logp, length=length, ref_logp=ref_logp)
     losses = _losses(objective, rewards, sizes)
-    ends = torch.tensor(sizes, device=logp.device).cumsum(0)
-    first, last = ends - torch.tensor(sizes, device=logp.device), ends - 1
+    size = on_device(sizes, logp.device)
+    ends = size.cumsum(0)
+    first, last = ends - size, ends - 1
     columns = {
         "loss": losses,
         **preference_metrics(rewards[first], rewards[last], logp[first], logp[last]),
@@ -46,14 +48,15 @@ def losses_and_rows(
 
 def _losses(objective: Objective, rewards: Tensor, sizes: Sequence[int]) -> Tensor:
     """Loss of each comparison; comparisons of one size together, so that pairs take one call."""
-    starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+    device = rewards.device
+    starts = [0, *itertools.accumulate(sizes)]
     found, order = [], []
     for size in sorted(set(sizes)):
         own = [i for i, n in enumerate(sizes) if n == size]
-        places = starts[own].unsqueeze(1) + torch.arange(size)
-        found.append(objective.loss(rewards[places.to(rewards.device)]))
+        places = on_device([starts[i] for i in own], device).unsqueeze(1) + torch.arange(size, device=device)
+        found.append(objective.loss(rewards[places]))
         order += own
-    return torch.cat(found)[torch.tensor(order, device=rewards.device).argsort()]
+    return torch.cat(found)[put_back(order, device)]
 
 
 def means(rows: Sequence[Row]) -> dict[str, float]:

@@ -14,7 +14,9 @@ from accelerate.utils import set_seed
 from derivations.commands import InputError, write_json
 from derivations.objectives import Objective
 from llm.comparisons import Data, announce, load_data, read_sources
+from llm.compiled import compile_layers
 from llm.config import TrainConfig
+from llm.determinism import set_determinism
 from llm.divergence import stop_if_diverged
 from llm.engine import Engine, peak_memory_gib
 from llm.export import export, model_card
@@ -22,6 +24,7 @@ from llm.launch import describe
 from llm.logprobs import require_room
 from llm.measure import Row, change, losses_and_rows, means
 from llm.models import add_lora, load_model, recompute_layers
+from llm.passes import by_tokens, pass_sizes, scored, what_ran
 from llm.records import Records, print_table, progress
 from llm.reference import EveryStep, Precomputed
 from llm.replay import as_records
@@ -40,6 +43,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     config.require_places()
     if config.resume and (summary := finished(config)):
         return summary
+    set_determinism(config.deterministic)
     objective = config.make_objective()
     sources = read_sources(config)
     model, tokenizer = (load_in_first if config.shard else load_model)(config.model, implementation=config.attention)
@@ -49,7 +53,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     reference = _reference(config, objective, engine, data)
     resolved = {"objective_resolved": str(objective), "data_note": data.note, "data_fingerprint": data.fingerprint()}
     runs_on = describe(engine.accelerator, sharded=engine.sharded)
-    run = open_run(config, resolved | {"runs_on": runs_on}, engine)
+    ran = {"runs_on": runs_on, "passes": what_ran(engine.device.type, pass_tokens(config, engine))}
+    run = open_run(config, resolved | ran, engine)
     if engine.is_main:
         (config.out / "skipped.jsonl").unlink(missing_ok=True)
         Records(config.out / "skipped.jsonl").add(*({"where": w, "reason": r} for w, r in data.skipped))
@@ -59,7 +64,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     engine.start_tracking(config)
 
     def evaluate(step: int) -> float:
-        rows = _evaluate(engine, objective, data.evaluation, reference)
+        rows = _evaluate(engine, objective, data.evaluation, reference, pass_tokens(config, engine))
         row = {"step": step} | {f"eval/{name}": value for name, value in means(rows).items()}
         stop_if_diverged(0.0, row["eval/loss"], step, [r["where"] for r in rows], config.out, config.lr)
         run.examples.add(*({"step": step, "split": "eval", **r} for r in rows))
@@ -103,6 +108,8 @@ def _engine(config: TrainConfig, model: Any) -> Engine:
         model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha)
     if config.gradient_checkpointing:
         recompute_layers(model.get_base_model() if config.lora_rank else model)
+    if config.compile_layers:
+        compile_layers(model)
     engine = Engine.of(config, model)
     if config.attention == "flex_attention" and engine.device.type != "cuda":
         raise InputError(f"--attention flex_attention needs a CUDA device, this is {engine.device.type}; leave it out")
@@ -118,7 +125,8 @@ def _reference(config: TrainConfig, objective: Objective, engine: Engine, data: 
     if config.reference == "every-step":
         return EveryStep(engine)
     used = sorted({i for step in _schedule(len(data.train), config) for i in step})
-    return Precomputed(engine, [data.train[i] for i in used] + data.evaluation)
+    sets = [data.train[i] for i in used], data.evaluation
+    return Precomputed(engine, *sets, tokens=pass_tokens(config, engine))
 
 
 def accumulate(
@@ -126,7 +134,8 @@ def accumulate(
 ) -> list[Row]:
     """Gradient of the mean loss over the groups (of all processes), and every group's measurements."""
     mine = groups[engine.rank :: engine.processes]
-    parts = engine.evenly(list(micro_batches(mine, size=config.micro_batch_size, tokens=config.micro_batch_tokens)))
+    parts = list(micro_batches(mine, size=config.micro_batch_size, tokens=pass_tokens(config, engine)))
+    parts = engine.evenly(parts)
     references = [reference(part) if reference and part else None for part in parts]
     rows: dict[int, Row] = {}
     with engine.micro_steps():
@@ -142,26 +151,27 @@ def accumulate(
     return engine.gather([rows[id(g)] for g in mine])
 
 
+def pass_tokens(config: TrainConfig, engine: Engine) -> int:
+    """Most tokens in one forward pass: as asked, or the device's own."""
+    return config.micro_batch_tokens or pass_sizes(engine.device.type).offline_tokens
+
+
 def micro_batches(groups: Sequence[Group], *, size: int | None, tokens: int) -> Iterator[list[Group]]:
     """The groups by length, at most `size` together and at most `tokens` tokens (or one group)."""
-    batch: list[Group] = []
-    for group in sorted(groups, key=len):
-        if batch and (len(batch) == size or sum(map(len, batch)) + len(group) > tokens):
-            yield batch
-            batch = []
-        batch.append(group)
-    yield batch
+    for part in by_tokens([len(g) for g in groups], tokens=tokens, most=size):
+        yield [groups[i] for i in part]
 
 
-def _evaluate(engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference) -> list[Row]:
+def _evaluate(
+    engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference, tokens: int
+) -> list[Row]:
     """Measurements of every group, in order."""
-    rows: list[Row] = []
-    for group in engine.evenly(list(groups[engine.rank :: engine.processes])):
-        logp = engine.logps(group.examples if group else PLACEHOLDER)
-        if group is None:
-            continue
-        rows += losses_and_rows(objective, [group], logp, reference([group]) if reference else None)[1]
-    return engine.gather(rows)
+
+    def score(part: list[Group]) -> list[Row]:
+        logp = engine.logps([e for g in part for e in g.examples])
+        return losses_and_rows(objective, part, logp, reference(part) if reference else None)[1]
+
+    return engine.gather(scored(groups[engine.rank :: engine.processes], tokens, score, engine=engine))
 
 
 def _schedule(n: int, config: TrainConfig) -> list[list[int]]:

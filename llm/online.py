@@ -19,6 +19,7 @@ from derivations.commands import InputError, to_json, write_json
 from derivations.objectives import kl_estimate, rloo_advantage, shaped_reward
 from derivations.regularizers import Regularizer
 from llm.adapters import note
+from llm.determinism import set_determinism
 from llm.divergence import stop_if_diverged
 from llm.engine import Engine, peak_memory_gib
 from llm.evaluation import evaluate, flat
@@ -26,6 +27,7 @@ from llm.export import save_model
 from llm.models import load_model
 from llm.online_config import OnlineConfig
 from llm.packing import Example
+from llm.passes import pass_sizes, what_ran
 from llm.proxy import save_proxy
 from llm.records import print_table, progress
 from llm.runs import Run, finished, open_run, told_as_json
@@ -46,6 +48,7 @@ def online(config: OnlineConfig) -> dict[str, Any]:
     config.require_places()
     if config.resume and (summary := finished(config)):
         return summary
+    set_determinism(config.deterministic)
     regularizer = config.make_regularizer()
     model, tokenizer = load_model(config.model)
     require_room_to_sample(
@@ -60,7 +63,8 @@ def online(config: OnlineConfig) -> dict[str, Any]:
     if engine.processes > 1:
         raise InputError(f"online runs in one process, not in {engine.processes}")
     world = make_world(config, engine, tokenizer, regularizer)
-    run = open_run(config, {"regularizer_resolved": regularizer, "world_fingerprint": world.fingerprint()}, engine)
+    resolved = {"regularizer_resolved": regularizer, "world_fingerprint": world.fingerprint()}
+    run = open_run(config, resolved | {"passes": what_ran(engine.device.type, pass_tokens(config, engine))}, engine)
     save_proxy(world.proxy, config.out / "proxy", reference=world.reference_hash)
     announce(config, regularizer, world)
     state: dict[str, Any] = {"evaluations": [], "seconds": 0.0} | run.restore(engine)
@@ -108,7 +112,7 @@ def accumulate(engine: Engine, batch: Batch, regularizer: Regularizer, config: O
 
     A topic's advantages need only its own samples, so any split into topics gives the same gradient.
     """
-    parts = list(topic_batches(batch.examples, k=config.samples, tokens=config.micro_batch_tokens))
+    parts = list(topic_batches(batch.examples, k=config.samples, tokens=pass_tokens(config, engine)))
     logps, losses = [], []
     with engine.micro_steps():
         for number, part in enumerate(parts, start=1):
@@ -127,7 +131,13 @@ def accumulate(engine: Engine, batch: Batch, regularizer: Regularizer, config: O
         "entropy": -logp,
         "length": batch.length(),
     }
-    return {name: column.mean().item() for name, column in columns.items()}
+    means = torch.stack([column.mean() for column in columns.values()]).tolist()  # one transfer
+    return dict(zip(columns, means, strict=True))
+
+
+def pass_tokens(config: OnlineConfig, engine: Engine) -> int:
+    """Most tokens in one forward and backward pass: as asked, or the device's own."""
+    return config.micro_batch_tokens or pass_sizes(engine.device.type).online_tokens
 
 
 def sample_losses(logp: Tensor, batch: Batch, part: slice, regularizer: Regularizer, config: OnlineConfig) -> Tensor:

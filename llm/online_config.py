@@ -62,12 +62,16 @@ class OnlineConfig:
     """Responses per topic, at least 2 (leave-one-out baseline)."""
     max_new_tokens: int = 20
     """Longest response, in tokens. A response that does not end by then is truncated: it has no EOS."""
+    sampler: Literal["transformers", "static"] = "transformers"
+    """Engine that draws samples. transformers: its `generate`. static: one decode step of fixed shape, on a GPU a CUDA
+    graph; from the same seed the same tokens in float32."""
     optimizer: Optimizer = "adamw"
     """adamw (no weight decay) or sgd (no momentum)."""
     lr: float = 5e-5
     """Learning rate (constant)."""
-    micro_batch_tokens: int = 1024
-    """Most tokens in one forward and backward pass (the samples of one topic stay together)."""
+    micro_batch_tokens: int | None = None
+    """Most tokens in one forward and backward pass (the samples of one topic stay together). Default: 1024 on a CPU,
+    16384 on a GPU; config.json keeps what ran as `passes`."""
     dtype: Dtype = "float32"
     """bf16 runs the layers under autocast; weights, logits and log-probs stay float32."""
     max_grad_norm: float = 1.0
@@ -83,7 +87,9 @@ class OnlineConfig:
     save: bool = True
     """Save the trained model in checkpoints/last (4 bytes a parameter)."""
     seed: int = 0
-    """Seed of topics and samples. The same seed gives the same bits."""
+    """Seed of topics and samples. The same seed gives the same bits on a CPU, and on a GPU with `deterministic`."""
+    deterministic: bool = False
+    """Make a GPU give the same bits at every run, by kernels that are slower."""
     tracker: Tracker = "none"
     """Send the metrics there too, through accelerate (tensorboard writes into `out`; others need their package)."""
     out: Path = Path("runs/online")
@@ -96,7 +102,7 @@ class OnlineConfig:
     def __post_init__(self) -> None:
         require_types(self)
         require_positive(self, "max_steps", "prompts_per_step", "max_new_tokens", "lr", "max_grad_norm")
-        require_positive(self, "micro_batch_tokens", "eval_samples")
+        require_positive(self, "eval_samples", *(["micro_batch_tokens"] if self.micro_batch_tokens is not None else []))
         if self.samples < 2:
             raise InputError(f"--samples is {self.samples}; the leave-one-out baseline needs at least 2")
         if self.proxy_pairs < 20:

@@ -17,9 +17,10 @@ from llm import attention
 from llm.adapters import lineage
 from llm.checkpoints import first_line
 from llm.config import TrainConfig
-from llm.logprobs import CHUNK_TOKENS, require_room, sequence_logps
+from llm.logprobs import require_room, sequence_logps
 from llm.models import add_lora, place_of, quiet_transformers, recompute_layers
 from llm.packing import Example
+from llm.passes import PassSizes, pass_sizes
 from llm.recipe import architecture_of
 from llm.records import print_table
 from llm.sharding import decoder_layers
@@ -62,8 +63,14 @@ class Plan:
         return states + max(self.narrowed + self.activations + self.logits + self.gathered, self.update)
 
 
+def this_kind() -> str:
+    """The kind of device a run here takes."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def make_plan(config: TrainConfig) -> Plan:
-    """The plan of a run. Raises InputError if the model's architecture cannot be found."""
+    """The plan of a run on this machine. Raises InputError if the model's architecture cannot be found."""
+    usual = pass_sizes(this_kind())
     quiet_transformers()
     architecture = _architecture(config.model)
     require_room(architecture, config.max_length)
@@ -78,7 +85,7 @@ def make_plan(config: TrainConfig) -> Plan:
     if config.dtype == "bf16":
         for layer in layers:  # gathered in bf16, so autocast makes and keeps no copies of their weights
             layer.to(torch.bfloat16)
-    largest = largest_pass(config)
+    largest = largest_pass(config, usual)
     with FakeTensorMode():
         _fake(model)
         kept = _kept_by_autograd(model, [e for pair in largest for e in pair], config.dtype)
@@ -100,7 +107,7 @@ def make_plan(config: TrainConfig) -> Plan:
         gradients=4 * trained // shares,
         optimizer=8 * trained // shares,
         activations=kept,
-        logits=4 * (2 * CHUNK_TOKENS * len(head) + (head.numel() if head.requires_grad else 0)),
+        logits=4 * (2 * usual.chunk_tokens * len(head) + (head.numel() if head.requires_grad else 0)),
         gathered=_gathered(model, layers, config.dtype) if layers else 0,
         update=4 * trained // shares,
         comparison_tokens=tokens,
@@ -148,12 +155,12 @@ def pair_tokens(config: TrainConfig) -> int:
     return 2 * config.max_length - 1
 
 
-def largest_pass(config: TrainConfig) -> list[tuple[Example, Example]]:
+def largest_pass(config: TrainConfig, usual: PassSizes) -> list[tuple[Example, Example]]:
     """Pairs of one forward pass that holds as many tokens as the settings allow."""
     most = pair_tokens(config)
     share = -(-config.batch_size // config.plan_processes)
     pairs = min(config.micro_batch_size or share, share)
-    left = max(most, min(config.micro_batch_tokens, pairs * most))
+    left = max(most, min(config.micro_batch_tokens or usual.offline_tokens, pairs * most))
     found: list[tuple[Example, Example]] = []
     while left >= 3 and len(found) < pairs:
         response = ((min(left, most) - 1) // 2) * (1,)
@@ -192,6 +199,7 @@ def print_plan(config: TrainConfig) -> Plan:
     print(f"{config.model}: {plan.parameters:,} parameters, {plan.trained:,} trained, {config.dtype}{spread}")
     print_table("memory on every device, without a backward pass's temporaries", ("what", "GiB"), rows, quiet=False)
     print(
+        f"passes as on a {this_kind()} device, which this machine has; --micro-batch-tokens overrides\n"
         f"tokens: at most {plan.comparison_tokens:,} a pair, {plan.pass_tokens:,} a pass, {plan.step_tokens:,} a step\n"
         f"arithmetic: {plan.step_flops / 1e12:,.1f} TFLOP a step at most, "
         f"{plan.step_flops * config.max_steps / 1e15:,.1f} PFLOP in {config.max_steps} steps "

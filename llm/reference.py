@@ -15,12 +15,13 @@ from torch import Tensor
 
 from derivations.commands import InputError
 from llm.checkpoints import first_line
+from llm.compiled import compile_layers, is_compiled
 from llm.engine import Engine
 from llm.logprobs import sequence_logps
 from llm.models import cache_root
 from llm.packing import Example
+from llm.passes import pass_sizes, scored
 from llm.sampling import weights_hash
-from llm.sharding import PLACEHOLDER
 from llm.tokens import Group
 
 
@@ -36,6 +37,8 @@ def frozen(engine: Engine) -> Any:
         for module in model.modules():
             if isinstance(module, torch.nn.Linear) and module is not head:
                 module.to(torch.bfloat16)
+    if is_compiled(engine.transformer):  # a copy is not
+        compile_layers(model)
     return model
 
 
@@ -57,25 +60,30 @@ class EveryStep:
 
 
 class Precomputed:
-    """Reference log-probs of a fixed set of comparisons, computed before training and looked up."""
+    """Reference log-probs of fixed sets of comparisons, computed before training and looked up.
 
-    def __init__(self, engine: Engine, groups: Sequence[Group]) -> None:
-        unique = list({g.examples: g for g in groups}.values())
-        values = _cached(engine, unique)
-        parts = values.split([len(g.examples) for g in unique])
-        self.table = {g.examples: part for g, part in zip(unique, parts, strict=True)}
+    Each set by itself, in passes of at most `tokens` tokens, as evaluation scores the policy: equal weights then give
+    equal bits. None: the device's own size (`llm.passes`).
+    """
+
+    def __init__(self, engine: Engine, *sets: Sequence[Group], tokens: int | None = None) -> None:
+        tokens = tokens or pass_sizes(engine.device.type).offline_tokens
+        self.table: dict[tuple[Example, ...], Tensor] = {}
+        for groups in sets:
+            parts = _cached(engine, groups, tokens).split([len(g.examples) for g in groups])
+            self.table |= {g.examples: part for g, part in zip(groups, parts, strict=True)}
 
     def __call__(self, groups: Sequence[Group]) -> Tensor:
         """float32 [responses of all groups], nats."""
         return torch.cat([self.table[g.examples] for g in groups])
 
 
-def _cached(engine: Engine, groups: Sequence[Group]) -> Tensor:
+def _cached(engine: Engine, groups: Sequence[Group], tokens: int) -> Tensor:
     """Log-probs of every response, from the cache if this model has scored these tokens in this precision before."""
     model = engine.transformer
     digest = hashlib.sha256(weights_hash(model).encode())
     digest.update(f"{engine.accelerator.mixed_precision} {engine.device.type} {torch.__version__} ".encode())
-    digest.update(transformers.__version__.encode())
+    digest.update(f"{transformers.__version__} {tokens} ".encode())
     digest.update(_architecture(model).encode())
     digest.update(b"sharded" if engine.sharded else b"")  # under bf16 it narrows norms, too
     for group in groups:
@@ -84,7 +92,7 @@ def _cached(engine: Engine, groups: Sequence[Group]) -> Tensor:
     count = sum(len(g.examples) for g in groups)
     values = engine.agree(stored(path, count) if engine.is_main and path.exists() else None)
     if values is None:
-        values = _computed(engine, groups)
+        values = _computed(engine, groups, tokens)
         if engine.is_main:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")  # another run may be writing the same
@@ -93,11 +101,15 @@ def _cached(engine: Engine, groups: Sequence[Group]) -> Tensor:
     return torch.from_numpy(values).to(engine.device)
 
 
-def _computed(engine: Engine, groups: Sequence[Group]) -> np.ndarray:
+def _computed(engine: Engine, groups: Sequence[Group], tokens: int) -> np.ndarray:
     """Every process its share: the first alone would let the others wait longer than NCCL does."""
-    mine = engine.evenly(list(groups[engine.rank :: engine.processes]))
-    logps = [engine.logps(g.examples if g else PLACEHOLDER).cpu().numpy() for g in mine]
-    return np.concatenate(engine.gather([own for g, own in zip(mine, logps, strict=True) if g]))
+
+    def score(part: Sequence[Group]) -> Sequence[np.ndarray]:
+        logps = engine.logps(_examples(part)).cpu().numpy()
+        return np.split(logps, np.cumsum([len(g.examples) for g in part])[:-1])
+
+    own = scored(groups[engine.rank :: engine.processes], tokens, score, engine=engine)
+    return np.concatenate(engine.gather(own))
 
 
 def stored(path: Path, count: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from llm.measure import TEXT
 from llm.records import Records, read_rows
 
 # How a run is shown and stored may change between its parts; what it computes may not.
-SHOWN = ("out", "quiet", "format", "resume", "plan", "plan_processes", "runs_on")
+SHOWN = ("out", "quiet", "format", "resume", "plan", "plan_processes", "runs_on", "passes")
 FREE = (*SHOWN, "tracker", "checkpoint_every", "save", "export")
 
 

@@ -6,7 +6,8 @@ matrix product of another shape may round its logits differently. `Sampler` is w
 """
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from llm.chat import stop_ids
+from llm.determinism import cumulative
 from llm.packing import Example
 
 Seed = int | tuple[int, ...]
@@ -43,13 +45,17 @@ class Transformers:
 
     def draw(self, prompts: Sequence[tuple[int, ...]], *, k: int, max_new_tokens: int, seed: Seed) -> list[Example]:
         if self.narrow is None:
-            return sample(self.model, self.tokenizer, prompts, k=k, max_new_tokens=max_new_tokens, seed=seed)
+            return self.sample(self.model, prompts, k=k, max_new_tokens=max_new_tokens, seed=seed)
         with torch.no_grad():
             for own, policy in zip(self.narrow.parameters(), self.model.parameters(), strict=True):
                 own.copy_(policy)
         device = next(self.model.parameters()).device
         with torch.autocast(device.type, enabled=False):
-            return sample(self.narrow, self.tokenizer, prompts, k=k, max_new_tokens=max_new_tokens, seed=seed)
+            return self.sample(self.narrow, prompts, k=k, max_new_tokens=max_new_tokens, seed=seed)
+
+    def sample(self, model: Any, prompts: Sequence[tuple[int, ...]], **options: Any) -> list[Example]:
+        """`draw` from this model, be it the policy or its narrow copy."""
+        return sample(model, self.tokenizer, prompts, **options)
 
 
 def narrowed(model: Any) -> Any:
@@ -73,10 +79,23 @@ class InverseCDF(LogitsProcessor):
         self.uniform, self.prompt_width = uniform, prompt_width
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        cumulative = scores.float().softmax(-1).cumsum(-1, dtype=torch.float64)
-        place = self.uniform[:, input_ids.shape[1] - self.prompt_width, None] * cumulative[:, -1:]
-        token = torch.searchsorted(cumulative, place, right=True).clamp_(max=scores.shape[-1] - 1)
+        token = inverse_cdf(scores, self.uniform[:, input_ids.shape[1] - self.prompt_width])
         return torch.full_like(scores, -torch.inf).scatter_(-1, token, 0.0)
+
+
+def inverse_cdf(scores: Tensor, uniform: Tensor) -> Tensor:
+    """The token of each row whose cumulative probability first passes the row's number.
+
+    Args:
+        scores: logits [rows, vocabulary].
+        uniform: float64 [rows], in [0, 1).
+
+    Returns:
+        Token ids [rows, 1].
+    """
+    sums = cumulative(scores.float().softmax(-1))
+    token = torch.searchsorted(sums, uniform[:, None] * sums[:, -1:], right=True)
+    return token.clamp_(max=scores.shape[-1] - 1)
 
 
 @torch.no_grad()
@@ -98,24 +117,33 @@ def sample(
     # A fresh config: the model folder's own may hold penalties that change the distribution sampled from.
     plain = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=list(stops), pad_token_id=pad)
     own, model.generation_config = model.generation_config, plain
-    attention = model.config._attn_implementation
-    if attention == "flex_attention":  # which would be compiled anew while the cache grows
-        model.set_attn_implementation("sdpa")
     try:
-        out = model.generate(
-            input_ids=ids.repeat_interleave(k, 0),
-            attention_mask=seen.repeat_interleave(k, 0),
-            past_key_values=_prefill(model, ids, seen, k),
-            logits_processor=LogitsProcessorList([InverseCDF(uniform, width)]),
-        )
+        with one_query_attention(model):
+            out = model.generate(
+                input_ids=ids.repeat_interleave(k, 0),
+                attention_mask=seen.repeat_interleave(k, 0),
+                past_key_values=prefill(model, ids, seen, k),
+                logits_processor=LogitsProcessorList([InverseCDF(uniform, width)]),
+            )
     finally:
         model.generation_config = own
-        if attention != model.config._attn_implementation:
+    return [cut(prompts[i // k], tuple(row), stops) for i, row in enumerate(out[:, width:].tolist())]
+
+
+@contextmanager
+def one_query_attention(model: Any) -> Iterator[None]:
+    """Without FlexAttention, which would be compiled anew while the cache grows."""
+    attention = model.config._attn_implementation
+    if attention == "flex_attention":
+        model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        if attention == "flex_attention":
             model.set_attn_implementation(attention)
-    return [_cut(prompts[i // k], tuple(row), stops) for i, row in enumerate(out[:, width:].tolist())]
 
 
-def _prefill(model: Any, ids: Tensor, seen: Tensor, k: int) -> DynamicCache:
+def prefill(model: Any, ids: Tensor, seen: Tensor, k: int) -> DynamicCache:
     """Keys and values of each prompt but its last token, run once and shared by the k rows that go on from it."""
     cache = DynamicCache(config=model.config)
     if ids.shape[1] > 1:
@@ -143,7 +171,7 @@ def uniforms(prompts: Sequence[tuple[int, ...]], *, k: int, n: int, seed: Seed) 
     return np.stack(rows)
 
 
-def _cut(prompt: tuple[int, ...], ids: tuple[int, ...], stops: Collection[int]) -> Example:
+def cut(prompt: tuple[int, ...], ids: tuple[int, ...], stops: Collection[int]) -> Example:
     """The response up to and with the first token that ends it; what generation pads behind it is dropped."""
     end = next((place for place, token in enumerate(ids) if token in stops), None)
     return Example(prompt, ids, False) if end is None else Example(prompt, ids[: end + 1], True)

@@ -24,6 +24,7 @@ from llm.reference import frozen
 from llm.rewards import Gold, Written, on_topic, sentiment
 from llm.sampler import Sampler, Transformers
 from llm.sampling import reference_pool, texts, topic_prompt, weights_hash
+from llm.static_sampler import Static
 from llm.topics import HELD_OUT_TOPICS, TOPICS, TRAIN_EVAL_TOPICS
 
 POOL_SAMPLES = 8  # reference samples of each topic
@@ -122,7 +123,8 @@ def make_world(config: OnlineConfig, engine: Engine, tokenizer: Any, regularizer
     """Sample the reference, fit the proxy (or load it) and see what it is worth. Raises InputError on bad input."""
     gold = config.make_gold()
     reference, reference_hash = frozen(engine), weights_hash(engine.transformer)
-    sampler = Transformers(engine.transformer, tokenizer, dtype=config.dtype)
+    kind = Static if config.sampler == "static" else Transformers
+    sampler = kind(engine.transformer, tokenizer, dtype=config.dtype)
     every = (*TOPICS, *HELD_OUT_TOPICS)
     pool = reference_pool(
         engine.transformer,

@@ -1,9 +1,12 @@
 """The hot path on a GPU: one masked call and FlexAttention against float64 on the CPU. `make gpu-check` runs it."""
 
+import json
+
 import pytest
 import torch
 
 from llm.logprobs import sequence_logps
+from tests.llm_runs import assert_same_weights, read_rows, run_offline, write_pairs
 from tests.test_llm_logprobs import ARCHITECTURES, MIXED, WEIGHTS, assert_same_gradients, assert_same_logps, make
 
 BIG = {"hidden_size": 64, "head_dim": 16, "n_embd": 64}  # FlexAttention takes heads of 16 or more
@@ -40,3 +43,23 @@ def test_bf16_on_the_device_stays_near_float32(tiny_model):
             got = sequence_logps(model, MIXED)
     assert got.dtype == torch.float32
     assert 0 < (got - exact).abs().max() < 2.0  # nats a sequence; LLM: 0.3 RMS on 87 tokens of a trained model
+
+
+def test_a_deterministic_run_is_the_same_run_twice_bit_for_bit(tiny_folder, tmp_path, own_cache):
+    data = write_pairs(tmp_path / "train.jsonl", 12)
+    options = {"data": data, "eval_size": 4, "batch_size": 8, "lr": 1e-2, "deterministic": True, "save": True}
+    try:
+        a, b = (run_offline(tiny_folder, tmp_path / name, **options) for name in "ab")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert read_rows(a) == read_rows(b)
+    assert read_rows(a, "examples.jsonl") == read_rows(b, "examples.jsonl")
+    assert_same_weights(a, b)
+
+
+def test_a_run_takes_the_device_s_passes(tiny_folder, tmp_path, own_cache):
+    data = write_pairs(tmp_path / "train.jsonl", 6)
+    out = run_offline(tiny_folder, tmp_path / "run", data=data, eval_size=2, max_steps=1)
+    config = json.loads((out / "config.json").read_text())["config"]
+    assert config["passes"] == {"micro_batch_tokens": 16384, "batch_tokens": 16384, "chunk_tokens": 2048}
+    assert 0 < json.loads((out / "summary.json").read_text())["peak_memory_gib"] < 4  # the device's, not the host's

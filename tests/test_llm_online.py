@@ -13,7 +13,7 @@ from llm.online import sample_losses, topic_batches
 from llm.online_config import OnlineConfig
 from llm.packing import Example
 from llm.world import Batch, spread
-from tests.llm_runs import grad_norm, load_double, read_rows
+from tests.llm_runs import NOTHING, grad_norm, load_double, read_rows
 from tests.llm_runs import run_online as run
 
 
@@ -56,15 +56,17 @@ def test_an_online_run_starts_at_the_reference_and_names_what_it_measures(regula
         for value in (*e["eval"].values(), *e["eval-train"].values(), *e["retention"].values()):
             assert value.keys() == {"mean", "low", "high"}
     start, end = evaluations[0], evaluations[-1]
-    assert start["retention"]["kappa"] == pytest.approx({"mean": 1, "low": 1, "high": 1}, abs=1e-9)
-    assert start["retention"]["tau"]["mean"] == pytest.approx(0, abs=1e-9)
-    assert start["retention"]["r2_change"]["mean"] is None  # nothing has changed
+    assert start["retention"]["kappa"] == pytest.approx({"mean": 1, "low": 1, "high": 1}, abs=NOTHING)
+    assert start["retention"]["tau"]["mean"] == pytest.approx(0, abs=NOTHING)
+    if NOTHING < 1e-6:
+        assert start["retention"]["r2_change"]["mean"] is None  # nothing has changed
     assert abs(end["retention"]["kappa"]["mean"] - 1) > 1e-5
     assert 0 < end["retention"]["r2_change"]["mean"] < 1
     for split in ("eval", "eval-train"):  # policy and reference are the same weights
-        assert start[split]["kl"]["mean"] == start[split]["kl_reverse"]["mean"] == pytest.approx(0, abs=1e-9)
+        assert start[split]["kl"]["mean"] == pytest.approx(0, abs=NOTHING)
+        assert start[split]["kl_reverse"]["mean"] == pytest.approx(0, abs=NOTHING)
         assert start[split]["entropy"]["mean"] > 0
-    assert steps[0]["kl"] == pytest.approx(0, abs=1e-9)
+    assert steps[0]["kl"] == pytest.approx(0, abs=NOTHING)
     assert steps[1]["kl"] > 1e-6
     # 258 tokens: nats a token are between 0 and log 258
     assert 0 < steps[0]["entropy"] < 8 * np.log(258) * 1.5
@@ -78,6 +80,7 @@ def test_an_online_run_starts_at_the_reference_and_names_what_it_measures(regula
     assert summary["proxy"]["off_distribution"].keys() == {"held-out", "other topic", "shuffled", "random tokens"}
 
 
+@pytest.mark.cpu_bits
 def test_online_runs_repeat_by_seed(run_online):
     first, again, other = (read_rows(run_online("kl=0.1", out, seed=s)) for out, s in (("a", 1), ("b", 1), ("c", 2)))
     for row in (*first, *again, *other):
@@ -204,6 +207,7 @@ def test_an_online_run_that_diverges_ends_in_one_line(run_online, tmp_path):
     assert json.loads((tmp_path / "run" / "diverged.json").read_text())["batch"]
 
 
+@pytest.mark.cpu_bits
 def test_a_run_on_a_saved_proxy_is_the_run_that_fitted_it(run_online, tmp_path):
     fitted = read_rows(run_online("kl=0.1", "fitted"))
     loaded = read_rows(run_online("kl=0.1", "loaded", proxy=str(tmp_path / "fitted" / "proxy")))
@@ -264,6 +268,7 @@ def test_the_prompt_template_is_what_the_model_is_asked(run_online, tiny_tokeniz
         assert f"Say {topic}!" in tiny_tokenizer.decode(list(e.prompt))
 
 
+@pytest.mark.cpu_bits
 def test_bf16_starts_at_the_reference_too(run_online):
     """The reference keeps its linear layers in bf16; under autocast that must be the same numbers."""
     before, *_, after = read_rows(run_online("entropy=0.05", dtype="bf16"))

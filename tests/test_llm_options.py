@@ -24,12 +24,14 @@ def run(tiny_folder, tmp_path, own_cache):
     return start
 
 
+@pytest.mark.cpu_bits
 def test_the_same_seed_gives_the_same_metrics_and_another_seed_others(run):
     first, again, other = (read_rows(run(out, seed=s, batch_size=2)) for out, s in (("a", 5), ("b", 5), ("c", 6)))
     assert first == again
     assert first[1:] != other[1:]
 
 
+@pytest.mark.cpu_bits
 def test_bf16_and_float32_runs_follow_one_another_in_one_process(run):
     first, second, third = (read_rows(run(d, dtype=d.split("-")[0])) for d in ("float32", "bf16", "float32-again"))
     assert first == third
@@ -102,6 +104,7 @@ def test_skipped_and_truncated_rows_are_counted_where_the_user_sees_them(run, tm
     assert row == {"where": f"{data} line 5", "reason": "empty response"}
 
 
+@pytest.mark.cpu_bits
 @pytest.mark.parametrize("objective", ["maxent", "maxent-pl"])
 def test_comparisons_of_its_own_come_from_a_cache_the_second_time(objective, run, monkeypatch):
     def letters(text, topic):

@@ -1,12 +1,14 @@
 """Packing: every token once, rows no longer than allowed, and a mask that lets a response see its prompt and itself."""
 
+import random
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llm.attention import block_mask
-from llm.packing import Example, lengths, packs, place_rows, prompt_groups
+from llm.packing import Example, fill_rows, lengths, packs, place_rows, prompt_groups
 
 EOS = 256
 
@@ -64,13 +66,54 @@ def test_what_a_token_sees_is_its_own_sequence_up_to_itself_in_order(examples, b
         assert mask.any(-1).all()  # no query, padding included, has nothing to look at (a softmax over nothing is NaN)
 
 
-def test_the_block_mask_of_flex_attention_is_the_same_mask():
-    examples = [Example((1, 2, 3), r, False) for r in ((4,), (5, 6), (7, 8, 9))] + [Example((2,), (3,) * 9, False)]
-    (pack,) = packs(examples, batch_tokens=64, row_tokens=64)
-    made = block_mask(pack, torch.device("cpu"))
-    rows, width = pack.ids.shape
+def rows_of_pairs(seed, pairs, longest):
+    """Pairs of random lengths, as ids that do not matter."""
+    rng = random.Random(seed)  # noqa: S311
+    found = []
+    for n in range(pairs):
+        prompt = (n,) * rng.randint(1, longest)
+        found += [Example(prompt, (1,) * rng.randint(1, longest), False) for _ in range(rng.randint(1, 3))]
+    return found
+
+
+@pytest.mark.parametrize(("pairs", "longest"), [(1, 5), (4, 300), (12, 90), (30, 20)])
+def test_the_block_mask_of_flex_attention_is_the_same_mask(pairs, longest):
+    (pack,) = packs(rows_of_pairs(pairs, pairs, longest), batch_tokens=2560, row_tokens=1024, one_row=True)
+    made, (rows, width) = block_mask(pack), pack.ids.shape
+    assert (rows, width) == (1, 2560)
+    exact = pack.mask()[:, 0]
     grid = torch.meshgrid(torch.arange(rows), torch.arange(width), torch.arange(width), indexing="ij")
-    assert torch.equal(made.mask_mod(grid[0], torch.tensor(0), grid[1], grid[2]), pack.mask()[:, 0])
+    assert torch.equal(made.mask_mod(grid[0], torch.tensor(0), grid[1], grid[2]), exact)
+
+    def blocks(count, indices):
+        kept = torch.zeros(width // 128, width // 128, dtype=torch.bool)
+        for query, n in enumerate(count[0, 0].tolist()):
+            kept[query, indices[0, 0, query, :n].long()] = True
+        return kept
+
+    partial, whole = (
+        blocks(made.kv_num_blocks, made.kv_indices),
+        blocks(made.full_kv_num_blocks, made.full_kv_indices),
+    )
+    places = exact[0].reshape(width // 128, 128, width // 128, 128)
+    assert not (partial & whole).any()
+    assert ((partial | whole) | ~places.any(3).any(1)).all()  # no block that is seen is passed over
+    assert (places.all(3).all(1) | ~whole).all()  # a block that is not masked place by place is seen in every place
+    assert whole.any() == (longest == 300)
+
+
+def test_most_blocks_of_a_row_of_dialogues_are_passed_over():
+    (pack,) = packs(rows_of_pairs(0, 64, 120), batch_tokens=16_384, row_tokens=1024, one_row=True)
+    assert block_mask(pack).sparsity() > 90  # percent; a causal mask alone leaves 50
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(50, 200))
+def test_one_row_holds_as_much_as_fits(sizes, width):
+    found = fill_rows(sizes, width)
+    assert sorted(i for row in found for i in row) == list(range(len(sizes)))
+    filled = [sum(sizes[i] for i in row) for row in found]
+    assert max(filled) <= width
+    assert sum(2 * n <= width for n in filled) <= 1  # two that are half empty would be one
 
 
 def test_responses_to_one_prompt_share_it_until_the_row_is_full():

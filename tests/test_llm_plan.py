@@ -14,6 +14,7 @@ from llm.logprobs import sequence_logps
 from llm.models import add_lora, load_model, recompute_layers
 from llm.offline import micro_batches
 from llm.packing import Example
+from llm.passes import CPU
 from llm.plan import largest_pass, make_plan, print_plan
 from llm.recipe import load_recipe, recipe_names, train_config
 
@@ -84,7 +85,7 @@ def test_planned_activations_are_those_of_the_real_model(recompute, dtype, rank,
 def test_no_pass_holds_more_tokens_than_planned(max_length, tokens, batch_size, size):
     config = TrainConfig(objective="dpo", max_length=max_length, micro_batch_tokens=tokens, batch_size=batch_size,
                          micro_batch_size=size)  # fmt: skip
-    planned = sum(len(a) + len(b.response) for a, b in largest_pass(config))
+    planned = sum(len(a) + len(b.response) for a, b in largest_pass(config, CPU))
     rng = random.Random(tokens)  # noqa: S311
     pairs = []
     for _ in range(batch_size):  # as `llm.tokens.encode` lets them through

@@ -34,6 +34,7 @@ def assert_same_run(a, b):
     assert_same_weights(a, b)
 
 
+@pytest.mark.cpu_bits
 @pytest.mark.parametrize("lora_rank", [0, 4])
 def test_a_killed_run_resumes_to_the_uninterrupted_one_bit_for_bit(lora_rank, places, tmp_path):
     model = places.pop("model")
@@ -64,6 +65,7 @@ def stopping_at(call, real):
     return function
 
 
+@pytest.mark.cpu_bits
 @pytest.mark.parametrize("crash", ["before the first checkpoint", "while a checkpoint is written", "between renames"])
 def test_no_moment_of_a_crash_loses_the_run(crash, places, tmp_path, monkeypatch):
     model = places.pop("model")
@@ -125,6 +127,7 @@ def assert_same_online_run(a, b):
     assert_same_weights(a, b)
 
 
+@pytest.mark.cpu_bits
 def test_an_online_run_killed_at_a_random_step_resumes_to_the_uninterrupted_one_bit_for_bit(
     tiny_folder, tmp_path, shared_cache
 ):
@@ -138,6 +141,7 @@ def test_an_online_run_killed_at_a_random_step_resumes_to_the_uninterrupted_one_
     assert not (killed / "checkpoints" / "resume").exists()
 
 
+@pytest.mark.cpu_bits
 @pytest.mark.parametrize(("call", "dtype"), [(1, "float32"), (3, "bf16")])
 def test_an_online_run_that_stops_before_a_checkpoint_loses_no_step(
     call, dtype, tiny_folder, tmp_path, shared_cache, monkeypatch
