@@ -28,6 +28,7 @@ from torch import Tensor
 
 from derivations.commands import InputError, input_errors
 from llm.checkpoints import first_line, seal, unseal
+from llm.head import weight_gradient_in_place
 from llm.logprobs import sequence_logps
 from llm.packing import Example
 
@@ -43,6 +44,19 @@ def keep_memory() -> None:
         m_trim_threshold, m_mmap_threshold = -1, -3  # <malloc.h>
         libc.mallopt(m_mmap_threshold, 1 << 25)  # larger blocks between small ones would only break the heap up
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
+
+
+def sparse_embedding(model: Any) -> None:
+    """Let an embedding that is also the head give a gradient of the rows it read alone.
+
+    It is added to the dense one, which the head has made by then; a second of the vocabulary's size is not.
+
+    Args:
+        model: a transformers model, changed in place; one whose head is a matrix of its own stays as it is.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if isinstance(embedding, torch.nn.Embedding) and embedding.weight is head.weight:
+        embedding.sparse = True
 
 
 class Scorer(torch.nn.Module):
@@ -106,12 +120,14 @@ class Engine:
         own: torch.optim.Optimizer = (
             torch.optim.SGD(trained, lr=lr)
             if optimizer == "sgd"
-            else torch.optim.AdamW(trained, lr=lr, weight_decay=0.0, fused=self.device.type == "cuda")
+            else torch.optim.AdamW(trained, lr=lr, weight_decay=0.0, fused=self.device.type in ("cpu", "cuda"))
         )
         # accelerate moves a prepared schedule once per process; ours counts optimizer steps
         self.rate = torch.optim.lr_scheduler.LambdaLR(own, lambda step: rate_factor(step, steps, schedule))
         self.scorer, self.optimizer = self.accelerator.prepare(scorer, own)
         self.unwrapped: Scorer = self.accelerator.unwrap_model(self.scorer)
+        if self.device.type == "cpu" and self.processes == 1:  # DDP reduces no such mixture
+            sparse_embedding(self.transformer)
 
     @classmethod
     def of(cls, config: Any, model: Any) -> "Engine":
@@ -161,7 +177,8 @@ class Engine:
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Accumulate the gradient of a part of the step's mean loss. Distributed gradients are averaged, hence *."""
-        with self._meeting(last), torch.autocast(self.device.type, enabled=False):
+        alone = weight_gradient_in_place(self.processes == 1)
+        with self._meeting(last), torch.autocast(self.device.type, enabled=False), alone:
             self.accelerator.backward(loss * self.processes)
 
     def _meeting(self, last: bool) -> AbstractContextManager[Any]:
