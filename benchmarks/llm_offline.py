@@ -5,6 +5,9 @@ by step on the same batches, so a busy machine slows both alike. Reported are th
 with its range over data seeds, the ratio of peak memory, the largest difference of loss and gradient
 norm, and the share of this machine's matrix-product peak that our arithmetic reached.
 
+The JSON beside the table is written after every seed. The same command again goes on behind the seeds
+in it (if neither settings nor code have changed); rows of cases it was not asked for stay as they are.
+
     python -m benchmarks.llm_offline --help
 """
 
@@ -20,8 +23,9 @@ from typing import Any, Literal
 import tyro
 
 from benchmarks.llm_offline_data import make_batches
+from benchmarks.llm_offline_kept import Kept, conditions
 from benchmarks.worker import Worker, turns
-from derivations.commands import InputError, run_command, write_json, write_text
+from derivations.commands import InputError, run_command, write_text
 from llm.records import print_table
 
 Data = Literal["file", "dialogue"]
@@ -138,6 +142,9 @@ def compare(case: Case, rows: list[dict[str, Any]], peak_gflops: float) -> dict[
         "loss_difference": max(loss),
         "grad_norm_difference": max(norm),
         "share_of_peak": statistics.mean(reached),
+        "peak_gflops": peak_gflops,
+        "batches": min(sum(r["seed"] == s and r["arm"] == "ours" for r in rows) - 1 for s in {r["seed"] for r in rows}),
+        "seeds": len(ratios),
         "must": case.must,
         "reached": min(ratios) >= case.must[0]
         and max(memory) <= case.must[1]
@@ -150,6 +157,7 @@ def table(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str,
     columns = (
         "case",
         "TRL",
+        "steps x seeds",
         "speed-up (range over seeds)",
         "memory",
         "loss diff.",
@@ -162,11 +170,12 @@ def table(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str,
         (
             line["case"],
             line["against"],
+            f"{line['batches']} x {line['seeds']}",
             f"{line['speed_up']:.2f} ({line['speed_up_range'][0]:.2f} to {line['speed_up_range'][1]:.2f})",
             f"{line['memory']:.2f}",
             f"{line['loss_difference']:.1e}",
             f"{line['grad_norm_difference']:.1e}",
-            f"{line['share_of_peak']:.0%}",
+            f"{line['share_of_peak']:.0%} of {line['peak_gflops']:.0f} GFLOP/s",
             f"{line['must'][0]:g}x at {line['must'][1]:g}",
             "reached" if line["reached"] else "missed",
         )
@@ -174,7 +183,7 @@ def table(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str,
     ]
 
 
-def markdown(lines: list[dict[str, Any]], settings: Settings, peaks: dict[str, float]) -> str:
+def markdown(lines: list[dict[str, Any]], settings: Settings) -> str:
     columns, rows = table(lines)
     body = [f"| {' | '.join(row)} |" for row in (columns, tuple("---" for _ in columns), *rows)]
     source = f"the file {settings.file.name}" if settings.file else "lengths drawn like those of hh-rlhf"
@@ -183,12 +192,10 @@ def markdown(lines: list[dict[str, Any]], settings: Settings, peaks: dict[str, f
             "# Offline training against TRL",
             "",
             f"SmolLM2-135M-Instruct on a CPU, {settings.threads} thread(s), {settings.pairs} pairs a step, at most "
-            f"{settings.max_length} tokens, {source}; {settings.batches} steps for each of {settings.seeds} data "
-            "seeds, the largest batch before the clock runs, arms taking turns step by step. Both sides use AdamW, "
-            "clipping at 1 and the same token ids. "
-            "Differences are relative, at the first step, from the same weights. Peak of one matrix product here: "
-            + ", ".join(f"{name} {value:.0f} GFLOP/s" for name, value in peaks.items())
-            + ".",
+            f"{settings.max_length} tokens, {source}; the largest batch of each data seed before the clock runs, "
+            "arms taking turns step by step. Both sides use AdamW, clipping at 1 and the same token ids. "
+            "Differences are relative, at the first step, from the same weights. Of peak: of the fastest matrix "
+            "product the machine of the row was seen to do in its precision.",
             "",
             *body,
             "",
@@ -206,15 +213,17 @@ def machine_peak(threads: int) -> dict[str, float]:
 def main() -> int:
     settings = tyro.cli(Settings, prog="python -m benchmarks.llm_offline")
     peaks = machine_peak(settings.threads)
-    rows: list[dict[str, Any]] = []
-    lines: list[dict[str, Any]] = []
+    kept, how = Kept.read(settings.out.with_suffix(".json")), conditions(settings)
     for name in settings.cases:
         case = CASES[name]
+        kept.begin(name, how)
         for seed in range(settings.seeds):
-            rows += measure(case, settings, seed)
-        lines.append(compare(case, [r for r in rows if r["case"] == name], peaks[case.dtype]))
-        write_json(settings.out.with_suffix(".json"), {"lines": lines, "steps": rows, "peaks": peaks})
-        write_text(settings.out.with_suffix(".md"), markdown(lines, settings, peaks))
+            if seed not in kept.seeds(name):
+                kept.steps += measure(case, settings, seed)
+            line = compare(case, kept.of(name), peaks[case.dtype]) | {"conditions": how}
+            lines = kept.put(line, list(CASES))
+            write_text(settings.out.with_suffix(".md"), markdown(lines, settings))
+    lines = [kept.lines[name] for name in settings.cases]
     columns, cells = table(lines)
     print_table(f"against TRL, {settings.data}", columns, cells, quiet=False)
     return 0 if all(line["reached"] for line in lines) else 1
