@@ -5,6 +5,9 @@ by step on the same batches, so a busy machine slows both alike. Reported are th
 with its range over data seeds, the ratio of peak memory, the largest difference of loss and gradient
 norm, and the share of this machine's matrix-product peak that our arithmetic reached.
 
+The JSON beside the table is written after every seed. The same command again goes on behind the seeds
+in it (if neither settings nor code have changed); rows of cases it was not asked for stay as they are.
+
     python -m benchmarks.llm_offline --help
 """
 
@@ -21,8 +24,9 @@ import tyro
 
 from benchmarks.device import Device, device_name, require_model, take_device, trl_at_its_best
 from benchmarks.llm_offline_data import make_batches
+from benchmarks.llm_offline_kept import Kept, conditions
 from benchmarks.worker import Worker, turns
-from derivations.commands import InputError, run_command, write_json, write_text
+from derivations.commands import InputError, run_command, write_text
 from llm.records import print_table
 
 Data = Literal["file", "dialogue"]
@@ -169,6 +173,9 @@ def compare(case: Case, rows: list[dict[str, Any]], peak_gflops: float) -> dict[
         "loss_difference": max(loss),
         "grad_norm_difference": max(norm),
         "share_of_peak": statistics.mean(reached),
+        "peak_gflops": peak_gflops,
+        "batches": min(sum(r["seed"] == s and r["arm"] == "ours" for r in rows) - 1 for s in {r["seed"] for r in rows}),
+        "seeds": len(ratios),
         "must": case.must,
         "reached": min(ratios) >= case.must[0]
         and max(memory) <= case.must[1]
@@ -181,6 +188,7 @@ def table(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str,
     columns = (
         "case",
         "TRL",
+        "steps x seeds",
         "speed-up (range over seeds)",
         "memory",
         "loss diff.",
@@ -193,11 +201,12 @@ def table(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str,
         (
             line["case"],
             line["against"],
+            f"{line['batches']} x {line['seeds']}",
             f"{line['speed_up']:.2f} ({line['speed_up_range'][0]:.2f} to {line['speed_up_range'][1]:.2f})",
             f"{line['memory']:.2f}",
             f"{line['loss_difference']:.1e}",
             f"{line['grad_norm_difference']:.1e}",
-            f"{line['share_of_peak']:.0%}",
+            f"{line['share_of_peak']:.0%} of {line['peak_gflops']:.0f} GFLOP/s",
             f"{line['must'][0]:g}x at {line['must'][1]:g}",
             "reached" if line["reached"] else "missed",
         )
@@ -205,7 +214,7 @@ def table(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str,
     ]
 
 
-def markdown(lines: list[dict[str, Any]], settings: Settings, peaks: dict[str, float]) -> str:
+def markdown(lines: list[dict[str, Any]], settings: Settings) -> str:
     columns, rows = table(lines)
     body = [f"| {' | '.join(row)} |" for row in (columns, tuple("---" for _ in columns), *rows)]
     what = "SmolLM2-135M-Instruct" if settings.model == "bundled" else settings.model
@@ -221,12 +230,10 @@ def markdown(lines: list[dict[str, Any]], settings: Settings, peaks: dict[str, f
             "# Offline training against TRL",
             "",
             f"{what} on {device_name(settings.device)}, {settings.threads} thread(s), {settings.pairs} pairs a step, "
-            f"at most {settings.max_length} tokens, {source}; {settings.batches} steps for each of "
-            f"{settings.seeds} data seeds, the largest batch before the clock runs, arms taking turns step by step. "
-            "Both sides use AdamW, clipping at 1 and the same token ids. Differences are relative, at the first step, "
-            "from the same weights. Peak of one matrix product here: "
-            + ", ".join(f"{name} {value:.0f} GFLOP/s" for name, value in peaks.items())
-            + ".",
+            f"at most {settings.max_length} tokens, {source}; the largest batch of each data seed before the clock "
+            "runs, arms taking turns step by step. Both sides use AdamW, clipping at 1 and the same token ids. "
+            "Differences are relative, at the first step, from the same weights. Of peak: of the fastest matrix "
+            "product the machine of the row was seen to do in its precision.",
             "",
             *body,
             "",
@@ -247,14 +254,16 @@ def main() -> int:
     settings = tyro.cli(Settings, prog="python -m benchmarks.llm_offline")
     take_device(settings.device)
     peaks = machine_peak(settings)
-    rows: list[dict[str, Any]] = []
-    lines: list[dict[str, Any]] = []
+    kept, how = Kept.read(settings.out.with_suffix(".json")), conditions(settings)
     for case in settings.chosen():
+        kept.begin(case.name, how)
         for seed in range(settings.seeds):
-            rows += measure(case, settings, seed)
-        lines.append(compare(case, [r for r in rows if r["case"] == case.name], peaks[case.dtype]))
-        write_json(settings.out.with_suffix(".json"), {"lines": lines, "steps": rows, "peaks": peaks})
-        write_text(settings.out.with_suffix(".md"), markdown(lines, settings, peaks))
+            if seed not in kept.seeds(case.name):
+                kept.steps += measure(case, settings, seed)
+            line = compare(case, kept.of(case.name), peaks[case.dtype]) | {"conditions": how}
+            lines = kept.put(line, list(EVERY_CASE))
+            write_text(settings.out.with_suffix(".md"), markdown(lines, settings))
+    lines = [kept.lines[case.name] for case in settings.chosen()]
     columns, cells = table(lines)
     print_table(f"against TRL, {settings.data}", columns, cells, quiet=False)
     return 0 if all(line["reached"] for line in lines) else 1

@@ -139,7 +139,7 @@ def _planted(topics: Any, coin: random.Random | None) -> str:
     import torch
 
     from llm.comparisons import POOL_SAMPLES, POOL_TOKENS
-    from llm.engine import keep_memory
+    from llm.memory import keep_memory
     from llm.models import load_model
     from llm.sampling import reference_pool, texts
 

@@ -4,13 +4,9 @@ accelerate owns them. Weights are float32 masters; bf16 runs the layers under au
 held by a `Scorer`, whose forward is `sequence_logps`: so distribution wraps what training calls.
 """
 
-import ctypes
 import gc
 import math
-import os
-import resource
 import shutil
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -27,22 +23,11 @@ from torch import Tensor
 from derivations.commands import InputError, input_errors
 from llm import sharding
 from llm.checkpoints import first_line, load_random_states, put_in_place, seal, unseal
+from llm.head import weight_gradient_in_place
 from llm.launch import require_what_was_asked
 from llm.logprobs import sequence_logps
+from llm.memory import keep_memory, sparse_embedding
 from llm.packing import Example
-
-
-def keep_memory() -> None:
-    """Let glibc keep freed memory: giving pages back and faulting them in again costs more than the arithmetic.
-
-    And let oneDNN, which compiles a kernel for every shape it meets, keep only the last: packed shapes hardly repeat.
-    """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # read at its first product in bf16
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        m_trim_threshold, m_mmap_threshold = -1, -3  # <malloc.h>
-        libc.mallopt(m_mmap_threshold, 1 << 25)  # larger blocks between small ones would only break the heap up
-        libc.mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
 class Scorer(torch.nn.Module):
@@ -113,13 +98,15 @@ class Engine:
         own: torch.optim.Optimizer = (
             torch.optim.SGD(trained, lr=lr)
             if optimizer == "sgd"
-            else torch.optim.AdamW(trained, lr=lr, weight_decay=0.0, fused=self.device.type == "cuda")
+            else torch.optim.AdamW(trained, lr=lr, weight_decay=0.0, fused=self.device.type in ("cpu", "cuda"))
         )
         # accelerate moves a prepared schedule once per process; ours counts optimizer steps
         self.rate = torch.optim.lr_scheduler.LambdaLR(own, lambda step: rate_factor(step, steps, schedule))
         prepared: Any = (scorer, own) if shard else self.accelerator.prepare(scorer, own)
         self.scorer, self.optimizer = prepared
         self.unwrapped: Scorer = self.accelerator.unwrap_model(self.scorer)
+        if self.device.type == "cpu" and self.processes == 1:  # DDP reduces no such mixture
+            sparse_embedding(self.transformer)
 
     @classmethod
     def of(cls, config: Any, model: Any) -> "Engine":
@@ -181,7 +168,8 @@ class Engine:
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Accumulate the gradient of a part of the step's mean loss. Distributed gradients are averaged, hence *."""
-        with self._meeting(last), torch.autocast(self.device.type, enabled=False):
+        alone = weight_gradient_in_place(self.processes == 1)
+        with self._meeting(last), torch.autocast(self.device.type, enabled=False), alone:
             self.accelerator.backward(loss * self.processes)
 
     def _meeting(self, last: bool) -> AbstractContextManager[Any]:
@@ -282,13 +270,6 @@ class Engine:
     def whole_weights(self) -> dict[str, Tensor] | None:
         """Of a sharded model: all weights, on the CPU of the first process. Every process must call it."""
         return sharding.whole_weights(self.unwrapped, self.transformer) if self.sharded else None
-
-
-def peak_memory_gib() -> float:
-    """The most memory this process has held: of the GPU where there is one."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_reserved() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def rate_factor(step: int, steps: int, schedule: str) -> float:

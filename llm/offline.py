@@ -18,11 +18,12 @@ from llm.compiled import compile_layers
 from llm.config import TrainConfig
 from llm.determinism import set_determinism
 from llm.divergence import stop_if_diverged
-from llm.engine import Engine, peak_memory_gib
+from llm.engine import Engine
 from llm.export import export, model_card
 from llm.launch import describe
 from llm.logprobs import require_room
 from llm.measure import Row, change, losses_and_rows, means
+from llm.memory import peak_memory_gib
 from llm.models import add_lora, load_model, recompute_layers
 from llm.passes import by_tokens, pass_sizes, scored, what_ran
 from llm.records import Records, print_table, progress

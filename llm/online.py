@@ -21,9 +21,10 @@ from derivations.regularizers import Regularizer
 from llm.adapters import note
 from llm.determinism import set_determinism
 from llm.divergence import stop_if_diverged
-from llm.engine import Engine, peak_memory_gib
+from llm.engine import Engine
 from llm.evaluation import evaluate, flat
 from llm.export import save_model
+from llm.memory import peak_memory_gib
 from llm.models import load_model
 from llm.online_config import OnlineConfig
 from llm.packing import Example

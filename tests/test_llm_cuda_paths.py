@@ -14,9 +14,10 @@ import llm.replay
 from derivations.commands import InputError
 from llm.config import TrainConfig
 from llm.determinism import cumulative, set_determinism, unchecked
-from llm.engine import Engine, peak_memory_gib
+from llm.engine import Engine
 from llm.head import head_logps
 from llm.logprobs import segments, sequence_logps
+from llm.memory import peak_memory_gib
 from llm.packing import Example
 from llm.sampling import reference_pool
 from tests.llm_gradient import make_engine

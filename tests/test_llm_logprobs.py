@@ -9,7 +9,7 @@ import transformers
 from derivations.commands import InputError
 from llm import attention
 from llm.attention import attention_inputs
-from llm.head import head_logps
+from llm.head import head_logps, weight_gradient_in_place
 from llm.logprobs import logps_and_features, require_room, sequence_logps
 from llm.packing import Example, lengths, packs
 
@@ -202,8 +202,9 @@ def head_problem(*, bias, dtype=torch.float32, seed=0):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("chunk", [1, 4, 11, 99])
-def test_the_head_s_gradients_are_those_of_finite_differences(bias, chunk):
+@pytest.mark.parametrize(("chunk", "block"), [(1, 8192), (4, 20), (11, 20), (11, 50), (99, 8192)])
+def test_the_head_s_gradients_are_those_of_finite_differences(bias, chunk, block, monkeypatch):
+    monkeypatch.setattr("llm.head.BLOCK", block)  # of a vocabulary of 50
     tensors, targets = head_problem(bias=bias, dtype=torch.float64)
 
     def f(hidden, weight, extra=None):
@@ -220,9 +221,9 @@ def test_logits_are_never_held_for_more_than_one_chunk(chunk, tiny_model, monkey
 
     seen, original = [], module._logits
 
-    def spy(hidden, weight, bias):
+    def spy(hidden, weight, bias, block):
         seen.append(len(hidden))
-        return original(hidden, weight, bias)
+        return original(hidden, weight, bias, block)
 
     monkeypatch.setattr(module, "_logits", spy)
     model = tiny_model()
@@ -231,10 +232,57 @@ def test_logits_are_never_held_for_more_than_one_chunk(chunk, tiny_model, monkey
     assert sum(seen) == 2 * sum(len(e.response) for e in MIXED)  # response positions only, forward and again backward
 
 
+def test_on_a_cpu_no_logits_are_held_for_more_than_a_block_of_the_vocabulary(monkeypatch):
+    import llm.head as module
+
+    seen, original = [], module._logits
+
+    def spy(*arguments):
+        seen.append(original(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(module, "BLOCK", 20)
+    monkeypatch.setattr(module, "_logits", spy)
+    tensors, targets = head_problem(bias=True)
+    head_logps(*tensors[:2], targets, bias=tensors[2], chunk_tokens=11).sum().backward()
+    assert [x.shape[1] for x in seen] == [20, 20, 10] * 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_gradient_added_in_place_is_the_gradient(tied, dtype, tiny_model):
+    def gradients(allowed):
+        model = tiny_model(tied=tied)
+        for _ in range(2):  # the second pass adds to what the first left
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+                loss = sequence_logps(model, MIXED, chunk_tokens=7).sum()
+            with weight_gradient_in_place(allowed):
+                loss.backward()
+        return [p.grad for p in model.parameters()]
+
+    for got, expected in zip(gradients(True), gradients(False), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item())
+
+
+def test_in_place_no_second_gradient_of_the_head_is_made(tiny_model):
+    model = tiny_model(tied=False)
+    weight = model.lm_head.weight
+    arrived = []
+    weight.register_hook(lambda gradient: arrived.append(gradient is not None))  # what goes through autograd
+    sequence_logps(model, MIXED).sum().backward()
+    kept, whole = weight.grad.data_ptr(), weight.grad.clone()
+    with weight_gradient_in_place(True):
+        sequence_logps(model, MIXED).sum().backward()
+    assert sum(arrived) == 1
+    assert weight.grad.data_ptr() == kept
+    torch.testing.assert_close(weight.grad, 2 * whole)
+
+
 def test_a_frozen_head_gets_no_gradient(tiny_model):
     model = tiny_model(tied=False)
     model.lm_head.weight.requires_grad_(False)
-    sequence_logps(model, MIXED).sum().backward()
+    with weight_gradient_in_place(True):
+        sequence_logps(model, MIXED).sum().backward()
     assert model.lm_head.weight.grad is None
     assert model.model.layers[0].mlp.up_proj.weight.grad.norm() > 0
 
