@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from derivations.commands import write_text
-from derivations.objectives import make_objective
+from derivations.names import make_objective
 from experiments.online_plan import Plan
 from experiments.online_results import Result, value
 from experiments.online_verdicts import Results, mean_over_seeds

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from derivations.commands import InputError, input_errors
-from derivations.objectives import make_objective
-from derivations.regularizers import parse_regularizer, suggest
+from derivations.names import make_objective, parse_regularizer, suggest
 from experiments.runs import read_protocol
 from llm.online_config import OnlineConfig
 

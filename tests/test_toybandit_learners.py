@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from derivations.regularizers import Entropy, LengthNormalized, parse_regularizer
+from derivations.names import parse_regularizer
+from derivations.regularizers import Entropy, LengthNormalized
 from toybandit import online
 from toybandit.bandit import log_softmax, seed_streams, shared_world
 from toybandit.experiment import draw, run

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from derivations.regularizers import Regularizer, parse_regularizer
+from derivations.names import parse_regularizer
+from derivations.regularizers import Regularizer
 from toybandit.bandit import ARMS, PROMPTS, SHARED_PROMPTS, Streams, World, seed_streams, shared_world, tabular_world
 from toybandit.data import Rankings, draw_pairs
 from toybandit.interventions import RARE, arm_set, replace_by_gold

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from derivations.commands import InputError, to_json, versions, write_json, write_text
-from derivations.regularizers import suggest
+from derivations.names import suggest
 from toybandit.protocol import Protocol
 from toybandit.statements.common import Laboratory
 from toybandit.statements.mechanism import statement_6, statement_7, statement_8

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from derivations.objectives import make_objective
+from derivations.names import make_objective
 from toybandit.bandit import World, log_softmax
 from toybandit.data import Rankings, draw_pairs
 from toybandit.experiment import drawn
