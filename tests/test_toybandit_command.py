@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from derivations.evidence.pictures import STYLES
 from toybandit.experiment import run
-from toybandit.plots import PANELS, STYLES, Curves, read_run, trajectory_figure
+from toybandit.plots import PANELS, Curves, read_run, trajectory_figure
 from toybandit.settings import Settings
 
 QUICK = ("--seeds", "3", "--steps", "20")

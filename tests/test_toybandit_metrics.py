@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from derivations.evidence.intervals import Interval, interval
 from derivations.retention import fit_retention
 from toybandit.bandit import log_softmax, seed_streams, tabular_world
-from toybandit.metrics import interval, measure, overoptimization, wins_against_reference
+from toybandit.metrics import measure, overoptimization, wins_against_reference
 
 
 def test_every_metric_is_what_a_double_loop_over_arms_finds():
@@ -79,10 +80,11 @@ def test_overoptimization_counts_a_fall_only_while_the_proxy_rises():
     assert plain.tolist() == [0.75, 0.75, 0.0]
 
 
-def test_the_interval_is_students_and_needs_two_seeds():
+def test_the_interval_is_students_and_infinite_for_one_seed():
     values = np.random.default_rng(0).normal(size=7)
     found = interval(values)
     low, high = stats.t.interval(0.95, 6, loc=values.mean(), scale=stats.sem(values))
     assert (found.mean, found.low, found.high) == pytest.approx((values.mean(), low, high), rel=1e-12)
-    with pytest.raises(ValueError, match="at least 2"):
-        interval(values[:1])
+    assert interval(values[:1]) == Interval(values[0], -np.inf, np.inf)
+    with pytest.raises(ValueError, match="at least one"):
+        interval(values[:0])

@@ -10,13 +10,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from derivations.commands import InputError, command_line, input_errors, to_json, write_json, write_text
+from derivations.evidence.intervals import Interval, interval
 from derivations.names import make_objective, parse_regularizer
 from derivations.objectives import Objective
 from toybandit.bandit import seed_streams
 from toybandit.data import draw_pairs, draw_rankings
 from toybandit.experiment import check_draw, make_world, run
 from toybandit.folders import run_folder
-from toybandit.metrics import Interval, interval
 from toybandit.offline import OfflineTrajectory, descend
 from toybandit.online import Diverged
 from toybandit.plots import read_run, save_figure, trajectory_figure

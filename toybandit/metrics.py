@@ -6,34 +6,12 @@ the reference. Source: TOY, "Metrics".
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from derivations.preferences import bradley_terry
 from derivations.retention import fit_retention
 from toybandit.bandit import World
-
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Mean over seeds with its 95 % confidence interval (Student's t, n - 1 degrees of freedom)."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def interval(values: np.ndarray) -> Interval:
-    """Mean and interval of one value a seed, [seeds], seeds >= 2. Equal values give an interval of no width."""
-    if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"values of shape {values.shape}: an interval over seeds needs [seeds] with at least 2")
-    mean = float(np.mean(values))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return Interval(mean, mean - half, mean + half)
 
 
 def wins_against_reference(world: World) -> np.ndarray:
