@@ -91,6 +91,7 @@ reproduce-offline: setup  ## SimPO, DPO and MaxEnt on the bundled model over see
 
 reproduce-online: setup  ## entropy, KL and SimPO's own regularizer online, over seeds: what is not in experiments/results yet (hours)
 	@$(PY) -m experiments.online $(ONLINE)
+	@$(PY) notebooks/compare_worlds.py
 
 gpu-check:       ## log-probs, trainer and online suites on a CUDA device, with what is installed (minutes; says so where there is none)
 	@python=$(PY); [ -x $$python ] || python=$(PYTHON); \

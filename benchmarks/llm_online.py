@@ -22,9 +22,10 @@ from matplotlib.figure import Figure
 from benchmarks.device import Device, device_name, require_model, take_device, trl_at_its_best
 from benchmarks.worker import Worker, turns
 from derivations.commands import InputError, run_command, write_json, write_text
+from derivations.evidence.pictures import STYLES
 from llm.measure import interval
 from llm.records import print_table
-from toybandit.plots import STYLES, save_figure
+from toybandit.plots import save_figure
 
 FORMS = {
     "plain": "all samples in one batch",

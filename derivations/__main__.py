@@ -18,7 +18,7 @@ from derivations.conformance.families import NAMES
 from derivations.conformance.loading import load, parse_pairs, parse_value
 from derivations.conformance.report import FORMATS as CONFORM_FORMATS
 from derivations.derive import Preference, derive
-from derivations.regularizers import suggest
+from derivations.names import suggest
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn
 
-from derivations.regularizers import suggest
+from derivations.names import suggest
 
 VERSIONED = ("maxent-rlhf", "numpy", "scipy", "sympy", "torch", "transformers", "accelerate")
 

@@ -109,6 +109,9 @@ class DerivedRegularizer(Regularizer):
     def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return self._value(self.score_formula, logp, length, ref_logp)
 
+    def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self._value(p * sp.diff(self.score_formula, p), logp, length, ref_logp)
+
     @property
     def constant(self) -> Any:
         """s - score, which is the same everywhere: taken at one exact place."""

@@ -10,8 +10,8 @@ import math
 import sympy as sp
 
 from derivations.commands import InputError
+from derivations.names import suggest
 from derivations.proofs.tools import alpha, beta, gamma, length, order, p, q
-from derivations.regularizers import suggest
 
 SYMBOLS: dict[str, sp.Symbol] = {
     "p": p, "q": q, "length": length, "alpha": alpha, "beta": beta, "gamma": gamma, "order": order,

@@ -2,7 +2,7 @@
 
 Offline: loss = -log P(observed preference | rewards = implicit reward of the policy). `pair_loss` and
 `ranking_loss` are that sentence; `Objective` holds one choice of regularizer, preference model and
-options, and `make_objective` makes it from a name. Online: the gradient of E_pi[r] - sum phi is
+options (`derivations.names` makes it from a name). Online: the gradient of E_pi[r] - sum phi is
 E_pi[(r - s) grad log pi], so `shaped_reward` is r - s.
 
 All functions take log-probs summed over the tokens of a response (nats) and token counts, so length
@@ -14,19 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from derivations.arrays import Array, log_sigmoid, namespace
+from derivations.arrays import Array, log_sigmoid, logsumexp, namespace
 from derivations.preferences import plackett_luce, rao_kupper
 from derivations.regularizers import (
     KL,
-    AlphaDivergence,
     Entropy,
-    ForwardKL,
-    JensenShannon,
     LengthNormalized,
-    LengthNormalizedShannon,
     Regularizer,
-    Term,
-    suggest,
 )
 
 
@@ -50,6 +44,34 @@ def ipo_loss(chosen_reward: Array, rejected_reward: Array, *, beta: Any) -> Arra
     over tokens (codes that average them compute another loss). In nats squared. Shapes broadcast.
     """
     return ((chosen_reward - rejected_reward - 0.5) / beta) ** 2
+
+
+def pair_slope(chosen_reward: Array, rejected_reward: Array, *, gamma: Any = 0.0, label_smoothing: Any = 0.0) -> Array:
+    """d `pair_loss` / d s_w, one value per pair; d / d s_l is its negative. Claim `loss-slopes`."""
+    xp, margin = namespace(chosen_reward), chosen_reward - rejected_reward - gamma
+    wrong, right = xp.exp(log_sigmoid(-margin)), xp.exp(log_sigmoid(margin))
+    return label_smoothing * right - (1 - label_smoothing) * wrong
+
+
+def ipo_slope(chosen_reward: Array, rejected_reward: Array, *, beta: Any) -> Array:
+    """d `ipo_loss` / d s_w, one value per pair; d / d s_l is its negative. Claim `loss-slopes`."""
+    return 2 * (chosen_reward - rejected_reward - 0.5) / beta**2
+
+
+def ranking_slope(rewards: Array, *, top: int | None = None) -> Array:
+    """d `ranking_loss` / d s_j: rewards [..., m], best first -> [..., m], rows that sum to 0. Claim `loss-slopes`.
+
+    At each observed place the winner loses 1 minus its share among those still in the race, and the others gain
+    their shares.
+    """
+    xp, m = namespace(rewards), rewards.shape[-1]
+    places = m - 1 if top is None else top
+    left = [logsumexp(rewards[..., k:], axis=-1) for k in range(places)]
+    columns = []
+    for j in range(m):
+        shares = [xp.exp(rewards[..., j] - left[k]) for k in range(min(j + 1, places))]
+        columns.append(sum(shares[1:], start=shares[0]) - (1 if j < places else 0))
+    return xp.stack(columns, axis=-1)
 
 
 def ranking_loss(rewards: Array, *, top: int | None = None) -> Array:
@@ -145,77 +167,16 @@ class Objective:
             return ipo_loss(chosen, rejected, beta=self.regularizer.coefficient)
         return pair_loss(chosen, rejected, gamma=self.gamma, label_smoothing=self.label_smoothing)
 
-
-DIVERGENCES: dict[str, type[Term]] = {cls.name: cls for cls in (KL, ForwardKL, JensenShannon, AlphaDivergence)}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a name stands for. strength: the option that is the regularizer's coefficient. options: the others it takes.
-
-    regularizer None: chosen by the option `divergence`.
-    """
-
-    regularizer: type[Term] | None
-    strength: str
-    options: tuple[str, ...] = ()
-    listwise: bool = False
-    least_squares: bool = False
-
-
-OBJECTIVES: dict[str, Recipe] = {
-    "dpo": Recipe(KL, "beta"),
-    "cdpo": Recipe(KL, "beta", ("label_smoothing",)),
-    "ipo": Recipe(KL, "beta", least_squares=True),
-    "f-dpo": Recipe(None, "beta", ("divergence", "order", "label_smoothing")),
-    "simpo": Recipe(LengthNormalized, "beta", ("gamma", "label_smoothing")),
-    "simpo-shannon": Recipe(LengthNormalizedShannon, "beta", ("gamma", "label_smoothing")),
-    "maxent": Recipe(Entropy, "alpha", ("gamma", "label_smoothing")),
-    "dpo-pl": Recipe(KL, "beta", ("top",), listwise=True),
-    "f-dpo-pl": Recipe(None, "beta", ("divergence", "order", "top"), listwise=True),
-    "simpo-pl": Recipe(LengthNormalized, "beta", ("top",), listwise=True),
-    "simpo-shannon-pl": Recipe(LengthNormalizedShannon, "beta", ("top",), listwise=True),
-    "maxent-pl": Recipe(Entropy, "alpha", ("top",), listwise=True),
-}
-
-
-def make_objective(name: str, **options: Any) -> Objective:
-    """Objective by its command-line name with its options; None counts as not given.
-
-    alpha (maxent forms) or beta (the others): strength > 0, required. gamma: margin >= 0 (simpo,
-    simpo-shannon, maxent; default 0). label_smoothing: in [0, 1/2) (default 0; required for cdpo).
-    divergence (f-dpo forms, required): kl, forward-kl, jensen-shannon or alpha-divergence; order in
-    (0, 1) for the last (default 0.5). top: observed places of a ranking (listwise forms).
-    Raises ValueError, with the mend, for an unknown name, a missing, superfluous or out-of-range option.
-    """
-    if name not in OBJECTIVES:
-        raise ValueError(f"unknown objective {name!r}{suggest(name, list(OBJECTIVES))}")
-    recipe = OBJECTIVES[name]
-    given = {option: value for option, value in options.items() if value is not None}
-    for option in given:
-        if option not in (recipe.strength, *recipe.options):
-            takes = ", ".join((recipe.strength, *recipe.options))
-            raise ValueError(f"objective {name} takes no {option} (it takes: {takes})")
-    strength = given.pop(recipe.strength, None)
-    if strength is None or not 0 < strength < math.inf:
-        raise ValueError(f"objective {name}: {recipe.strength} is {strength}, expected a number > 0")
-    if name == "cdpo" and "label_smoothing" not in given:
-        raise ValueError("objective cdpo: give label_smoothing, the share of flipped labels (dpo is cdpo without)")
-    regularizer = recipe.regularizer or _divergence(name, given)
-    order = {"order": given.pop("order")} if "order" in given else {}
-    if order and regularizer is not AlphaDivergence:
-        raise ValueError(f"objective {name}: only divergence alpha-divergence takes an order")
-    return Objective(
-        name, regularizer(strength, **order), listwise=recipe.listwise, least_squares=recipe.least_squares, **given
-    )
-
-
-def _divergence(name: str, given: dict[str, Any]) -> type[Term]:
-    """Take `divergence` out of the options and look it up."""
-    divergence = given.pop("divergence", None)
-    if divergence not in DIVERGENCES:
-        raise ValueError(f"objective {name}: divergence is {divergence!r}{suggest(str(divergence), list(DIVERGENCES))}")
-    return DIVERGENCES[divergence]
+    def slope(self, rewards: Array) -> Array:
+        """d loss / d reward of each response: [..., m], preferred first -> [..., m]; rows sum to 0."""
+        if self.listwise:
+            return ranking_slope(rewards, top=self.top)
+        chosen, rejected = rewards[..., 0], rewards[..., 1]
+        if self.least_squares and isinstance(self.regularizer, KL):
+            slope = ipo_slope(chosen, rejected, beta=self.regularizer.coefficient)
+        else:
+            slope = pair_slope(chosen, rejected, gamma=self.gamma, label_smoothing=self.label_smoothing)
+        return namespace(rewards).stack([slope, -slope], axis=-1)
 
 
 def shaped_reward(
@@ -275,7 +236,7 @@ def kl_estimate(logp: Array, ref_logp: Array, *, role: str) -> Array:
     (differentiated directly, by automatic differentiation through logp: k2). Raises ValueError otherwise.
     """
     if role not in KL_ESTIMATORS:
-        raise ValueError(f"unknown role {role!r}{suggest(role, list(KL_ESTIMATORS))}")
+        raise ValueError(f"unknown role {role!r} (known: {', '.join(KL_ESTIMATORS)})")
     return KL_ESTIMATORS[role](logp, ref_logp)
 
 

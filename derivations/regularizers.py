@@ -9,9 +9,7 @@ probability of e^-1000 cannot be stored and its logarithm can. `length` is |y| i
 uses units of its own mean length), `ref_logp` is log pi_ref(y|x). Shapes broadcast.
 """
 
-import difflib
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +35,14 @@ class Regularizer:
         reward DPO reports, beta log(pi / pi_ref).
         """
         raise NotImplementedError
+
+    def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        """d s / d log pi, elementwise, > 0: reward units per nat. Claim `implicit-reward-slopes`."""
+        raise NotImplementedError
+
+    def below_top(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        """`score` minus its upper limit if it has one, else `score`; reward units. Digits survive near the limit."""
+        return self.score(logp, length=length, ref_logp=ref_logp)
 
     @property
     def constant(self) -> Any:
@@ -80,6 +86,9 @@ class Entropy(Term):
     def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return self.coefficient * logp
 
+    def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self.coefficient + namespace(logp).zeros_like(logp)
+
     @property
     def constant(self) -> Any:
         return self.coefficient
@@ -97,6 +106,9 @@ class KL(Term):
 
     def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return self.coefficient * (logp - ref_logp)
+
+    def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self.coefficient + namespace(logp).zeros_like(logp)
 
     @property
     def constant(self) -> Any:
@@ -120,6 +132,9 @@ class LengthNormalized(Term):
     def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return (self.coefficient / length) * logp
 
+    def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self.coefficient / length + namespace(logp).zeros_like(logp)
+
 
 @dataclass(frozen=True)
 class LengthNormalizedShannon(Term):
@@ -137,6 +152,9 @@ class LengthNormalizedShannon(Term):
     def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return (self.coefficient / length) * (logp + 1)
 
+    def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self.coefficient / length + namespace(logp).zeros_like(logp)
+
 
 @dataclass(frozen=True)
 class ForwardKL(Term):
@@ -153,6 +171,9 @@ class ForwardKL(Term):
 
     def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return -self.coefficient * namespace(logp).exp(ref_logp - logp)
+
+    def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self.coefficient * namespace(logp).exp(ref_logp - logp)
 
 
 @dataclass(frozen=True)
@@ -174,6 +195,12 @@ class JensenShannon(Term):
     def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         log_u = logp - ref_logp
         return self.coefficient * (log_sigmoid(log_u) - log_sigmoid(namespace(logp).zeros_like(log_u)))
+
+    def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self.coefficient * namespace(logp).exp(log_sigmoid(ref_logp - logp))
+
+    def below_top(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self.coefficient * log_sigmoid(logp - ref_logp)
 
 
 @dataclass(frozen=True)
@@ -204,6 +231,12 @@ class AlphaDivergence(Term):
     def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return -self.coefficient * (namespace(logp).expm1(-self.order * (logp - ref_logp)) / self.order)
 
+    def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self.coefficient * namespace(logp).exp(self.order * (ref_logp - logp))
+
+    def below_top(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return -self.coefficient * (namespace(logp).exp(self.order * (ref_logp - logp)) / self.order)
+
 
 @dataclass(frozen=True)
 class Sum(Regularizer):
@@ -220,12 +253,21 @@ class Sum(Regularizer):
         object.__setattr__(self, "needs_reference", any(part.needs_reference for part in self.parts))
 
     def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
-        zero = namespace(logp).zeros_like(logp)
-        return sum((part.phi(logp, length=length, ref_logp=ref_logp) for part in self.parts), start=zero)
+        return self._total("phi", logp, length, ref_logp)
 
     def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self._total("score", logp, length, ref_logp)
+
+    def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self._total("slope", logp, length, ref_logp)
+
+    def below_top(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self._total("below_top", logp, length, ref_logp)
+
+    def _total(self, method: str, logp: Array, length: Array, ref_logp: Array) -> Array:
         zero = namespace(logp).zeros_like(logp)
-        return sum((part.score(logp, length=length, ref_logp=ref_logp) for part in self.parts), start=zero)
+        parts = (getattr(part, method)(logp, length=length, ref_logp=ref_logp) for part in self.parts)
+        return sum(parts, start=zero)
 
     @property
     def constant(self) -> Any:
@@ -242,58 +284,3 @@ REGULARIZERS: dict[str, type[Term]] = {
     cls.name: cls
     for cls in (Entropy, KL, LengthNormalized, LengthNormalizedShannon, ForwardKL, JensenShannon, AlphaDivergence)
 }
-
-
-def parse_regularizer(text: str, coefficient: float | None = None) -> Regularizer:
-    """Regularizer from its command-line form: `kl` with a coefficient, `entropy=0.5+kl=0.1`, or `none`.
-
-    `alpha-divergence:0.3=0.1` gives the order (default 0.5) before the coefficient. `coefficient` is for
-    the parts written without `=`. A formula in p, q and length is taken too (`derive.regularizer_of`). Raises
-    ValueError with the mend for unknown names, missing, malformed or negative coefficients and orders, and for
-    a coefficient that no part uses; InputError for a formula that cannot be used.
-
-    >>> parse_regularizer("entropy=0.5+kl=0.1").name
-    'entropy+kl'
-    """
-    if coefficient is not None and not 0 <= coefficient < math.inf:
-        raise ValueError(f"regularizer {text!r}: coefficient is {coefficient}, expected a finite number >= 0")
-    if re.search(r"[*/(]", text):
-        from derivations.derive import regularizer_of  # needs SymPy, which named regularizers do not
-
-        return regularizer_of(text, coefficient)
-    # a plus sign joins terms only before a name, so that 1e+2 stays a number
-    items = [] if text == "none" else [item.strip() for item in re.split(r"\+(?!\d)", text)]
-    parts = [_parse_term(item, coefficient) for item in items]
-    if coefficient is not None and not any(not item.partition("=")[2] for item in items):
-        raise ValueError(f"regularizer {text!r}: no part takes the coefficient {coefficient}; leave one of the two out")
-    if not parts:
-        return NONE
-    return parts[0] if len(parts) == 1 else Sum(tuple(parts))
-
-
-def _parse_term(text: str, coefficient: float | None) -> Term:
-    head, _, value = text.partition("=")
-    name, _, order = head.partition(":")
-    if name == "none":
-        raise ValueError("regularizer 'none' stands alone: leave it out of the sum")
-    if name not in REGULARIZERS:
-        raise ValueError(f"unknown regularizer {name!r}{suggest(name, [*REGULARIZERS, 'none'])}")
-    if order and name != AlphaDivergence.name:
-        raise ValueError(f"regularizer {text!r}: only {AlphaDivergence.name} takes an order (written name:order=0.1)")
-    if not value and coefficient is None:
-        raise ValueError(f"regularizer {name!r} has no coefficient: write {name}=0.1 or pass --coefficient 0.1")
-    strength = _number(value, text) if value else coefficient
-    return AlphaDivergence(strength, _number(order, text)) if order else REGULARIZERS[name](strength)
-
-
-def _number(value: str, text: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise ValueError(f"regularizer {text!r}: {value!r} is not a number") from None
-
-
-def suggest(name: str, known: list[str]) -> str:
-    """The end of an error message about an unknown name: the nearest known one, and all of them."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return (f"; did you mean {near[0]!r}?" if near else "") + f" (known: {', '.join(known)})"

@@ -120,6 +120,7 @@ NAMESPACE: Any = SimpleNamespace(
     expm1=_elementwise(lambda x: sp.exp(x) - 1),
     sign=_elementwise(sp.sign),
     zeros_like=_elementwise(lambda x: sp.Integer(0)),
+    stack=lambda arrays, *, axis: SymArray(np.stack([x.values for x in arrays], axis=axis)),
     sum=_sum,
     mean=_mean,
     log_sigmoid=_elementwise(lambda x: -sp.log(1 + sp.exp(-x))),

@@ -6,6 +6,7 @@ where they are defined, and the book links to those lines.
 """
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -53,6 +54,8 @@ def traced_array(function: Callable[..., Any], *arguments: Any, **options: Any) 
 
 def _definitions(function: Callable[..., Any]) -> set[Traced]:
     """The function itself, if it is one of ours and not a helper written inside a proof."""
+    if isinstance(function, functools.partial):
+        function = function.func
     plain = inspect.unwrap(getattr(function, "__func__", function))
     module = getattr(plain, "__module__", "")
     if not module.startswith("derivations.") or module.startswith("derivations.proofs") or "<lambda>" in str(plain):

@@ -18,12 +18,13 @@ from matplotlib.figure import Figure
 from derivations.checks import Differs
 from derivations.claims import check_claim, load_claims
 from derivations.commands import write_json
+from derivations.evidence.intervals import interval
+from derivations.evidence.pictures import STYLES
 from derivations.objectives import pair_loss
 from derivations.regularizers import LengthNormalized
 from toybandit.bandit import log_softmax
 from toybandit.experiment import drawn, optimize
-from toybandit.metrics import interval
-from toybandit.plots import STYLES, save_figure
+from toybandit.plots import save_figure
 from toybandit.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]

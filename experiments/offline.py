@@ -15,8 +15,8 @@ from typing import Any
 import tyro
 
 from derivations.commands import InputError, run_command, to_json, write_json, write_text
-from experiments.runs import read_protocol as read_toml
-from experiments.runs import read_result, start, start_all
+from derivations.evidence.protocol import read_protocol_file
+from derivations.evidence.results import read_result, start, start_all
 from llm.config import TrainConfig
 from llm.shapes import shown
 
@@ -58,7 +58,8 @@ class Run:
 
 def read_protocol(path: Path) -> tuple[dict[str, Any], str]:
     """The protocol and its fingerprint. Raises InputError if it cannot be read or names what `train` refuses."""
-    protocol, fingerprint = read_toml(path)
+    found = read_protocol_file(path)
+    protocol, fingerprint = found.tables, found.fingerprint
     try:
         for name in ("seeds", "gold_samples"):
             if type(protocol[name]) is not int or not 1 <= protocol[name] <= 1000:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from derivations.commands import write_json, write_text
+from derivations.evidence.tables import markdown
+from derivations.evidence.verdicts import verdict
 from llm.measure import interval
 
 Result = dict[str, Any]
@@ -57,13 +59,6 @@ def holds(effect: dict[str, float], sign: int) -> bool:
     return effect["low"] > 0 if sign > 0 else effect["high"] < 0
 
 
-def verdict(outcomes: list[bool]) -> str:
-    """reproduced, not reproduced, or depends, from one outcome an objective."""
-    if all(outcomes):
-        return "reproduced"
-    return "depends" if any(outcomes) else "not reproduced"
-
-
 def write_report(runs: Path, report: Path, protocol: dict[str, Any], fingerprint: str) -> dict[str, Any]:
     """Write the report (Markdown) and its numbers (JSON beside it); returns the numbers."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/result.json"))]
@@ -87,7 +82,13 @@ def write_report(runs: Path, report: Path, protocol: dict[str, Any], fingerprint
         }
         if by_objective:
             outcomes = [holds(e, sign) for e in by_objective.values()]
-            numbers["claims"].append({"claim": claim, "effect": by_objective, "verdict": verdict(outcomes)})
+            numbers["claims"].append(
+                {
+                    "claim": claim,
+                    "effect": by_objective,
+                    "verdict": verdict(("headline", holds, not holds) for holds in outcomes),
+                }
+            )
     write_json(report.with_suffix(".json"), numbers | {"results": results})
     write_text(report, _markdown(numbers, results, protocol))
     return numbers
@@ -95,10 +96,6 @@ def write_report(runs: Path, report: Path, protocol: dict[str, Any], fingerprint
 
 def _number(value: dict[str, float]) -> str:
     return f"{value['mean']:+.3f} [{value['low']:+.3f}, {value['high']:+.3f}]"
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)]
 
 
 def _markdown(numbers: dict[str, Any], results: list[Result], protocol: dict[str, Any]) -> str:
@@ -113,7 +110,7 @@ def _markdown(numbers: dict[str, Any], results: list[Result], protocol: dict[str
         "",
         "## Verdicts",
         "",
-        *_table(
+        *markdown(
             ["claim", "effect by objective", "verdict"],
             [
                 [c["claim"], "; ".join(f"{o} {_number(e)}" for o, e in c["effect"].items()), c["verdict"]]
@@ -132,5 +129,5 @@ def _markdown(numbers: dict[str, Any], results: list[Result], protocol: dict[str
             *([name, *(_number(o["effects"][name]) for o in objectives.values())] for name in names),
         ]
         options = ", ".join(f"{k} {v}" for k, v in (protocol["common"] | protocol["tasks"][task]["options"]).items())
-        lines += ["", f"## Task `{task}`", "", f"{options}.", "", *_table(columns, rows)]
+        lines += ["", f"## Task `{task}`", "", f"{options}.", "", *markdown(columns, rows)]
     return "\n".join([*lines, ""])

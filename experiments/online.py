@@ -17,9 +17,9 @@ from pathlib import Path
 import tyro
 
 from derivations.commands import InputError, run_command
+from derivations.evidence.results import read_result, start, start_all
 from experiments.online_plan import PROTOCOL, Plan, Run, read_plan
 from experiments.online_results import Result, keep, load
-from experiments.runs import read_result, start, start_all
 
 RESULTS = Path(__file__).with_name("results") / "online"
 

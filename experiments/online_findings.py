@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from derivations.evidence.tables import markdown
 from experiments.online_plan import Plan
 from experiments.online_results import Result
-from experiments.online_tables import of, over_seeds, table
+from experiments.online_tables import of, over_seeds
 from experiments.online_verdicts import Judged, Results
 
 ABOUT = "about.toml"  # beside the results: what they do not say themselves
@@ -53,7 +54,7 @@ def missing(plan: Plan, results: Results) -> list[str]:
         done = sum(run.seed in results[run.arm] for run in planned)
         seeds = sorted({seed for arm in group["arms"] for seed in results[arm]})
         rows.append([name, group["says"], f"{done} of {len(planned)}", ", ".join(map(str, seeds)) or "none"])
-    return table(["group", "what it is", "runs", "seeds with a run"], rows)
+    return markdown(["group", "what it is", "runs", "seeds with a run"], rows)
 
 
 def findings(results: Results, kernel: Sequence[Result], claims: Sequence[Judged]) -> list[str]:
@@ -101,4 +102,4 @@ def elsewhere(runs: Sequence[Result]) -> list[str]:
         arms.setdefault(run["arm"], []).append(run)
     columns = {"κ": "retention/kappa", "entropy (nats)": "eval/entropy", "gold": "eval/gold", "proxy": "eval/proxy"}
     rows = [[arm, *(over_seeds(own, of(metric)) for metric in columns.values())] for arm, own in arms.items()]
-    return table(["arm", *columns], rows)
+    return markdown(["arm", *columns], rows)

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from derivations.commands import write_json
 from derivations.objectives import rloo_advantage
+from derivations.retention import bootstrap_retention
 from experiments.online_plan import Plan, Run
 from experiments.online_results import short
 from llm.engine import Engine
 from llm.models import load_model
 from llm.online import topic_batches
 from llm.online_config import OnlineConfig
-from llm.retention import retention
 from llm.topics import TOPICS
 from llm.world import POOL_SAMPLES, Batch, World, make_world
 
@@ -106,7 +106,8 @@ def response(world: World, direction: Sequence[Tensor], *, length: float) -> dic
         for p, start in zip(policy, kept, strict=True):
             p.copy_(start)
     change, second = (moved[0] - moved[1]) / 2, (moved[0] + moved[1]) / 2 - logq
-    fit = retention(logq.double() + change, logq.double(), proxy.double(), k=POOL_SAMPLES)
+    columns = (logq.double() + change, logq.double(), proxy.double())
+    fit = bootstrap_retention(*(x.cpu().numpy().reshape(-1, POOL_SAMPLES) for x in columns))
     kappa, tau, share = (fit[name]["mean"] for name in ("kappa", "tau", "r2_change"))
     if kappa is None or tau is None or share is None:
         raise RuntimeError("the step was so small that log-probs did not change; make [kernel] step larger")

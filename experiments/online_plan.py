@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from derivations.commands import InputError, input_errors
-from derivations.objectives import make_objective
-from derivations.regularizers import parse_regularizer, suggest
-from experiments.runs import read_protocol
+from derivations.evidence.protocol import read_protocol_file
+from derivations.names import make_objective, parse_regularizer, suggest
 from llm.online_config import OnlineConfig
 
 PROTOCOL = Path(__file__).with_name("online.toml")
@@ -57,7 +56,8 @@ class Plan:
 
 def read_plan(path: Path) -> Plan:
     """The plan of a protocol file. Raises InputError for settings, arms or checks that could not be run or judged."""
-    protocol, fingerprint = read_protocol(path)
+    found = read_protocol_file(path)
+    protocol, fingerprint = found.tables, found.fingerprint
     for name in ("seeds", "least_seeds", "texts", "seconds", "common", "groups", "kernel", "toy", "claims", "least"):
         if name not in protocol:
             raise InputError(f"{path} has no {name!r}; start from {PROTOCOL.name}")

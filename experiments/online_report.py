@@ -1,4 +1,6 @@
-"""The report of `make reproduce-online`, from the runs' result files alone, whatever they say and however many."""
+"""The report of `make reproduce-online`, from the runs' result files alone, whatever they say and however many.
+
+Pictures that show the bandit beside the language model are drawn by `notebooks/compare_worlds.py`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,15 +11,10 @@ from typing import Any
 import numpy as np
 
 from derivations.commands import write_json, write_text
-from experiments.online_figures import (
-    bandit_runs,
-    curves_figure,
-    kappa_figure,
-    retention_figure,
-    same_keys_figure,
-    same_keys_offline_figure,
-    save,
-)
+from derivations.evidence.intervals import interval
+from derivations.evidence.pictures import save_svg
+from derivations.evidence.tables import markdown
+from experiments.online_figures import curves_figure, retention_figure
 from experiments.online_findings import KEPT_APART, about, elsewhere, findings, kernel_made_on, made_on, missing
 from experiments.online_plan import Plan
 from experiments.online_results import Result, load, load_kernel, value
@@ -32,10 +29,9 @@ from experiments.online_tables import (
     length_table,
     rate_table,
     retention_table,
-    table,
     text_tables,
 )
-from experiments.online_verdicts import Judged, Results, judge_all, mean_over_seeds, predictions
+from experiments.online_verdicts import Judged, Results, judge_all, predictions
 
 FIGURES = Path("_static/online")
 DRAWN = ("none", "kl-0.05", "entropy-0.05", "entropy-0.01", "length-normalized-1")
@@ -69,17 +65,15 @@ def write_report(plan: Plan, results_folder: Path, report: Path) -> list[Judged]
     """Write the report (Markdown), its numbers (JSON beside it) and its figures; returns the judged claims."""
     results, kernel = load(plan, results_folder), load_kernel(plan, results_folder)
     claims = judge_all(plan, results)
-    bandit = bandit_runs(results, plan)
-    figures = {
-        "kappa": kappa_figure(results, plan, bandit),
+    own = {
         "curves": curves_figure(results, [arm for arm in DRAWN if arm in plan.arms]),
         "retention": retention_figure(results, list(plan.arms)),
-        "same-keys": same_keys_figure(results, plan, bandit),
-        "same-keys-offline": same_keys_offline_figure(plan, offline_results(report.with_name("offline.json"))),
     }
-    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    drawn = {name: figure for name, figure in own.items() if figure is not None}
     for name, figure in drawn.items():
-        save(figure, report.parent / FIGURES / f"{name}.svg")
+        save_svg(figure, report.parent / FIGURES / f"{name}.svg")
+    both = ["kappa", "same-keys"] if any(results[arm] for arm in plan.protocol["toy"]["pairs"]) else []
+    both += ["same-keys-offline"] if report.with_name("offline.json").exists() else []
     numbers = {
         "protocol": plan.fingerprint,
         "runs": {"done": sum(map(len, results.values())), "planned": len(plan.runs)},
@@ -90,13 +84,8 @@ def write_report(plan: Plan, results_folder: Path, report: Path) -> list[Judged]
     write_json(report.with_suffix(".json"), numbers)
     files = sorted((results_folder.parent / KEPT_APART).glob("*.json"))
     apart = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    write_text(report, page(Found(plan, results, kernel, claims, list(drawn), about(results_folder), apart)))
+    write_text(report, page(Found(plan, results, kernel, claims, [*drawn, *both], about(results_folder), apart)))
     return claims
-
-
-def offline_results(path: Path) -> list[dict[str, Any]]:
-    """Runs of `make reproduce-offline` from its report's numbers; none if it has not run."""
-    return list(json.loads(path.read_text(encoding="utf-8"))["results"]) if path.exists() else []
 
 
 def arm_numbers(runs: Sequence[Result]) -> dict[str, Any]:
@@ -104,7 +93,7 @@ def arm_numbers(runs: Sequence[Result]) -> dict[str, Any]:
     names = [f"eval/{name}" for name in METRICS]
     names += [f"retention/{name}" for name in ("kappa", "tau", "r2_level", "r2_change")]
     return {"seeds": len(runs)} | {
-        when: {name: mean_over_seeds(np.array([value(r, name, when) for r in runs])) for name in names}
+        when: {name: interval(np.array([value(r, name, when) for r in runs])) for name in names}
         for when in ("before", "after")
     }
 
@@ -223,11 +212,11 @@ def verdict_table(claims: Sequence[Judged], remarks: Mapping[str, str]) -> list[
     ]
     checks = [[c.what, c.shown, c.role, c.target, c.outcome] for claim in claims for c in claim.checks]
     return [
-        *table(["claim", "effect", "verdict"], rows),
+        *markdown(["claim", "effect", "verdict"], rows),
         "",
         "<details><summary>Every check: what was measured, its bound, and whether it holds</summary>",
         "",
-        *table(["effect", "mean and interval", "role", "bound", "outcome"], checks),
+        *markdown(["effect", "mean and interval", "role", "bound", "outcome"], checks),
         "",
         "</details>",
     ]

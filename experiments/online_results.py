@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from derivations.commands import versions, write_json
+from derivations.evidence.results import read_result
 from experiments.online_plan import Plan, Run
-from experiments.runs import read_result
 
 Result = dict[str, Any]
 CURVES = ("proxy", "gold", "kl", "entropy", "length")

@@ -5,19 +5,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from derivations.evidence.intervals import interval
+from derivations.evidence.tables import markdown
+from derivations.evidence.verdicts import Check, show_over_seeds
 from experiments.online_plan import Plan
 from experiments.online_results import Result, value
-from experiments.online_verdicts import Results, mean_over_seeds, ratio, said_of, show_mean
-from toybandit.verdicts import Check
+from experiments.online_verdicts import Results, ratio, said_of
 
 Column = Callable[[Result], float]
 METRICS = ("gold", "proxy", "proxy_accuracy", "on_topic", "logq_per_token", "entropy", "kl", "distinct_2", "length")
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *cells)]
 
 
 def of(metric: str, when: str = "after") -> Column:
@@ -27,7 +23,7 @@ def of(metric: str, when: str = "after") -> Column:
 
 def over_seeds(runs: Iterable[Result], column: Column) -> str:
     """A column's mean over runs with its interval, as text."""
-    return show_mean(mean_over_seeds(np.array([column(run) for run in runs])))
+    return show_over_seeds(interval(column(run) for run in runs))
 
 
 def arm_rows(results: Results, arms: Iterable[str], columns: Iterable[Column]) -> list[list[str]]:
@@ -39,7 +35,7 @@ def arm_rows(results: Results, arms: Iterable[str], columns: Iterable[Column]) -
 def arm_table(results: Results, arms: Iterable[str], columns: Mapping[str, Column]) -> list[str]:
     """The table of `arm_rows`; a line in its place if no arm has a run."""
     rows = arm_rows(results, arms, list(columns.values()))
-    return table(["arm", *columns], rows) if rows else ["Not run yet."]
+    return markdown(["arm", *columns], rows) if rows else ["Not run yet."]
 
 
 def after_table(results: Results) -> list[str]:
@@ -47,7 +43,7 @@ def after_table(results: Results) -> list[str]:
     first = next(arm for arm, own in results.items() if own)
     ((_, *before),) = arm_rows(results, [first], [of(f"eval/{metric}", "before") for metric in METRICS])
     after = arm_rows(results, results, [of(f"eval/{metric}") for metric in METRICS])
-    return table(["arm", *METRICS], [[f"before training ({first})", *before], *after])
+    return markdown(["arm", *METRICS], [[f"before training ({first})", *before], *after])
 
 
 def drift_table(results: Results, plan: Plan) -> list[str]:
@@ -75,7 +71,7 @@ def retention_table(results: Results) -> list[str]:
         for run in own.values():
             fit = run["evaluations"][-1]["retention"]
             rows.append([run["run"], *(_bootstrap(fit[name]) for name in names.values())])
-    folded = table(["run", *names], rows)
+    folded = markdown(["run", *names], rows)
     return [*lines, "", "<details><summary>Each run, with bootstrap intervals over prompts</summary>", "", *folded, "",
             "</details>"]  # fmt: skip
 
@@ -108,7 +104,7 @@ def rate_table(results: Results, plan: Plan) -> list[str]:
             if own := list(results[arm].values()):
                 rows.append([arm + says, *(over_seeds(own, of(metric, when)) for metric in metrics)])
     heads = ["arm", "gold", "proxy", "KL (nats)", "entropy (nats)", "κ"]
-    return table(heads, rows) if rows else ["Not run yet."]
+    return markdown(heads, rows) if rows else ["Not run yet."]
 
 
 def clock_table(results: Results, plan: Plan) -> list[str]:
@@ -136,11 +132,11 @@ def kernel_table(measured: Sequence[Result], checks: Sequence[Check]) -> list[st
 
     names = ("kappa", "tau", "r2_change", "bend")
     rows = [[said, *(rate(direction, name) for name in names)] for direction, said in heads.items()]
-    judged = [[check.what, show_mean(check.measured), check.target, said_of(check)] for check in checks]
+    judged = [[check.what, show_over_seeds(check.measured), check.target, said_of(check)] for check in checks]
     return [
-        *table(["weights moved along", "rate of κ", "rate of τ", "R² of the change", "second order / first"], rows),
+        *markdown(["weights moved along", "rate of κ", "rate of τ", "R² of the change", "second order / first"], rows),
         "",
-        *table(["prediction of the hypothesis", "measured", "bound", "outcome"], judged),
+        *markdown(["prediction of the hypothesis", "measured", "bound", "outcome"], judged),
     ]
 
 
@@ -156,7 +152,7 @@ def text_tables(results: Results) -> list[str]:
         texts = [text for run in own.values() for text in run["texts"]]
         if texts:
             rows = [[t["topic"], quoted(t["response"]), f"{t['gold']:.2f}", f"{t['proxy']:.2f}"] for t in texts]
-            lines += ["", f"### {arm}", "", *table(["topic", "response", "gold", "proxy"], rows)]
+            lines += ["", f"### {arm}", "", *markdown(["topic", "response", "gold", "proxy"], rows)]
     return lines
 
 

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from derivations.evidence.intervals import Interval, interval
+from derivations.evidence.verdicts import Check, at_least, at_most, between, show_over_seeds
+from derivations.evidence.verdicts import verdict as verdict_of
 from experiments.online_plan import Plan
 from experiments.online_results import Result, value
-from toybandit.metrics import Interval, interval
-from toybandit.verdicts import Check, at_least, at_most, between, number, show
 
 Results = Mapping[str, Mapping[int, Result]]
 TOO_FEW = "too few seeds"
@@ -37,7 +38,7 @@ class Outcome:
 
     @property
     def shown(self) -> str:
-        return "-" if self.found is None else show_mean(self.found)
+        return "-" if self.found is None else show_over_seeds(self.found)
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,7 @@ def verdict(checks: tuple[Outcome, ...]) -> str:
     """The verdict that follows from the checks' outcomes."""
     if any(check.outcome == TOO_FEW for check in checks):
         return TOO_FEW
-    if all(check.outcome == "holds" for check in checks):
-        return "reproduced"
-    headlines = [check.outcome for check in checks if check.role == "headline"]
-    return "not reproduced" if "fails" in headlines and "holds" not in headlines else "depends"
+    return verdict_of((check.role, check.outcome == "holds", check.outcome == "fails") for check in checks)
 
 
 def _outcome(check: Mapping[str, Any], plan: Plan, results: Results) -> Outcome:
@@ -157,19 +155,7 @@ def over_seeds(effects: Mapping[int, Any], check: Mapping[str, Any], least: Mapp
     values = np.array(list(effects.values()))
     if check.get("how") == "spread":
         return deviation_ratio(*values.T, least=least["spread"]) if len(values) > 1 else None
-    return mean_over_seeds(values) if len(values) else None
-
-
-def mean_over_seeds(values: np.ndarray) -> Interval:
-    """Mean and 95 % Student interval of one value a seed [seeds]; of one seed alone the interval is infinite."""
-    return interval(values) if len(values) > 1 else Interval(float(values[0]), -math.inf, math.inf)
-
-
-def show_mean(found: Interval) -> str:
-    """`mean [low, high]`; of one seed the number alone; a word where it does not exist."""
-    if math.isnan(found.mean):
-        return "undefined"
-    return f"{number(found.mean)} (1 seed)" if math.isinf(found.low) else show(found)
+    return interval(values) if len(values) else None
 
 
 def deviation_ratio(above: np.ndarray, below: np.ndarray, *, least: float) -> Interval:
@@ -194,6 +180,6 @@ def predictions(plan: Plan, results: Sequence[Result]) -> list[Check]:
         ("c of the first step along the gradient's signs (AdamW's)", "clock_signs", "clock_at_most"),
     )
     return [
-        at_most(what, mean_over_seeds(np.array([result[name] for result in results])), settings[bound])
+        at_most(what, interval(np.array([result[name] for result in results])), settings[bound])
         for what, name, bound in said
     ]

@@ -13,7 +13,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from derivations.commands import InputError, input_errors
-from derivations.objectives import OBJECTIVES, Objective, make_objective
+from derivations.names import OBJECTIVES, make_objective
+from derivations.objectives import Objective
 from llm.data import require_source
 from llm.records import require_out
 from llm.shapes import shown

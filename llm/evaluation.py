@@ -12,9 +12,9 @@ from scipy import stats
 from torch import Tensor
 
 from derivations.objectives import kl_estimate, kl_k1
+from derivations.retention import bootstrap_retention
 from llm.measure import interval
 from llm.proxy import agreements
-from llm.retention import retention
 from llm.world import POOL_SAMPLES, SPLITS, Batch, World
 
 Values = dict[str, dict[str, float | None]]
@@ -45,7 +45,8 @@ def evaluate(
     logp, logq, proxy = (
         torch.cat(list(parts)) for parts in (on_fixed.values(), [b.logq for b in fixed], [b.proxy for b in fixed])
     )
-    found["retention"] = retention(logp, logq, proxy, k=POOL_SAMPLES)
+    columns = (x.double().cpu().numpy().reshape(-1, POOL_SAMPLES) for x in (logp, logq, proxy))
+    found["retention"] = bootstrap_retention(*columns)
     return found, rows
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from derivations.commands import InputError, input_errors
-from derivations.regularizers import Regularizer, parse_regularizer
+from derivations.names import parse_regularizer
+from derivations.regularizers import Regularizer
 from llm.config import Dtype, Tracker, require_positive, require_types
 from llm.records import require_out
 from llm.topics import PROMPT

@@ -14,7 +14,7 @@ from typing import Any
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from derivations.commands import InputError
-from derivations.regularizers import suggest
+from derivations.names import suggest
 
 SINGULARS = ((r"ies$", "y"), (r"ves$", "f"), (r"(?<=[ox])es$", ""), (r"(?<!s)s$", ""))
 

@@ -14,7 +14,7 @@ from report_html import code, folded, table
 from derivations.book import STORY
 from derivations.book import VERDICTS as WORDS
 from derivations.claims import load_claims
-from derivations.objectives import OBJECTIVES, make_objective
+from derivations.names import OBJECTIVES, make_objective
 from derivations.proofs import CHAPTERS
 from derivations.symbolic import SymArray
 

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from report_files import RUNS, interval, read_json, read_jsonl, stage_commands
 from report_html import code, commands, figure, folded, table
 
-from toybandit.plots import STYLES, read_run, trajectory_figure
+from derivations.evidence.pictures import STYLES
+from toybandit.plots import read_run, trajectory_figure
 from toybandit.protocol import PROTOCOL, read_protocol
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND_FLOOR = {"arrays", "regularizers", "preferences", "objectives", "commands"}
+GROUND_FLOOR = {"arrays", "regularizers", "preferences", "objectives", "retention", "names", "commands"}
 
 
 def imports_of(path: Path) -> set[str]:

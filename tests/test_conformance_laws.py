@@ -14,7 +14,7 @@ from derivations.conformance.batches import examples  # noqa: E402
 from derivations.conformance.families import NAMES, RANKINGS, Target, family_of, options_of  # noqa: E402
 from derivations.conformance.laws import Failure, all_laws, link  # noqa: E402
 from derivations.conformance.subject import Subject  # noqa: E402
-from derivations.objectives import OBJECTIVES  # noqa: E402
+from derivations.names import OBJECTIVES  # noqa: E402
 from derivations.zoo import BUGS, simpo  # noqa: E402
 
 OPTIONS = {

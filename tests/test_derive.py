@@ -17,8 +17,8 @@ from derivations.commands import InputError, to_json
 from derivations.derive import derive
 from derivations.expression_parser import parse_formula
 from derivations.fields import is_zero
-from derivations.objectives import make_objective
-from derivations.regularizers import AlphaDivergence, Regularizer, parse_regularizer
+from derivations.names import make_objective, parse_regularizer
+from derivations.regularizers import AlphaDivergence, Regularizer
 from derivations.symbolic import SymArray
 from llm.online_config import OnlineConfig
 from toybandit.experiment import run

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derivations.arrays import log_sigmoid, logsumexp, masked_sum
-from derivations.objectives import OBJECTIVES, Objective, make_objective, preference_metrics, rloo_advantage
+from derivations.names import OBJECTIVES, make_objective, parse_regularizer
+from derivations.objectives import Objective, preference_metrics, rloo_advantage
 from derivations.preferences import plackett_luce, rao_kupper, rao_kupper_tie
-from derivations.regularizers import KL, NONE, REGULARIZERS, Entropy, Sum, parse_regularizer
+from derivations.regularizers import KL, NONE, REGULARIZERS, Entropy, Sum
 from derivations.symbolic import SymArray
 from derivations.traces import trace
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derivations.commands import InputError, run_command
-from derivations.objectives import DIVERGENCES, OBJECTIVES, make_objective
+from derivations.names import DIVERGENCES, OBJECTIVES, make_objective
 from llm.__main__ import main
 from llm.checkpoints import last_checkpoint
 from llm.replay import replay

@@ -7,9 +7,10 @@ import pytest
 from benchmarks.llm_offline import CASES, Settings, compare
 from benchmarks.llm_offline_data import make_batches
 from derivations.commands import InputError
+from derivations.evidence.verdicts import verdict
 from experiments.offline import PROTOCOL, Run, finished, planned, read_protocol
 from experiments.offline import Settings as Experiment
-from experiments.offline_report import holds, verdict, write_report
+from experiments.offline_report import holds, write_report
 from llm.config import TrainConfig
 
 
@@ -45,7 +46,7 @@ def test_a_verdict_needs_the_whole_interval_on_its_side(low, high, rises, falls,
 
 
 def test_objectives_that_disagree_make_a_verdict_depend():
-    assert [verdict(x) for x in ([True, True], [True, False], [False, False])] == [
+    assert [verdict(("headline", ok, not ok) for ok in x) for x in ([True, True], [True, False], [False, False])] == [
         "reproduced",
         "depends",
         "not reproduced",

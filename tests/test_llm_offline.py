@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from derivations.commands import InputError
-from derivations.objectives import OBJECTIVES as ALL_OBJECTIVES
+from derivations.names import OBJECTIVES as ALL_OBJECTIVES
 from llm.config import TrainConfig
 from llm.measure import interval
 from llm.offline import micro_batches

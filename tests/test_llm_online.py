@@ -8,7 +8,7 @@ import torch
 
 import llm.online
 from derivations.commands import InputError
-from derivations.regularizers import parse_regularizer
+from derivations.names import parse_regularizer
 from llm.online import sample_losses, topic_batches
 from llm.online_config import OnlineConfig
 from llm.packing import Example

@@ -9,11 +9,11 @@ import pytest
 from scipy import stats
 
 from derivations.commands import InputError, write_json
+from derivations.evidence.intervals import Interval
 from experiments.online import Settings, choose, describe_left, expected_seconds, named
 from experiments.online_plan import PROTOCOL, read_plan
 from experiments.online_results import load, pick_texts, short, value
 from experiments.online_verdicts import Outcome, deviation_ratio, judge_all, verdict
-from toybandit.metrics import Interval
 
 METRICS = ("gold", "sentiment", "on_topic", "fluency", "logq_per_token", "length", "complete", "proxy")
 METRICS += ("proxy_accuracy", "kl", "kl_k1", "kl_reverse", "entropy", "distinct_2")

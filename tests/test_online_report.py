@@ -1,5 +1,6 @@
 """The online experiment's page: from the committed results byte for byte, and honest about runs that are missing."""
 
+import importlib
 import json
 import shutil
 
@@ -8,12 +9,13 @@ import pytest
 from scipy import stats
 
 from derivations.commands import write_json
+from derivations.evidence.pictures import save_svg
 from experiments.online import RESULTS
-from experiments.online_figures import retention_figure, save
+from experiments.online_figures import retention_figure
 from experiments.online_findings import about, made_on
 from experiments.online_plan import PROTOCOL, read_plan
 from experiments.online_report import verdict_table, write_report
-from experiments.online_results import load_kernel
+from experiments.online_results import load, load_kernel
 from experiments.online_tables import quoted
 from experiments.online_verdicts import judge_all, predictions
 from tests.test_online_experiment import as_the_trial_saw, write_results
@@ -36,9 +38,7 @@ def plan():
     ],
     ids=["none", "one run", "two seeds"],
 )
-def test_a_report_with_runs_missing_says_so_and_makes_up_no_verdict(plan, tmp_path, monkeypatch, keep):
-    monkeypatch.setitem(plan.protocol["toy"], "seeds", 2)
-    monkeypatch.setitem(plan.protocol["toy"], "steps", 3)
+def test_a_report_with_runs_missing_says_so_and_makes_up_no_verdict(plan, tmp_path, keep):
     results = write_results(plan, tmp_path / "results", as_the_trial_saw, keep)
     claims = write_report(plan, tmp_path / "results", tmp_path / "online.md")
     for claim, spoken in zip(claims, plan.protocol["claims"], strict=True):
@@ -72,6 +72,8 @@ def test_the_whole_report_shows_every_arm_and_its_figures(plan, tmp_path, monkey
     write_results(plan, tmp_path / "results", as_the_trial_saw)
     write_kernel(plan, tmp_path / "results", 0.1)
     monkeypatch.setitem(plan.protocol["toy"]["offline"], "steps", 2)
+    monkeypatch.syspath_prepend(str(PROTOCOL.parents[1] / "notebooks"))
+    compare_worlds = importlib.import_module("compare_worlds")
     keys = ("rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected")
     runs = [
         {"task": "on-policy", "objective": name, "seed": seed, "before": dict.fromkeys(keys, 0.5)}
@@ -81,6 +83,7 @@ def test_the_whole_report_shows_every_arm_and_its_figures(plan, tmp_path, monkey
     ]
     write_json(tmp_path / "offline.json", {"results": runs})
     write_report(plan, tmp_path / "results", tmp_path / "online.md")
+    compare_worlds.draw(plan, load(plan, tmp_path / "results"), runs, tmp_path / "_static" / "online")
     written = {path.name: path.read_bytes() for path in (tmp_path / "_static" / "online").iterdir()}
     text = (tmp_path / "online.md").read_text()
     assert set(written) == {"kappa.svg", "curves.svg", "retention.svg", "same-keys.svg", "same-keys-offline.svg"}
@@ -100,7 +103,7 @@ def test_the_whole_report_shows_every_arm_and_its_figures(plan, tmp_path, monkey
 
 def test_the_committed_page_and_its_numbers_come_out_of_the_committed_results_byte_for_byte(plan, tmp_path):
     docs = PROTOCOL.parents[1] / "docs"
-    shutil.copy(docs / "offline.json", tmp_path)  # which the figures take the offline half from
+    shutil.copy(docs / "offline.json", tmp_path)
     write_report(plan, RESULTS, tmp_path / "online.md")
     for name in ("online.md", "online.json"):
         assert (tmp_path / name).read_bytes() == (docs / name).read_bytes()
@@ -123,7 +126,7 @@ def test_every_remark_is_about_a_claim_of_the_protocol(plan):
 def test_a_figure_drawn_again_has_the_same_bytes(plan, tmp_path):
     results = write_results(plan, tmp_path / "results", as_the_trial_saw, lambda run: run.group == "rate")
     for name in ("a", "b"):
-        save(retention_figure(results, list(plan.arms)), tmp_path / name / "retention.svg")
+        save_svg(retention_figure(results, list(plan.arms)), tmp_path / name / "retention.svg")
     assert (tmp_path / "a/retention.svg").read_bytes() == (tmp_path / "b/retention.svg").read_bytes()
 
 

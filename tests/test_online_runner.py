@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from derivations.commands import run_command
+from derivations.evidence.results import start, start_all
+from derivations.evidence.verdicts import number
 from derivations.objectives import rloo_advantage
 from experiments import online
 from experiments.online_kernel import clock, gradient, norm_of, response
 from experiments.online_plan import Run, read_plan
-from experiments.runs import start, start_all
 from llm.engine import Engine
 from llm.models import load_model
 from llm.online_config import OnlineConfig
 from llm.topics import TOPICS
 from llm.world import POOL_SAMPLES, make_world
-from toybandit.verdicts import number
 
 PROTOCOL = """
 seeds = 2

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from derivations.evidence.pictures import STYLES
 from toybandit.experiment import run
-from toybandit.plots import PANELS, STYLES, Curves, read_run, trajectory_figure
+from toybandit.plots import PANELS, Curves, read_run, trajectory_figure
 from toybandit.settings import Settings
 
 QUICK = ("--seeds", "3", "--steps", "20")
@@ -167,3 +168,19 @@ def test_experiments_write_the_page_with_a_verdict(tmp_path, toybandit):
     assert statement["verdict"] in ("reproduced", "not reproduced", "depends")
     assert f"Statement 8: {statement['verdict']}" in (tmp_path / "out/toy.md").read_text()
     assert (tmp_path / "out/toy-protocol.toml").exists()
+
+
+def test_offline_takes_sums_and_formulas_and_refuses_a_strength_beside_them(tmp_path, toybandit):
+    few = ("--seeds", "3", "--pairs", "20", "--held-out", "20", "--steps", "30", "--quiet")
+    named = {"named": ("--objective", "dpo", "--beta", "0.5")}
+    for out, options in (
+        named | {"sum": ("--regularizer", "kl=0.3+kl=0.2"), "formula": ("--regularizer", "0.5*p*log(p/q)")}
+    ).items():
+        done = toybandit("offline", *options, *few, "--out", out)
+        assert done.returncode == 0, done.stderr
+    golds = [json.loads((tmp_path / out / "summary.json").read_text())["gold"] for out in ("named", "sum", "formula")]
+    assert golds[1] == pytest.approx(golds[0], rel=1e-9)
+    assert golds[2] == pytest.approx(golds[0], rel=1e-9)
+    refused = toybandit("offline", "--regularizer", "kl=0.5", "--beta", "1", *few, "--out", "no")
+    assert refused.returncode == 2
+    assert "leave --beta out" in refused.stderr

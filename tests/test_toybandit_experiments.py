@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from derivations.commands import InputError
+from derivations.evidence.intervals import Interval
+from derivations.evidence.tables import Table
+from derivations.evidence.verdicts import Statement, at_least, at_most, between, control, number, show
 from toybandit.experiments import STATEMENTS, page, run_experiments
-from toybandit.metrics import Interval
 from toybandit.protocol import PROTOCOL, Protocol, read_protocol
 from toybandit.statements import scaling
 from toybandit.statements.common import Laboratory, sd_ratio, spearman, spearman_interval
 from toybandit.statements.mechanism import statement_6, statement_7, statement_8
 from toybandit.statements.online import statement_1, statement_2, statement_4, statement_5
 from toybandit.unfinished import FOLDER
-from toybandit.verdicts import Statement, Table, at_least, at_most, between, control, number, show
 
 
 def small():
@@ -192,7 +193,7 @@ def test_a_killed_run_goes_on_with_what_it_finished_and_writes_the_page_of_an_un
     ("old", "new", "message"),
     [
         ("strength = 0.5\n", "", r"table \[s1\] has no 'strength'"),
-        ("[common]", "[s1", "is not TOML"),
+        ("[common]", "[s1", "cannot read the protocol"),
         ("seeds = 200", 'seeds = "x"', r"\[common\]: seeds is 'x', expected a number like 200"),
         ("seeds = 200", "seeds = 2.5", r"seeds is 2.5"),
         ("seeds = 200", "seeds = 1", r"--seeds is 1, expected"),

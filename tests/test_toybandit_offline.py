@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from derivations.objectives import make_objective
+from derivations.derive import derive
+from derivations.names import make_objective, parse_regularizer
+from derivations.objectives import Objective
 from toybandit.bandit import log_softmax, seed_streams, shared_world, tabular_world
 from toybandit.data import Rankings, draw_pairs, draw_rankings
 from toybandit.offline import collect, default_lr, descend, loss_gradient
 from toybandit.online import Diverged
 from toybandit.policies import make_policy
 from toybandit.proxy import map_rewards
-from toybandit.slopes import loss_slope, score_slope
 
 PAIRWISE = {
     "dpo": {"beta": 0.5},
@@ -27,6 +28,9 @@ OBJECTIVES = [
     *(make_objective("f-dpo", **options) for options in F_DPO.values()),
     *(make_objective(name, **options) for name, options in LISTWISE.items()),
     make_objective("f-dpo-pl", beta=0.4, divergence="jensen-shannon"),
+    Objective("sum", parse_regularizer("entropy=0.3+kl=0.2+jensen-shannon=0.1"), gamma=0.2),
+    derive("0.4/length*(p*log(p) - p) + 0.2*p*log(p/q)").objective(),
+    derive("0.5*p*log(p/q)", "plackett-luce").objective(),
 ]
 
 
@@ -53,13 +57,13 @@ def test_slopes_are_what_autograd_finds_for_the_ground_floor_s_own_functions(obj
     rewards = rng.normal(size=(20, 4 if objective.listwise else 2))
     tensor = torch.tensor(rewards, requires_grad=True)
     objective.loss(tensor).sum().backward()
-    assert loss_slope(objective, rewards) == pytest.approx(tensor.grad.numpy(), abs=1e-12)
+    assert objective.slope(rewards) == pytest.approx(tensor.grad.numpy(), abs=1e-12)
 
     logp, ref_logp, length = -rng.uniform(0.1, 4, (20, 3)), -rng.uniform(0.1, 4, (20, 3)), rng.uniform(0.3, 2, (20, 3))
     tensor = torch.tensor(logp, requires_grad=True)
     given = {"length": length, "ref_logp": ref_logp}
     objective.rewards(tensor, **{k: torch.tensor(v) for k, v in given.items()}).sum().backward()
-    assert score_slope(objective.regularizer, logp, **given) == pytest.approx(tensor.grad.numpy(), rel=1e-12)
+    assert objective.regularizer.slope(logp, **given) == pytest.approx(tensor.grad.numpy(), rel=1e-12)
     assert tensor.grad.min() > 0.001
 
 

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, minimize
 
-from derivations.regularizers import KL, NONE, REGULARIZERS, Entropy, parse_regularizer
+from derivations.names import parse_regularizer
+from derivations.regularizers import KL, NONE, REGULARIZERS, Entropy
 from toybandit.bandit import log_softmax
-from toybandit.optimum import is_affine, optimum, score_below_top
+from toybandit.optimum import is_affine, optimum
 
 EVERY = [
     *(f"{name}=0.7" for name in REGULARIZERS),
@@ -161,5 +162,5 @@ def test_an_optimum_nearer_to_its_bound_than_floats_reach_is_an_error_and_no_wro
 def test_the_score_below_its_top_is_the_score_up_to_one_constant(text):
     _, options = case(4, 3, 6)
     regularizer, logp = parse_regularizer(text), log_softmax(np.random.default_rng(1).normal(size=(3, 6)))
-    difference = regularizer.score(logp, **options) - score_below_top(regularizer, logp, **options)
+    difference = regularizer.score(logp, **options) - regularizer.below_top(logp, **options)
     assert np.ptp(difference) == pytest.approx(0, abs=1e-13)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from derivations.retention import fit_retention
 from toybandit.bandit import log_softmax, seed_streams, shared_world, tabular_world
-from toybandit.metrics import fit_retention, mass_by_comparisons
+from toybandit.metrics import mass_by_comparisons
 from toybandit.scaling import GaoFit, best_of_n, best_of_n_curve, fit_gao, kl_bound
 
 

@@ -10,12 +10,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from derivations.commands import InputError, command_line, input_errors, to_json, write_json, write_text
-from derivations.objectives import Objective, make_objective
+from derivations.evidence.intervals import Interval, interval
+from derivations.names import make_objective, parse_regularizer
+from derivations.objectives import Objective
 from toybandit.bandit import seed_streams
 from toybandit.data import draw_pairs, draw_rankings
 from toybandit.experiment import check_draw, make_world, run
 from toybandit.folders import run_folder
-from toybandit.metrics import Interval, interval
 from toybandit.offline import OfflineTrajectory, descend
 from toybandit.online import Diverged
 from toybandit.plots import read_run, save_figure, trajectory_figure
@@ -105,11 +106,15 @@ class Offline:
     policy at the end (bare names) and where held-out accuracy was best (`stopped/` names).
 
     Example: python -m toybandit offline --objective simpo --beta 0.5 --gamma 0.3 --out runs/simpo
+    Example: python -m toybandit offline --regularizer "entropy=0.3+kl=0.2" --out runs/both
     """
 
-    objective: str = "dpo"
-    """Loss: dpo, cdpo, ipo, f-dpo, simpo, simpo-shannon, maxent, or on rankings dpo-pl, f-dpo-pl, simpo-pl,
-    simpo-shannon-pl, maxent-pl."""
+    regularizer: str | None = None
+    """Instead of a named objective: the likelihood of pairs under the implicit reward of any regularizer, a sum such
+    as entropy=0.3+kl=0.2 or a formula such as "0.5*p*log(p/q)". Takes --gamma and --label-smoothing."""
+    objective: str | None = None
+    """Loss: dpo (the default), cdpo, ipo, f-dpo, simpo, simpo-shannon, maxent, or on rankings dpo-pl, f-dpo-pl,
+    simpo-pl, simpo-shannon-pl, maxent-pl."""
     beta: float | None = None
     """Strength of the objective, reward units per nat (all but the maxent forms)."""
     alpha: float | None = None
@@ -161,7 +166,14 @@ class Offline:
         if self.held_out < 1:
             raise ValueError(f"--held-out is {self.held_out}, expected 1 or more pairs for early stopping")
         names = ("beta", "alpha", "gamma", "divergence", "order", "label_smoothing", "top")
-        return make_objective(self.objective, **{name: getattr(self, name) for name in names})
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if self.regularizer is None:
+            return make_objective(self.objective or "dpo", **given)
+        for name in ("objective", *names):
+            if name not in ("gamma", "label_smoothing") and getattr(self, name) is not None:
+                option = name.replace("_", "-")
+                raise ValueError(f"--regularizer names the whole regularizer with its strengths; leave --{option} out")
+        return Objective("likelihood", parse_regularizer(self.regularizer), **given)
 
 
 def offline_and_save(command: Offline) -> None:

@@ -11,12 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from derivations.commands import InputError, command_line, input_errors, read_command, to_json
+from derivations.evidence.verdicts import Statement, show
 from toybandit.experiments import as_json, check_names, run_experiments
 from toybandit.online import Diverged
 from toybandit.protocol import PROTOCOL, read_protocol
 from toybandit.settings import Settings
 from toybandit.sweep import Grid, parse_axis, sweep
-from toybandit.verdicts import Statement, show
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from derivations.regularizers import Regularizer, parse_regularizer
+from derivations.evidence.intervals import Interval, interval
+from derivations.names import parse_regularizer
+from derivations.regularizers import Regularizer
+from derivations.retention import fit_retention
 from toybandit.bandit import ARMS, PROMPTS, SHARED_PROMPTS, Streams, World, seed_streams, shared_world, tabular_world
 from toybandit.data import Rankings, draw_pairs
 from toybandit.interventions import RARE, arm_set, replace_by_gold
-from toybandit.metrics import Interval, fit_retention, interval, measure, overoptimization, wins_against_reference
+from toybandit.metrics import measure, overoptimization, wins_against_reference
 from toybandit.online import Trajectory, policy_gradient
 from toybandit.optimum import optimum
 from toybandit.proxy import make_proxy, pairwise_accuracy

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from derivations.commands import InputError, to_json, versions, write_json, write_text
-from derivations.regularizers import suggest
+from derivations.evidence.tables import markdown
+from derivations.evidence.verdicts import Statement, show
+from derivations.names import suggest
 from toybandit.protocol import Protocol
 from toybandit.statements.common import Laboratory
 from toybandit.statements.mechanism import statement_6, statement_7, statement_8
@@ -18,7 +20,6 @@ from toybandit.statements.offline import statement_9
 from toybandit.statements.online import statement_1, statement_2, statement_3, statement_4, statement_5
 from toybandit.statements.scaling import other_worlds, phases, statement_10
 from toybandit.unfinished import Unfinished
-from toybandit.verdicts import Statement, Table, show
 
 STATEMENTS: dict[str, Callable[[Laboratory], Statement]] = {
     "1": statement_1,
@@ -111,9 +112,7 @@ def page(statements: Sequence[Statement], protocol: Protocol) -> str:
         "that fails with its whole interval reads `not reproduced`; a dagger marks an interval that reaches across "
         "its bound.",
         "",
-        *markdown(
-            Table("", ("statement", "verdict", "headlines that hold", "controls that hold", "not reproduced"), summary)
-        ),
+        *markdown(("statement", "verdict", "headlines that hold", "controls that hold", "not reproduced"), summary),
     ]
     for s in statements:
         rows = [
@@ -121,11 +120,11 @@ def page(statements: Sequence[Statement], protocol: Protocol) -> str:
             for c in s.checks
         ]
         lines += ["", f"## Statement {s.number}: {s.verdict}", "", s.sentence, ""]
-        lines += markdown(Table("", ("role", "check", "measured", "expected", "holds"), rows))
+        lines += markdown(("role", "check", "measured", "expected", "holds"), rows)
         for remark in s.remarks:
             lines += ["", remark]
         for table in s.tables:
-            lines += ["", f"{table.title}:", "", *markdown(table)]
+            lines += ["", f"{table.title}:", "", *markdown(table.heads, table.rows)]
         for name in s.figures:
             lines += ["", f"![{name}](figures/toy-{name}.png)"]
     return "\n".join(lines) + "\n"
@@ -138,15 +137,6 @@ def _count(statement: Statement, role: str) -> str:
 
 def _emphasis(outcome: str) -> str:
     return outcome if outcome == "yes" else f"**{outcome}**"
-
-
-def markdown(table: Table) -> list[str]:
-    """Lines of a Markdown table."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    return [line(table.heads), line(["---"] * len(table.heads)), *(line(row) for row in table.rows)]
 
 
 def as_json(statements: Sequence[Statement]) -> str:

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from toybandit.metrics import interval
+from derivations.evidence.intervals import interval
+from derivations.evidence.pictures import STYLES
 from toybandit.online import Trajectory
-from toybandit.plots import STYLES, Curves, trajectory_figure
+from toybandit.plots import Curves, trajectory_figure
 from toybandit.scaling import GaoFit
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

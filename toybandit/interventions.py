@@ -57,3 +57,8 @@ class Masked(Regularizer):
         value = self.inner.implicit_reward(logp, length=length, ref_logp=ref_logp)
         xp = namespace(logp)
         return xp.where(self.mask, value, xp.zeros_like(value))
+
+    def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        value = self.inner.slope(logp, length=length, ref_logp=ref_logp)
+        xp = namespace(logp)
+        return xp.where(self.mask, value, xp.zeros_like(value))

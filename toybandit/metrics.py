@@ -6,34 +6,12 @@ the reference. Source: TOY, "Metrics".
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from derivations.preferences import bradley_terry
+from derivations.retention import fit_retention
 from toybandit.bandit import World
-
-CONFIDENCE = 0.95
-COLLINEAR = 1e-10  # 1 - correlation^2; below, round-off leaves kappa and tau fewer than 6 digits
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Mean over seeds with its 95 % confidence interval (Student's t, n - 1 degrees of freedom)."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def interval(values: np.ndarray) -> Interval:
-    """Mean and interval of one value a seed, [seeds], seeds >= 2. Equal values give an interval of no width."""
-    if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"values of shape {values.shape}: an interval over seeds needs [seeds] with at least 2")
-    mean = float(np.mean(values))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return Interval(mean, mean - half, mean + half)
 
 
 def wins_against_reference(world: World) -> np.ndarray:
@@ -53,10 +31,11 @@ def measure(world: World, proxy: np.ndarray, wins: np.ndarray, logp: np.ndarray)
     proxy, wins (of `wins_against_reference`): [seeds, prompts, arms]; logp: log-probs of the policy,
     [..., seeds, prompts, arms], normalized. Returns arrays [..., seeds]:
     proxy, gold: gains over the reference, reward units; win_rate: in [0, 1]; kl: KL(pi || pi_ref),
-    kl_forward: KL(pi_ref || pi), entropy: nats; retention/kappa, retention/tau: see `Retention`.
+    kl_forward: KL(pi_ref || pi), entropy: nats; retention/kappa, retention/tau: see
+    `derivations.retention`.
     """
     policy, ref, log_ratio = np.exp(logp), np.exp(world.ref_logp), logp - world.ref_logp
-    kappa, tau = retention(logp, world.ref_logp, proxy)
+    fit = fit_retention(logp, world.ref_logp, proxy, errors=False)
     return {
         "proxy": _expect(policy - ref, proxy),
         "gold": _expect(policy - ref, world.gold),
@@ -64,73 +43,14 @@ def measure(world: World, proxy: np.ndarray, wins: np.ndarray, logp: np.ndarray)
         "kl": _expect(policy, log_ratio),
         "kl_forward": -_expect(ref, log_ratio),
         "entropy": -_expect(policy, logp),
-        "retention/kappa": kappa,
-        "retention/tau": tau,
+        "retention/kappa": fit.kappa,
+        "retention/tau": fit.tau,
     }
 
 
 def _expect(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Sum over arms, mean over prompts: [..., prompts, arms] -> [...]."""
     return np.mean(np.sum(weights * values, axis=-1), axis=-1)
-
-
-@dataclass(frozen=True)
-class Retention:
-    """Least-squares fit of log pi = kappa log pi_ref + tau proxy + one constant a prompt, each [...]. THEORY 4.2.
-
-    kappa: share of the reference that is kept. tau: reward pressure, 1 / reward unit. kappa_error,
-    tau_error: standard errors from the residuals (0 where the law holds exactly), of the sandwich form HC3,
-    right whatever the variances of the residuals (MacKinnon and White 1985). All four are NaN where
-    log pi_ref and the proxy are collinear, as then only a combination of kappa and tau is determined.
-    """
-
-    kappa: np.ndarray
-    tau: np.ndarray
-    kappa_error: np.ndarray
-    tau_error: np.ndarray
-
-
-def retention(logp: np.ndarray, ref_logp: np.ndarray, proxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """kappa and tau of `fit_retention`."""
-    fit = fit_retention(logp, ref_logp, proxy)
-    return fit.kappa, fit.tau
-
-
-def fit_retention(logp: np.ndarray, ref_logp: np.ndarray, proxy: np.ndarray) -> Retention:
-    """Fit `Retention`; logp [..., prompts, arms], the others broadcast to it.
-
-    Least squares weighted by pi_ref: weights that move with the policy would change kappa by selection
-    alone. The reference itself has kappa 1, tau 0.
-    """
-    weights = np.exp(ref_logp)
-
-    def centre(values: np.ndarray) -> np.ndarray:  # takes the prompt's constant out
-        return values - np.sum(weights * values, axis=-1, keepdims=True)
-
-    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.sum(weights * a * b, axis=(-2, -1))
-
-    # The policy enters by its change: exact for the reference, and small changes keep their digits.
-    change, ref, reward = centre(logp - ref_logp), centre(ref_logp), centre(proxy)
-    ref_ref, ref_reward, reward_reward = product(ref, ref), product(ref, reward), product(reward, reward)
-    change_ref, change_reward = product(change, ref), product(change, reward)
-    determinant = ref_ref * reward_reward - ref_reward**2
-    determinant = np.where(determinant > COLLINEAR * ref_ref * reward_reward, determinant, np.nan)
-    slope = (change_ref * reward_reward - change_reward * ref_reward) / determinant
-    tau = (change_reward * ref_ref - change_ref * ref_reward) / determinant
-    residual = change - _arms(slope) * ref - _arms(tau) * reward
-    # How much each slope changes with the residual of one arm, and how much of an arm's value its own fit takes up.
-    pull_slope = weights * (ref * _arms(reward_reward) - reward * _arms(ref_reward)) / _arms(determinant)
-    pull_tau = weights * (reward * _arms(ref_ref) - ref * _arms(ref_reward)) / _arms(determinant)
-    leverage = weights + pull_slope * ref + pull_tau * reward
-    left_out = residual / np.maximum(1 - leverage, np.finfo(float).eps)
-    errors = (np.sqrt(np.sum((pull * left_out) ** 2, axis=(-2, -1))) for pull in (pull_slope, pull_tau))
-    return Retention(1 + slope, tau, *errors)
-
-
-def _arms(values: np.ndarray) -> np.ndarray:
-    """[...] -> [..., 1, 1], to go with [..., prompts, arms]."""
-    return values[..., None, None]
 
 
 def mass_by_comparisons(logp: np.ndarray, comparisons: np.ndarray, edges: Sequence[int]) -> np.ndarray:

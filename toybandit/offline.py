@@ -16,7 +16,6 @@ from toybandit.data import Rankings
 from toybandit.metrics import measure, wins_against_reference
 from toybandit.online import Diverged, logged_steps
 from toybandit.policies import make_policy
-from toybandit.slopes import loss_slope, score_slope
 from toybandit.updates import Adam
 
 SAFE = 2.0  # default step size in units of the inverse curvature 1 / (s')^2 of the loss in the logits
@@ -82,7 +81,7 @@ def default_lr(world: World, objective: Objective) -> float:
     """
     if objective.least_squares:
         return 0.25
-    slope = score_slope(objective.regularizer, world.ref_logp, length=world.length, ref_logp=world.ref_logp)
+    slope = objective.regularizer.slope(world.ref_logp, length=world.length, ref_logp=world.ref_logp)
     return float(SAFE / np.max(slope) ** 2)
 
 
@@ -144,7 +143,7 @@ def _row(
 def loss_gradient(world: World, examples: Examples, objective: Objective, logp: np.ndarray) -> np.ndarray:
     """Gradient of the loss, summed over prompts, in the logits of a table: [seeds, prompts, arms] of logp's shape."""
     rewards, slopes = _at_examples(world, examples, objective, logp)
-    moves = examples.weight[:, None] * loss_slope(objective, rewards) * slopes
+    moves = examples.weight[:, None] * objective.slope(rewards) * slopes
     direct = np.bincount(examples.index.ravel(), moves.ravel(), logp.size).reshape(logp.shape)
     # Summed within each example first: where chosen and rejected have one slope this is exactly 0.
     total = np.bincount(examples.prompt, moves.sum(axis=-1), logp[..., 0].size).reshape(logp.shape[:-1])
@@ -157,7 +156,7 @@ def _at_examples(
     """Implicit rewards and d s / d log pi of the responses of each example, both [examples, m]."""
     picked, length, ref_logp = (array.ravel()[examples.index] for array in (logp, world.length, world.ref_logp))
     rewards = objective.rewards(picked, length=length, ref_logp=ref_logp)
-    return rewards, score_slope(objective.regularizer, picked, length=length, ref_logp=ref_logp)
+    return rewards, objective.regularizer.slope(picked, length=length, ref_logp=ref_logp)
 
 
 def data_metrics(world: World, examples: Examples, objective: Objective, logp: np.ndarray) -> dict[str, np.ndarray]:

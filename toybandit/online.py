@@ -2,7 +2,7 @@
 
 The engine runs blocks of seeds that fit the processor's cache, all steps of a block before the next
 one. With exact expectations nothing is sampled, and two runs differ only by their worlds; `rloo` samples
-from a stream of its own a seed. `retention_law` is the natural gradient in closed form.
+from a stream of its own a seed. `natural_flow` is the natural gradient in closed form.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.random import default_rng
 
 from derivations.regularizers import Regularizer
+from derivations.retention import retention_law
 from toybandit.bandit import Streams, World, log_softmax
 from toybandit.interventions import Masked
 from toybandit.metrics import measure, wins_against_reference
@@ -200,18 +201,7 @@ def _advance(advance: Advance, steps: int, until: int) -> np.ndarray:
     raise Diverged(f"the policy diverged by step {until} ({reason}); lower the lr or the coefficient")
 
 
-def retention_law(t: Any, *, alpha: float, beta: float) -> tuple[Any, Any]:
-    """(kappa, tau) of natural-gradient flow from pi_ref at time t, entropy alpha and KL beta, reward units. THEORY 4.2.
-
-    tau = (1 - e^{-ct}) / c with c = alpha + beta (t for c = 0): reward pressure, 1 / reward unit.
-    kappa = 1 - alpha tau: the share of the reference that is kept.
-    """
-    c = alpha + beta
-    tau = -np.expm1(-c * t) / c if c > 0 else t
-    return 1 - alpha * tau, tau
-
-
 def natural_flow(ref_logp: np.ndarray, reward: np.ndarray, *, t: float, alpha: float, beta: float) -> np.ndarray:
     """Log-probs at time t of natural-gradient flow from pi_ref: kappa log pi_ref + tau reward + const, [..., arms]."""
-    kappa, tau = retention_law(t, alpha=alpha, beta=beta)
+    kappa, tau = retention_law(np.asarray(t, dtype=float), alpha=alpha, beta=beta)
     return log_softmax(kappa * ref_logp + tau * reward)

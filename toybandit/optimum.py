@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from derivations.arrays import log_sigmoid, logsumexp
-from derivations.regularizers import AlphaDivergence, JensenShannon, Regularizer, terms
+from derivations.arrays import logsumexp
+from derivations.regularizers import Regularizer
 from toybandit.bandit import log_softmax
 
 Function = Callable[[np.ndarray], np.ndarray]
@@ -45,7 +45,7 @@ def optimum(
 
     def score(logp: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # forward KL at a vanishing probability is -inf, and rightly so
-            return score_below_top(regularizer, zeros + logp, length=length, ref_logp=ref_logp)
+            return regularizer.below_top(zeros + logp, length=length, ref_logp=ref_logp)
 
     # Where pi = pi_ref no regularizer is flat, so a slope that vanishes there is a coefficient of 0.
     at_reference = {"length": zeros + 1, "ref_logp": zeros}
@@ -60,26 +60,6 @@ def optimum(
     if np.all(np.ptp(slope, axis=-1) <= 1e-12 * np.max(slope, axis=-1)):
         return log_softmax((reward - offset) / slope)
     return _solve(reward, score, lambda value: (value - offset) / slope)
-
-
-def score_below_top(
-    regularizer: Regularizer, logp: np.ndarray, *, length: np.ndarray | None, ref_logp: np.ndarray | None
-) -> np.ndarray:
-    """`regularizer.score` up to one constant, chosen so that s tends to 0 where it is bounded above; reward units.
-
-    Jensen-Shannon tends to beta log 2 and alpha-divergence to beta / a as pi / pi_ref grows. Their scores
-    hold the distance from there as a difference of two numbers that agree to all digits; here it stands
-    alone. A test holds both to `score`. Coefficients must not differ between the arms of a prompt.
-    """
-    total = np.zeros_like(logp)
-    for part in terms(regularizer):
-        if isinstance(part, JensenShannon):
-            total = total + part.coefficient * log_sigmoid(logp - ref_logp)
-        elif isinstance(part, AlphaDivergence):
-            total = total - part.coefficient * np.exp(-part.order * (logp - ref_logp)) / part.order
-        else:
-            total = total + part.score(logp, length=length, ref_logp=ref_logp)
-    return total
 
 
 def is_affine(regularizer: Regularizer) -> bool:

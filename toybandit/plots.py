@@ -14,6 +14,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from derivations.commands import InputError, input_errors, read_json
+from derivations.evidence.pictures import STYLES
 from toybandit.settings import Settings
 
 PANELS = (
@@ -23,16 +24,6 @@ PANELS = (
     ("kl", "KL(policy || reference) (nats)"),
 )
 NEUTRAL = {"proxy": 0.0, "gold": 0.0, "win_rate": 0.5, "kl": 0.0}  # the reference's own value
-# Okabe and Ito's colours, dark ones first so that they differ in grey too; the line style says it again.
-STYLES = (
-    ("#0072B2", "-"),
-    ("#D55E00", "--"),
-    ("#000000", ":"),
-    ("#009E73", "-."),
-    ("#CC79A7", (0, (5, 1, 1, 1, 1, 1))),
-    ("#E69F00", (0, (8, 2))),
-    ("#56B4E9", (0, (1, 1))),
-)
 
 
 @dataclass(frozen=True)

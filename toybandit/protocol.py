@@ -1,12 +1,11 @@
 """The protocol of the experiments: read, checked against the packaged one, and named by its hash."""
 
-import hashlib
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from derivations.commands import InputError, input_errors
+from derivations.evidence.protocol import ProtocolFile, read_protocol_file
 from toybandit.settings import Settings
 
 PROTOCOL = Path(__file__).with_name("protocol.toml")
@@ -19,17 +18,8 @@ CHOSEN = (
 )
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """A protocol file: its text, and its tables of numbers."""
-
-    text: str
-    tables: dict[str, dict[str, Any]]
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the text, 64 hexadecimal digits."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+class Protocol(ProtocolFile):
+    """A protocol of the bandit's experiments: tables of numbers."""
 
     @property
     def packaged(self) -> bool:
@@ -39,13 +29,8 @@ class Protocol:
 
 def read_protocol(path: Path) -> Protocol:
     """The protocol of a file. Raises InputError for a file that is none, naming the table and the number."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
+    found = read_protocol_file(path)
+    text, tables = found.text, found.tables
     standard = tomllib.loads(PROTOCOL.read_text(encoding="utf-8"))
     for name, numbers in standard.items():
         _compare(f"{path}: table [{name}]", tables.get(name, {}), numbers)

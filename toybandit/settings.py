@@ -7,7 +7,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from derivations.regularizers import parse_regularizer, suggest
+from derivations.names import parse_regularizer, suggest
 from toybandit.compiled import check_device
 from toybandit.interventions import SETS
 from toybandit.proxy import PROXIES

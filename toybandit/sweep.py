@@ -30,10 +30,11 @@ from derivations.commands import (
     write_json,
     write_text,
 )
-from derivations.regularizers import REGULARIZERS, suggest
+from derivations.evidence.intervals import interval
+from derivations.names import suggest
+from derivations.regularizers import REGULARIZERS
 from toybandit.experiment import FINAL, assess, check_draw, drawing, drawn, optimize
 from toybandit.folders import remove_empty
-from toybandit.metrics import interval
 from toybandit.online import Diverged
 from toybandit.settings import Settings, check_kind, kind_of
 

@@ -14,9 +14,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from derivations.commands import InputError, read_json, to_json, versions, write_json, write_text
-from toybandit.metrics import Interval
+from derivations.evidence.intervals import Interval
+from derivations.evidence.tables import Table
+from derivations.evidence.verdicts import Check, Statement
 from toybandit.plots import save_figure
-from toybandit.verdicts import Check, Statement, Table
 
 FOLDER = "toy-unfinished"
 BELONGS = "belongs-to.json"

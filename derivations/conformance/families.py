@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from derivations.arrays import Array, logsumexp, masked_sum, namespace
-from derivations.objectives import OBJECTIVES, kl_estimate, kl_k1, make_objective, rloo_advantage
-from derivations.regularizers import Entropy, suggest
+from derivations.names import OBJECTIVES, make_objective, suggest
+from derivations.objectives import kl_estimate, kl_k1, rloo_advantage
+from derivations.regularizers import Entropy
 
 Arrays = dict[str, Any]
 

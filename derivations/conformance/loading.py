@@ -12,7 +12,7 @@ from typing import Any
 
 from derivations.commands import InputError
 from derivations.conformance.calls import reason
-from derivations.regularizers import suggest
+from derivations.names import suggest
 
 
 def load(place: str) -> Callable[..., Any]:

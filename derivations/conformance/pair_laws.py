@@ -20,7 +20,7 @@ from derivations.conformance.laws import (
     tolerance,
 )
 from derivations.conformance.subject import Subject
-from derivations.objectives import OBJECTIVES
+from derivations.names import OBJECTIVES
 from derivations.regularizers import LengthNormalizedShannon
 
 LIKELIHOODS = tuple(name for name, recipe in OBJECTIVES.items() if not recipe.listwise and not recipe.least_squares)
@@ -108,7 +108,7 @@ def length_law(subject: Subject) -> Verdict:
 
 def _regularizer(subject: Subject) -> object:
     """The regularizer of the target's objective."""
-    from derivations.objectives import make_objective
+    from derivations.names import make_objective
 
     return make_objective(subject.target.name, **subject.target.options).regularizer
 

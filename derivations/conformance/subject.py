@@ -19,7 +19,7 @@ from derivations.conformance.backends import STEP, WIDE
 from derivations.conformance.batches import Batch, examples
 from derivations.conformance.calls import CallError, OutOfTime, guarded, time_limit
 from derivations.conformance.families import EACH, Arrays, Target, family_of, options_of
-from derivations.regularizers import suggest
+from derivations.names import suggest
 
 # Options that other codes call differently: theirs -> (ours, to ours, from ours), each given the options in our names.
 Conversion = tuple[str, Callable[[float, dict[str, Any]], float], Callable[[dict[str, Any]], float]]

@@ -27,7 +27,8 @@ from derivations.conformance.families import (
 )
 from derivations.conformance.laws import number
 from derivations.conformance.subject import Subject
-from derivations.objectives import ipo_loss, kl_k1, kl_k2, kl_k3, make_objective, pair_loss, rloo_advantage
+from derivations.names import make_objective
+from derivations.objectives import ipo_loss, kl_k1, kl_k2, kl_k3, pair_loss, rloo_advantage
 from derivations.regularizers import KL, LengthNormalized
 
 Term = tuple[str, Callable[[Arrays], Array]]

@@ -9,6 +9,7 @@ CHAPTERS = {
     "rankings": "Rankings",
     "losses": "The named losses",
     "gradients": "Gradients and optima of the losses",
+    "slopes": "Slopes for descent without automatic differentiation",
     "estimators": "Policy-gradient and KL estimators",
     "tokens": "Tokens and sequences",
     "dynamics": "Online dynamics: forgetting the reference",

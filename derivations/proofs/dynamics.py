@@ -1,5 +1,7 @@
 """THEORY 4.1 to 4.3 and 4.8: why entropy fails online. It is KL plus a bonus for the improbable, and it forgets."""
 
+from functools import partial
+
 import sympy as sp
 
 from derivations.checks import Argued, Differs, Equal, Positive, Step, TendsTo
@@ -22,6 +24,7 @@ from derivations.proofs.tools import (
     time,
 )
 from derivations.regularizers import KL, Entropy, LengthNormalized, Regularizer, Sum
+from derivations.retention import retention_law as law_of_retention
 from derivations.symbolic import SymArray
 from derivations.traces import trace, traced_array
 
@@ -107,12 +110,15 @@ def natural_gradient_flow() -> list[Step]:
 def retention_law() -> list[Step]:
     path = decay * log_q + tau * (r + beta * log_q)
     k = sp.Symbol("const", real=True)  # what normalization adds; it depends on t alone
+    law = traced_array(partial(law_of_retention, alpha=alpha, beta=beta), time)
     shaped = trace(shaped_reward, r, path + k, regularizer=both(), ref_logp=log_q)
     pace = sp.Symbol("eta", positive=True)
     return [
         Equal("the path solves the flow: its rate is the shaped reward, up to a function of t", sp.diff(path, time), shaped + c * k),
         Equal("it starts at log q", path, log_q, {time: sp.S.Zero}),
         Equal("it is kappa log q + tau r with kappa = 1 - alpha tau", path, (1 - alpha * tau) * log_q + tau * r),
+        Equal("kappa is what `retention_law` returns", law[0].item(), 1 - alpha * tau),
+        Equal("tau is what `retention_law` returns", law[1].item(), tau),
         Equal("a learning rate eta only rescales t", sp.diff(path.subs(time, pace * time), time),
               pace * (shaped + c * k).subs(time, pace * time)),
         Argued("differences of log pi between responses obey a linear equation, so the solution is the only one"),

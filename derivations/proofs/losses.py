@@ -6,7 +6,8 @@ import sympy as sp
 
 from derivations.checks import Equal, Step
 from derivations.claims import claim
-from derivations.objectives import OBJECTIVES, dpo, ipo_loss, make_objective, maxent, preference_metrics, simpo
+from derivations.names import OBJECTIVES, make_objective
+from derivations.objectives import dpo, ipo_loss, maxent, preference_metrics, simpo
 from derivations.proofs.tools import (
     beta,
     logp_l,

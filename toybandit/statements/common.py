@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from derivations.evidence.intervals import Interval
 from derivations.regularizers import REGULARIZERS, Term
 from toybandit.experiment import Result, assess, drawn, optimize
-from toybandit.metrics import Interval, overoptimization
+from toybandit.metrics import overoptimization
 from toybandit.online import Trajectory
 from toybandit.settings import Settings
 

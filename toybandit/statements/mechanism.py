@@ -2,13 +2,15 @@
 
 import numpy as np
 
+from derivations.evidence.intervals import interval
+from derivations.evidence.tables import Table
+from derivations.evidence.verdicts import Statement, at_least, at_most, between, control, show
 from toybandit.experiment import Result, drawn
 from toybandit.figures import mass_figure, trajectories_figure
-from toybandit.metrics import interval, mass_by_comparisons
+from toybandit.metrics import mass_by_comparisons
 from toybandit.online import policy_gradient
 from toybandit.proxy import pairwise_accuracy
 from toybandit.statements.common import Laboratory, term
-from toybandit.verdicts import Statement, Table, at_least, at_most, between, control, show
 
 
 def statement_6(lab: Laboratory) -> Statement:

@@ -3,15 +3,16 @@
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from derivations.objectives import make_objective
+from derivations.evidence.intervals import interval
+from derivations.evidence.tables import Table
+from derivations.evidence.verdicts import Check, Statement, at_least, at_most, control, show
+from derivations.names import make_objective
 from toybandit.bandit import World, log_softmax
 from toybandit.data import Rankings, draw_pairs
 from toybandit.experiment import drawn
-from toybandit.metrics import interval
 from toybandit.offline import OfflineTrajectory, default_lr, descend
 from toybandit.proxy import map_rewards
 from toybandit.statements.common import Laboratory
-from toybandit.verdicts import Check, Statement, Table, at_least, at_most, control, show
 
 LOOSE = 1e-9  # precision of the prior that makes the reward model's estimate the maximum-likelihood one
 

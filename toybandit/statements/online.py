@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from derivations.evidence.intervals import Interval, interval
+from derivations.evidence.tables import Table
+from derivations.evidence.verdicts import Check, Statement, at_least, at_most, between, control, show
 from toybandit.figures import strength_figure, trajectories_figure
-from toybandit.metrics import Interval, interval
 from toybandit.online import Trajectory
 from toybandit.statements.common import Laboratory, counted, fallen, final, sd_ratio, spearman_interval
-from toybandit.verdicts import Check, Statement, Table, at_least, at_most, between, control, show
 
 
 def statement_1(lab: Laboratory) -> Statement:

@@ -4,14 +4,15 @@ from typing import Any
 
 import numpy as np
 
+from derivations.evidence.intervals import Interval, interval
+from derivations.evidence.tables import Table
+from derivations.evidence.verdicts import Check, Statement, at_least, at_most, control, show
 from toybandit.bandit import log_softmax
 from toybandit.experiment import drawn
 from toybandit.figures import gao_figure, phase_figure, retention_figure
-from toybandit.metrics import Interval, interval
 from toybandit.online import Trajectory
 from toybandit.scaling import GaoFit, best_of_n, best_of_n_curve, fit_gao, kl_bound
 from toybandit.statements.common import Laboratory, counted, fallen, final
-from toybandit.verdicts import Check, Statement, Table, at_least, at_most, control, show
 
 ROUND_OFF = 1e-12  # the bound is met with equality at n = 1
 FORMS = ("quadratic", "logarithmic")

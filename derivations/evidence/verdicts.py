@@ -7,13 +7,15 @@ statement and never earn one. Every check holds: `reproduced`; no headline holds
 and shown with its 95 % interval; `firm` says whether the whole interval agrees with the verdict.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from toybandit.metrics import Interval, interval
+from derivations.evidence.intervals import Interval, interval
+from derivations.evidence.tables import Table
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,28 @@ def control(check: Check) -> Check:
     return replace(check, role="control")
 
 
-@dataclass(frozen=True)
-class Table:
-    """Numbers to show whole, beside the checks: column heads and rows of text."""
+def verdict(outcomes: Iterable[tuple[str, bool, bool]]) -> str:
+    """`reproduced`, `not reproduced` or `depends`, of the checks of one claim.
 
-    title: str
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    Args:
+        outcomes: of each check its role (`headline`, or another such as `control`), whether it holds, and whether it
+            fails firmly.
+
+    Returns:
+        reproduced: every check holds. not reproduced: no headline holds and one fails. depends: anything else. A
+        check that is no headline can spoil a claim and never earn it.
+    """
+    checks = list(outcomes)
+    if all(holds for _, holds, _ in checks):
+        return "reproduced"
+    headlines = [(holds, fails) for role, holds, fails in checks if role == "headline"]
+    nothing = not any(holds for holds, _ in headlines) and any(fails for _, fails in headlines)
+    return "not reproduced" if nothing else "depends"
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A numbered statement of TOY: its sentence, its checks, remarks in words, tables, names of its figures."""
+    """A numbered statement: its sentence, its checks, remarks in words, tables, names of its figures."""
 
     number: str
     sentence: str
@@ -61,11 +73,7 @@ class Statement:
     @property
     def verdict(self) -> str:
         """`reproduced`, `not reproduced`, or `depends`."""
-        if all(check.holds for check in self.checks):
-            return "reproduced"
-        headlines = [check for check in self.checks if check.role == "headline"]
-        nothing = not any(check.holds for check in headlines) and any(check.firm for check in headlines)
-        return "not reproduced" if nothing else "depends"
+        return verdict((check.role, check.holds, check.firm and not check.holds) for check in self.checks)
 
     @property
     def refuted(self) -> list[str]:
@@ -111,6 +119,13 @@ def show(found: Interval, digits: int = 3) -> str:
     if found.low == found.high == found.mean:
         return number(found.mean, digits)
     return f"{number(found.mean, digits)} [{number(found.low, digits)}, {number(found.high, digits)}]"
+
+
+def show_over_seeds(found: Interval, digits: int = 3) -> str:
+    """As `show`; of one seed the number alone, and a word where it does not exist."""
+    if math.isnan(found.mean):
+        return "undefined"
+    return f"{number(found.mean, digits)} (1 seed)" if math.isinf(found.low) else show(found, digits)
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -4,13 +4,11 @@ A finished run is one JSON file that names the protocol it followed. It is not r
 experiment goes on where it stopped, and results of two protocols are never mixed.
 """
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,15 +17,6 @@ from typing import Any, TypeVar
 from derivations.commands import InputError
 
 Run = TypeVar("Run")
-
-
-def read_protocol(path: Path) -> tuple[dict[str, Any], str]:
-    """The protocol and its fingerprint. Raises InputError if it cannot be read."""
-    try:
-        text = path.read_bytes()
-        return tomllib.loads(text.decode()), hashlib.sha256(text).hexdigest()[:12]
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read the protocol {path}: {error}") from None
 
 
 def read_result(path: Path, fingerprint: str) -> dict[str, Any] | None:
