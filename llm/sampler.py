@@ -112,7 +112,7 @@ def sample(
         model.generation_config = own
         if attention != model.config._attn_implementation:
             model.set_attn_implementation(attention)
-    return [_cut(prompts[i // k], tuple(row), stops) for i, row in enumerate(out[:, width:].tolist())]
+    return [cut(prompts[i // k], tuple(row), stops) for i, row in enumerate(out[:, width:].tolist())]
 
 
 def _prefill(model: Any, ids: Tensor, seen: Tensor, k: int) -> DynamicCache:
@@ -143,7 +143,7 @@ def uniforms(prompts: Sequence[tuple[int, ...]], *, k: int, n: int, seed: Seed) 
     return np.stack(rows)
 
 
-def _cut(prompt: tuple[int, ...], ids: tuple[int, ...], stops: Collection[int]) -> Example:
+def cut(prompt: tuple[int, ...], ids: tuple[int, ...], stops: Collection[int]) -> Example:
     """The response up to and with the first token that ends it; what generation pads behind it is dropped."""
     end = next((place for place, token in enumerate(ids) if token in stops), None)
     return Example(prompt, ids, False) if end is None else Example(prompt, ids[: end + 1], True)

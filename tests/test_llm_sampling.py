@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from llm.packing import Example
-from llm.sampler import InverseCDF, Transformers, _cut, narrowed, sample, uniforms
+from llm.sampler import InverseCDF, Transformers, cut, narrowed, sample, uniforms
 from llm.sampling import reference_pool
 
 EOS, PAD = 256, 257
@@ -23,7 +23,7 @@ EOS, PAD = 256, 257
     ],
 )
 def test_a_response_ends_with_its_first_eos_kept_once(ids, kept, complete):
-    assert _cut((1,), ids, {EOS}) == Example((1,), kept, complete)
+    assert cut((1,), ids, {EOS}) == Example((1,), kept, complete)
 
 
 def model_that_ends(tiny_model):
