@@ -33,7 +33,7 @@ def lineage(name: str) -> list[str]:
 def is_adapter(name: str) -> bool:
     """Whether a name is that of a folder with an adapter and no model of its own."""
     folder = Path(name)
-    return (folder / CONFIG).is_file() and not (folder / "config.json").exists()
+    return name != "bundled" and (folder / CONFIG).is_file() and not (folder / "config.json").exists()
 
 
 def note(name: str) -> str | None:
@@ -80,7 +80,10 @@ def merged(model: Any, folder: str) -> Any:
 
 @torch.no_grad()
 def merged_copy(peft: Any) -> Any:
-    """What `peft.merge_and_unload()` would give, on the CPU, one tensor at a time; the model stays as it is."""
+    """What `peft.merge_and_unload()` would give, on the CPU, one tensor at a time; the model stays as it is.
+
+    To be saved, not trained: weights without an adapter are the model's own tensors where it is on the CPU.
+    """
     from peft.tuners.lora import LoraLayer
 
     base, weights = peft.get_base_model(), {}

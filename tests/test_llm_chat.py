@@ -106,6 +106,16 @@ def test_what_the_template_writes_between_prompt_and_answer_is_trained(tiny_toke
     assert tokenizer.decode(ids) == "<think></think>\nThe oak.<eos>"
 
 
+def test_a_blank_before_the_answer_is_trained_where_it_is_a_token_of_its_own(tiny_tokenizer):
+    """Bytes as tokens; the answer on its own would begin with T."""
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = MISTRAL.replace("{{ bos_token }}", "")
+    turn = Turn(QUESTION, tokenizer)
+    ids, _ = turn.respond("The oak.", room=50)
+    assert turn.prompt + ids == rendered(QUESTION, "The oak.", tokenizer)
+    assert tokenizer.decode(ids) == " The oak.<eos>"
+
+
 @pytest.mark.parametrize("text", ["Oak.<|end|>", "Oak.<eos>", "Oak.<|end|>\n<eos>", "Oak.<|end|><|end|>"])
 def test_an_end_that_a_response_spells_out_is_its_end_whichever_of_the_two(text, phi):
     assert Turn(QUESTION, phi).respond(text, room=50) == Turn(QUESTION, phi).respond("Oak.", room=50)
