@@ -76,8 +76,9 @@ class Settings:
     """Precision of both sides."""
     model: str = "bundled"
     """bundled, a local folder, or random weights of a size: random-tiny, random-135m, random-1b."""
-    gold: str = "on-topic-sentiment"
-    """The gold reward that the proxy is fitted to."""
+    gold: str | None = None
+    """The gold reward that the proxy is fitted to (default: on-topic-sentiment; of random weights, whose text has none,
+    fluency)."""
     threads: int = 1
     """Threads of each process."""
     out: Path = Path("docs/llm-online-benchmark")
@@ -92,6 +93,7 @@ class Settings:
         """What a worker needs, as its one argument."""
         names = ("samples", "beta", "lr", "dtype", "model", "gold", "threads", "device", "sampler")
         options = {name: getattr(self, name) for name in names} | {"seed": seed, "proxy": str(proxy)}
+        options["gold"] = self.gold or ("fluency" if self.model.startswith("random-") else "on-topic-sentiment")
         options |= {"prompts_per_step": self.prompts, "max_new_tokens": self.tokens, "steps": self.steps + 1}
         return json.dumps(options)
 

@@ -105,8 +105,8 @@ class TrainConfig:
     """Most comparisons in one forward pass (default: as many as `micro_batch_tokens` hold). Less memory when
     smaller; the gradient is the same."""
     micro_batch_tokens: int | None = None
-    """Most tokens in one forward pass, unless one comparison alone is longer. Default: 512 on a CPU, 16384 on a
-    GPU; config.json keeps what ran as `passes`."""
+    """Most tokens in one forward pass, unless one comparison alone is longer. Default: 512 on a CPU, 16384 on
+    a GPU; config.json keeps what ran as `passes`."""
     max_length: int = 256
     """Most tokens of prompt and response together. Longer responses are cut (without EOS); prompts longer
     than half of it are skipped and counted."""
@@ -120,8 +120,8 @@ class TrainConfig:
     attention: Literal["packed", "flex_attention"] = "packed"
     """packed: on a CPU one call per sequence, on a GPU one masked call. flex_attention (GPU) skips masked blocks."""
     compile_layers: bool = False
-    """Compile each decoder layer (torch.compile): about a minute at the start, then fewer kernels. float32 log-probs
-    differ from uncompiled ones by about 1e-5 a token."""
+    """Compile each decoder layer (torch.compile): a wait at the start, then fewer kernels. float32 log-probs differ from
+    uncompiled ones by up to 2e-5 nats a token."""
     max_grad_norm: float = 1.0
     """The gradient is scaled down to this norm if it is longer."""
     eval_every: int = 0

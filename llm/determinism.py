@@ -12,8 +12,11 @@ from derivations.commands import InputError
 WORKSPACES = (":4096:8", ":16:8")  # of cuBLAS, with which its products are always added up in one order
 
 
+_asked: list[bool] = []  # whether an earlier run in this process asked for it
+
+
 def set_determinism(wanted: bool) -> None:
-    """Ask torch for kernels that give equal bits at every run, or (False) for the fastest.
+    """Ask torch for kernels that give equal bits at every run, or (False) take back what an earlier run asked.
 
     Call before the first product on a GPU: cuBLAS reads its variable once.
 
@@ -30,7 +33,11 @@ def set_determinism(wanted: bool) -> None:
                 f"--deterministic cannot be kept with CUBLAS_WORKSPACE_CONFIG={space}; "
                 f"set it to {' or '.join(WORKSPACES)}, or unset it"
             )
-    torch.use_deterministic_algorithms(wanted)
+        _asked.append(True)
+        torch.use_deterministic_algorithms(True)
+    elif _asked:
+        _asked.clear()
+        torch.use_deterministic_algorithms(False)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A loss or gradient that is not finite ends the run, with what it takes to look into it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,23 @@ from llm.engine import Engine
 
 
 def stop_if_diverged(
-    norm: float, loss: float, step: int, batch: Sequence[Any], out: Path, lr: float, *, engine: Engine | None = None
+    norm: float,
+    loss: float,
+    step: int,
+    batch: Sequence[Any] | Callable[[], Sequence[Any]],
+    out: Path,
+    lr: float,
+    *,
+    engine: Engine | None = None,
 ) -> None:
     """Refuse to go on (InputError) from a loss or gradient that is not finite.
 
     The batch is written for replay and, with `engine`, the state in which it diverges (`llm replay`). batch: rows
-    with the key `where`, or places alone, or samples.
+    with the key `where`, or places alone, or samples; or a function that gives them, called only then.
     """
     if math.isfinite(norm) and math.isfinite(loss):
         return
+    batch = batch() if callable(batch) else batch
     write_json(out / "diverged.json", {"step": step, "loss": repr(loss), "grad_norm": repr(norm), "batch": batch})
     if engine is not None:
         engine.save(out / "checkpoints" / "diverged", {"step": step - 1})

@@ -7,6 +7,7 @@ of comparisons of the whole step, over all processes, so any split gives the sam
 import random
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from accelerate.utils import set_seed
@@ -83,7 +84,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
         groups = [data.train[i] for i in plan[step - 1]]
         rows = accumulate(engine, objective, groups, reference, config)
         norm, row = engine.gradient_norm(), means(rows)
-        stop_if_diverged(norm, row["loss"], step, as_records(groups, reference), config.out, config.lr, engine=engine)
+        kept = partial(as_records, groups, reference)
+        stop_if_diverged(norm, row["loss"], step, kept, config.out, config.lr, engine=engine)
         row = {"step": step, "lr": engine.lr, "grad_norm": norm, **row}
         engine.step()
         run.examples.add(*({"step": step, "split": "train", **r} for r in rows))

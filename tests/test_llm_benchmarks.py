@@ -96,6 +96,14 @@ def test_the_page_says_what_trl_could_be_given(monkeypatch):
     assert "padding_free" not in trl_at_its_best("simpo")[0]  # CPO has none
 
 
+def test_random_weights_are_rewarded_by_what_varies_among_their_samples(tmp_path):
+    golds = [
+        json.loads(Online(**o).worker_options(0, tmp_path))["gold"]
+        for o in ({}, {"model": "random-1b"}, {"model": "random-1b", "gold": "length"})
+    ]
+    assert golds == ["on-topic-sentiment", "fluency", "length"]
+
+
 def test_our_arm_trains_a_random_model(tmp_path, monkeypatch):
     """In a process of its own, as the benchmark runs it."""
     settings = Settings(model="random-tiny", cases=("simpo-packed-against-plain",), batches=1, pairs=3, max_length=64)

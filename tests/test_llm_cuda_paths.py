@@ -181,16 +181,25 @@ def restored(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     yield
     os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    set_determinism(False)
     torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_deterministic_runs_ask_torch_and_cublas_for_it(wanted, restored, tiny_folder, tmp_path, own_cache):
     data = write_pairs(tmp_path / "train.jsonl", 6)
-    torch.use_deterministic_algorithms(not wanted)  # an earlier run's
+    if not wanted:
+        set_determinism(True)  # an earlier run's
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG")
     run_offline(tiny_folder, tmp_path / "run", data=data, eval_size=2, max_steps=1, deterministic=wanted)
     assert torch.are_deterministic_algorithms_enabled() == wanted
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if wanted else None)
+
+
+def test_what_the_caller_asked_of_torch_itself_is_left_alone(restored):
+    torch.use_deterministic_algorithms(True)
+    set_determinism(False)
+    assert torch.are_deterministic_algorithms_enabled()
 
 
 def test_online_runs_may_be_deterministic_too(restored, tiny_folder, tmp_path, shared_cache):
@@ -235,7 +244,7 @@ def test_gpu_check_needs_neither_a_set_up_nor_a_network(tmp_path):
     done = subprocess.run(["make", "--dry-run", *command[1:]], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "pip" not in done.stdout
     assert '-m "not cpu_bits"' in done.stdout
-    files = [word for word in done.stdout.split() if word.startswith("tests/")]
+    files = [word.rstrip(";") for word in done.stdout.split() if word.startswith("tests/")]
     assert len(files) > 4
     assert all((ROOT / file).exists() for file in files)
     if not torch.cuda.is_available():

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from llm.determinism import set_determinism
 from llm.logprobs import sequence_logps
 from tests.llm_runs import assert_same_weights, read_rows, run_offline, write_pairs
 from tests.test_llm_logprobs import ARCHITECTURES, MIXED, WEIGHTS, assert_same_gradients, assert_same_logps, make
@@ -51,7 +52,7 @@ def test_a_deterministic_run_is_the_same_run_twice_bit_for_bit(tiny_folder, tmp_
     try:
         a, b = (run_offline(tiny_folder, tmp_path / name, **options) for name in "ab")
     finally:
-        torch.use_deterministic_algorithms(False)
+        set_determinism(False)
     assert read_rows(a) == read_rows(b)
     assert read_rows(a, "examples.jsonl") == read_rows(b, "examples.jsonl")
     assert_same_weights(a, b)

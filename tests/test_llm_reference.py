@@ -82,6 +82,16 @@ def test_the_reference_of_adapters_is_the_model_without_them(run):
     assert abs(first[-1]["eval/rewards/margins"]) > 1e-3
 
 
+@pytest.mark.parametrize("kind", [Precomputed, EveryStep])
+def test_a_step_asks_the_reference_once_a_pass(kind, run, monkeypatch):
+    """And not once a comparison, for the records of a batch that did not diverge."""
+    asked, original = [], kind.__call__
+    monkeypatch.setattr(kind, "__call__", lambda self, groups: (asked.append(len(groups)), original(self, groups))[1])
+    name = {Precomputed: "precompute", EveryStep: "every-step"}[kind]
+    run(reference=name, batch_size=6, max_steps=3)
+    assert asked == [5, 6, 6, 6, 5]  # before, three steps of one pass, after
+
+
 @pytest.mark.cpu_bits
 def test_reference_log_probs_are_computed_once_for_the_same_model_and_tokens(run, tmp_path, monkeypatch):
     from llm.engine import Engine
