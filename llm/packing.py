@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+ROUND = 16  # a row's width is a multiple of it: oneDNN, which never frees all of a kernel, then meets few shapes
+
 
 @dataclass(frozen=True)
 class Example:
@@ -125,7 +127,7 @@ def _pack(examples: Sequence[Example], rows: Sequence[Sequence[Group]]) -> Pack:
     layout = tuple(
         tuple((len(examples[g[0]].prompt), *(len(examples[i].response) for i in g)) for g in row) for row in rows
     )
-    width = max(sum(map(sum, row)) for row in layout)
+    width = -(-max(sum(map(sum, row)) for row in layout) // ROUND) * ROUND
     ids, positions, branch = (torch.zeros(len(rows), width, dtype=torch.long) for _ in range(3))
     group = torch.full((len(rows), width), -1)
     predictor, own, order = [], [], []
