@@ -186,6 +186,7 @@ def count_step(groups: list[Any], *, layers: int, **options: Any) -> Count:
         loss_logps=lambda examples, last: sequence_logps(model, examples),
         backward=lambda loss, last: loss.backward(),
         gather=lambda rows: rows,
+        evenly=lambda parts: parts,
     )
     config = TrainConfig(objective="simpo", batch_size=len(groups), **options)
     objective = config.make_objective()

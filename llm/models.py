@@ -125,7 +125,7 @@ def load_model(name: str, *, implementation: str = attention.NAME) -> tuple[Mode
 
 def empty_model(name: str, *, implementation: str = attention.NAME) -> Model:
     """The model as `load_model` gives it, but all of its tensors hold nothing (device `meta`), and unchecked."""
-    source = bundled_folder() if name == "bundled" else name
+    source = place_of(lineage(name)[-1])  # adapters are merged where the first process loads
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         with torch.device("meta"):

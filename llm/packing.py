@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 HOST = torch.device("cpu")
+ROUND = 16  # a row's width is a multiple of it: oneDNN, which never frees all of a kernel, then meets few shapes
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def packs(
         return
     for rows in place_rows(sizes, batch_tokens):
         width = max(sum(sizes[i] for i in row) for row in rows)
-        yield _pack(examples, [[groups[i] for i in row] for row in rows], width, device)
+        yield _pack(examples, [[groups[i] for i in row] for row in rows], -width // ROUND * -ROUND, device)
 
 
 def prompt_groups(examples: Sequence[Example], *, row_tokens: int) -> list[Group]:

@@ -131,3 +131,10 @@ def test_an_example_without_prompt_or_response_is_refused(prompt, response):
 
 def test_lengths_count_response_tokens_with_eos():
     assert lengths([Example((1, 2), (3, 4, EOS), True), Example((1,), (5,), False)]).tolist() == [3, 1]
+
+
+def test_widths_are_few_so_that_kernels_repeat():
+    for n in range(1, 70):
+        (pack,) = packs([Example((1,) * n, (2, 3), True)], batch_tokens=4096, row_tokens=1024)
+        assert pack.ids.shape[1] % 16 == 0
+        assert n + 2 <= pack.ids.shape[1] < n + 2 + 16
