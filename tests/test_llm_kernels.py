@@ -22,7 +22,7 @@ def test_a_step_of_64_dialogues_is_at_most_3_passes_of_at_most_2_waits(seed):
 def test_more_comparisons_in_a_pass_are_no_more_kernels():
     few, many = (count_step(dialogue(n), layers=2, micro_batch_size=64) for n in (8, 32))
     assert few.passes == many.passes == 1
-    assert abs(many.kernels - few.kernels) <= 30  # chunks of the head
+    assert abs(many.kernels - few.kernels) <= 40  # chunks of the head
 
 
 def losses(objective, groups, **options):

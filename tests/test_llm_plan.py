@@ -140,8 +140,8 @@ def test_a_sharded_plan_counts_shares_and_what_is_gathered(tiny_folder, capsys):
 
 def test_a_pass_holds_no_more_than_a_process_has_comparisons():
     config = {"objective": "dpo", "max_length": 40, "batch_size": 8, "micro_batch_tokens": 10_000}
-    assert len(largest_pass(TrainConfig(**config))) == 8
-    assert len(largest_pass(TrainConfig(**config, plan_processes=3))) == 3
+    assert len(largest_pass(TrainConfig(**config), CPU)) == 8
+    assert len(largest_pass(TrainConfig(**config, plan_processes=3), CPU)) == 3
 
 
 @pytest.mark.parametrize(

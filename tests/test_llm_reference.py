@@ -114,13 +114,13 @@ def test_every_process_scores_its_share_of_the_reference(tiny_folder, tmp_path, 
     """None waits for another that does all of it, which NCCL lets it do for ten minutes only."""
     engine, tokenizer = make_engine(tiny_folder)
     groups = encoded(write_pairs(tmp_path / "a.jsonl", 7), tokenizer)
-    whole = _computed(engine, groups)
+    whole = _computed(engine, groups, 512)
     shares = []
     monkeypatch.setattr("llm.engine.Engine.processes", 2)
     monkeypatch.setattr("llm.engine.Engine.gather", lambda self, rows: shares.append(rows) or rows)
     for rank in (0, 1):
         monkeypatch.setattr("llm.engine.Engine.rank", rank)
-        _computed(engine, groups)
+        _computed(engine, groups, 512)
     assert [len(rows) for rows in shares] == [4, 3]
     assert np.concatenate([shares[i % 2][i // 2] for i in range(7)]) == pytest.approx(whole, rel=1e-6)
 
