@@ -114,8 +114,8 @@ class TrainConfig:
     attention: Literal["packed", "flex_attention"] = "packed"
     """packed: on a CPU one call per sequence, on a GPU one masked call. flex_attention (GPU) skips masked blocks."""
     compile_layers: bool = False
-    """Compile each decoder layer (torch.compile): a wait at the start, then fewer kernels. float32 log-probs differ from
-    uncompiled ones by up to 2e-5 nats a token."""
+    """Compile each decoder layer (torch.compile): a wait at the start, then fewer kernels. float32 log-probs differ
+    from uncompiled ones by up to 2e-5 nats a token."""
     max_grad_norm: float = 1.0
     """The gradient is scaled down to this norm if it is longer."""
     eval_every: int = 0
