@@ -49,7 +49,7 @@ class Batch:
 
     def length(self) -> Tensor:
         """Tokens, EOS included."""
-        return lengths(self.examples).to(self.logq.device)
+        return lengths(self.examples, self.logq.device)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """What a step asks of a GPU, counted on shapes alone: few passes, few waits, and no loop over comparisons."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,7 +10,11 @@ from benchmarks.llm_kernels import META, Counter, count_step, dialogue, meta_mod
 from llm.config import TrainConfig
 from llm.logprobs import sequence_logps
 from llm.measure import losses_and_rows
+from llm.online import accumulate
+from llm.online_config import OnlineConfig
+from llm.packing import Example
 from llm.passes import scored
+from llm.world import Batch
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -70,6 +77,27 @@ def test_scoring_64_comparisons_is_few_passes_without_a_wait():
         assert len(scored(dialogue(64), 16_384, score)) == 64
     assert len(passes) <= 3
     assert count.synchronizations == 0
+
+
+def test_an_online_step_is_one_pass_and_one_wait():
+    """8 topics, 4 samples each, of 20 tokens: gradient and the row of metrics."""
+    model, passes = meta_model(2), []
+    model.base_model.register_forward_pre_hook(lambda *_: passes.append(1))
+    examples = [Example((topic,) * 30, (n,) * 20, False) for topic in range(8) for n in range(4)]
+    numbers = {name: torch.empty(32, device=META) for name in ("logq", "proxy", "gold", "sentiment")}
+    batch = Batch(examples, [], [], **numbers, on_topic=torch.empty(32, dtype=torch.bool, device=META))
+    config = OnlineConfig(regularizer="kl=0.1")
+    engine = SimpleNamespace(
+        device=META,
+        micro_steps=nullcontext,
+        loss_logps=lambda own, last: sequence_logps(model, own),
+        backward=lambda loss, last: loss.backward(),
+    )
+    with without_autocast(), Counter() as count:
+        row = accumulate(engine, batch, config.make_regularizer(), config)
+    assert len(passes) == count.synchronizations == 1
+    assert count.kernels < 600
+    assert row.keys() == {"loss", "proxy", "gold", "kl", "entropy", "length"}
 
 
 # ---- the instrument
