@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 
 Device = Literal["cpu", "cuda"]
 

@@ -26,7 +26,9 @@ from benchmarks.device import Device, device_name, require_model, take_device, t
 from benchmarks.llm_offline_data import make_batches
 from benchmarks.llm_offline_kept import Kept, conditions
 from benchmarks.worker import Worker, turns
-from derivations.commands import InputError, run_command, write_text
+from derivations.cli.command_line import run_command
+from derivations.cli.errors import InputError
+from derivations.cli.files import write_text
 from llm.records import print_table
 
 Data = Literal["file", "dialogue"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import read_json, write_json
+from derivations.cli.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("llm/*.py", "benchmarks/llm_offline*.py", "benchmarks/worker.py")

@@ -21,7 +21,9 @@ from matplotlib.figure import Figure
 
 from benchmarks.device import Device, device_name, require_model, take_device, trl_at_its_best
 from benchmarks.worker import Worker, turns
-from derivations.commands import InputError, run_command, write_json, write_text
+from derivations.cli.command_line import run_command
+from derivations.cli.errors import InputError
+from derivations.cli.files import write_json, write_text
 from derivations.evidence.pictures import STYLES
 from llm.measure import interval
 from llm.records import print_table

@@ -12,13 +12,14 @@ from rich.console import Console
 from derivations import report, zoo_matrix
 from derivations.book import write_book
 from derivations.claims import check_claims, load_claims
-from derivations.commands import InputError, read_command, run_command, to_json, write_text
+from derivations.cli.command_line import read_command, run_command
+from derivations.cli.errors import InputError, suggest
+from derivations.cli.files import to_json, write_text
 from derivations.conformance import conform
 from derivations.conformance.families import NAMES
 from derivations.conformance.loading import load, parse_pairs, parse_value
 from derivations.conformance.report import FORMATS as CONFORM_FORMATS
 from derivations.derive import Preference, derive
-from derivations.names import suggest
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from collections import defaultdict
 from types import CodeType, SimpleNamespace
 from typing import Any
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 
 
 def _import(module: str) -> Any:

@@ -11,7 +11,8 @@ from pathlib import Path
 from derivations import report
 from derivations.checks import Differs, Step
 from derivations.claims import Result
-from derivations.commands import InputError, write_text
+from derivations.cli.errors import InputError
+from derivations.cli.files import write_text
 from derivations.graph import draw_graph
 from derivations.proofs import CHAPTERS
 from derivations.traces import Traced

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from derivations.checks import Differs, InternalError, Step, StepFailed
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from derivations.mutants import Tally, try_mutants
 from derivations.proofs import CHAPTERS
 from derivations.traces import Traced, recording

@@ -19,7 +19,7 @@ import sympy as sp
 from derivations import balls
 from derivations.arrays import Array, namespace
 from derivations.checks import InternalError, StepFailed, TendsTo, show
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from derivations.expression_parser import SYMBOLS, parse_formula
 from derivations.fields import Undecided, is_positive, is_zero
 from derivations.log_space import LOGP, REF_LOGP, evaluate_in_logs, in_logs, is_finite_in_logs

@@ -9,8 +9,7 @@ import math
 
 import sympy as sp
 
-from derivations.commands import InputError
-from derivations.names import suggest
+from derivations.cli.errors import InputError, suggest
 from derivations.proofs.tools import alpha, beta, gamma, length, order, p, q
 
 SYMBOLS: dict[str, sp.Symbol] = {

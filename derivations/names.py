@@ -4,12 +4,12 @@ The formulas do not know their names' spelling; this file does, and the commands
 read it. A text that is a formula is handed to `derivations.derive`.
 """
 
-import difflib
 import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from derivations.cli.errors import suggest
 from derivations.objectives import Objective
 from derivations.regularizers import (
     KL,
@@ -146,9 +146,3 @@ def _divergence(name: str, given: dict[str, Any]) -> type[Term]:
     if divergence not in DIVERGENCES:
         raise ValueError(f"objective {name}: divergence is {divergence!r}{suggest(str(divergence), list(DIVERGENCES))}")
     return DIVERGENCES[divergence]
-
-
-def suggest(name: str, known: list[str]) -> str:
-    """The end of an error message about an unknown name: the nearest known one, and all of them."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return (f"; did you mean {near[0]!r}?" if near else "") + f" (known: {', '.join(known)})"

@@ -10,7 +10,7 @@ from rich.table import Table
 from derivations.checks import Differs, Enumerated, Equal, Positive, TendsTo
 from derivations.checks import show as show_point
 from derivations.claims import Claim, Result
-from derivations.commands import to_json
+from derivations.cli.files import to_json
 from derivations.derive import Derivation, readable
 
 T = TypeVar("T")

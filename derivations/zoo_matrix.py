@@ -6,7 +6,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError, write_text
+from derivations.cli.errors import InputError
+from derivations.cli.files import write_text
 from derivations.conformance import Trial, try_laws
 from derivations.conformance.backends import make_backend
 from derivations.conformance.laws import Law, all_laws

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from derivations.checks import Differs
 from derivations.claims import check_claim, load_claims
-from derivations.commands import write_json
+from derivations.cli.files import write_json
 from derivations.evidence.intervals import interval
 from derivations.evidence.pictures import STYLES
 from derivations.objectives import pair_loss

@@ -14,7 +14,9 @@ from typing import Any
 
 import tyro
 
-from derivations.commands import InputError, run_command, to_json, write_json, write_text
+from derivations.cli.command_line import run_command
+from derivations.cli.errors import InputError
+from derivations.cli.files import to_json, write_json, write_text
 from derivations.evidence.protocol import read_protocol_file
 from derivations.evidence.results import read_result, start, start_all
 from llm.config import TrainConfig

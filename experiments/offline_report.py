@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import write_json, write_text
+from derivations.cli.files import write_json, write_text
 from derivations.evidence.tables import markdown
 from derivations.evidence.verdicts import verdict
 from llm.measure import interval

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import tyro
 
-from derivations.commands import InputError, run_command
+from derivations.cli.command_line import run_command
+from derivations.cli.errors import InputError
 from derivations.evidence.results import read_result, start, start_all
 from experiments.online_plan import PROTOCOL, Plan, Run, read_plan
 from experiments.online_results import Result, keep, load

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from derivations.commands import write_json
+from derivations.cli.files import write_json
 from derivations.objectives import rloo_advantage
 from derivations.retention import bootstrap_retention
 from experiments.online_plan import Plan, Run

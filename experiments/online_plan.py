@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError, input_errors
+from derivations.cli.errors import InputError, input_errors, suggest
 from derivations.evidence.protocol import read_protocol_file
-from derivations.names import make_objective, parse_regularizer, suggest
+from derivations.names import make_objective, parse_regularizer
 from llm.online_config import OnlineConfig
 
 PROTOCOL = Path(__file__).with_name("online.toml")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from derivations.commands import write_json, write_text
+from derivations.cli.files import write_json, write_text
 from derivations.evidence.intervals import interval
 from derivations.evidence.pictures import save_svg
 from derivations.evidence.tables import markdown

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import versions, write_json
+from derivations.cli.files import write_json
+from derivations.cli.run_folder import versions
 from derivations.evidence.results import read_result
 from experiments.online_plan import Plan, Run
 

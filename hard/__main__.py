@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from derivations.commands import InputError, run_command
+from derivations.cli.command_line import run_command
+from derivations.cli.errors import InputError
 from hard.table import Row, show
 
 Part = Literal["fuzz", "kill", "disk", "same", "processes", "soak"]

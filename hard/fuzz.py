@@ -19,7 +19,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from derivations.conformance.calls import OutOfTime, time_limit
 from hard.table import Row
 

@@ -21,7 +21,7 @@ from unittest import mock
 from hypothesis import given, seed
 from hypothesis import strategies as st
 
-from derivations.commands import run_command
+from derivations.cli.command_line import run_command
 from derivations.conformance.calls import time_limit
 from hard.fuzz import SECONDS, Lost, listing, tries
 from hard.table import Row

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import yaml
 from hypothesis import strategies as st
 
-from derivations.commands import write_json
+from derivations.cli.files import write_json
 from hard.fuzz import Reader
 from hard.rubbish import TEXTS, altered, as_bytes, damaged
 from hard.tiny import save_tiny, tiny_model, tiny_tokenizer
@@ -221,7 +221,7 @@ def model_readers() -> list[Reader]:
 
 def replay_reader() -> Reader:
     """The batch that a diverged run kept."""
-    from derivations.commands import read_json
+    from derivations.cli.files import read_json
     from llm.replay import _groups
 
     example = {"prompt": [1, 2], "response": [3, 256], "complete": True}
@@ -255,7 +255,7 @@ def _proxy() -> dict[str, Any]:
     """What `save_proxy` writes."""
     from dataclasses import asdict
 
-    from derivations.commands import to_json
+    from derivations.cli.files import to_json
     from llm.proxy import Proxy
 
     proxy = Proxy(weights=np.array([0.5, -1.0]), scale=2.0, accuracy=0.6, slope=1.0, judged=40, ridge=0.1, pairs=100)

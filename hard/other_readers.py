@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from derivations.commands import to_json, write_json
+from derivations.cli.files import to_json, write_json
 from hard.fuzz import Reader
 from hard.rubbish import altered, as_bytes, damaged
 
@@ -55,7 +55,7 @@ SWEEP = (
 
 def sweep_readers() -> list[Reader]:
     """The grid's TOML file, and config.json and the blocks that a sweep goes on from."""
-    from derivations.commands import start_run
+    from derivations.cli.run_folder import start_run
     from toybandit.command_sweep import Sweep
     from toybandit.experiment import FINAL
     from toybandit.sweep import Grid, _opened, _read
@@ -84,7 +84,7 @@ def sweep_readers() -> list[Reader]:
 
 def protocol_readers() -> list[Reader]:
     """The protocols of the experiments, and the statements that an unfinished run goes on from."""
-    from derivations.commands import write_text
+    from derivations.cli.files import write_text
     from experiments import offline
     from toybandit.protocol import PROTOCOL, read_protocol
     from toybandit.unfinished import BELONGS, FOLDER, Unfinished, _digest

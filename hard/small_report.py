@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import run_command, write_json
+from derivations.cli.command_line import run_command
+from derivations.cli.files import write_json
 from hard.jobs import train_arguments
 
 ROOT = Path(__file__).resolve().parents[1]

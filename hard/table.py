@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from derivations.commands import write_json
+from derivations.cli.files import write_json
 
 
 @dataclass

@@ -8,7 +8,8 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
-from derivations.commands import InputError, command_line, read_command, run_command
+from derivations.cli.command_line import command_line, read_command, run_command
+from derivations.cli.errors import InputError
 from llm.config import TrainConfig
 from llm.inspect_config import InspectConfig
 from llm.online_config import OnlineConfig

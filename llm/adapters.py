@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from derivations.commands import InputError, read_json
+from derivations.cli.errors import InputError
+from derivations.cli.files import read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BUNDLED = re.compile(r".*/maxent-rlhf/models/smollm2-135m-instruct-[^/]+")  # wherever the cache was, and in any version

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.checkpoints import first_line
 from llm.shapes import Comparison, Message, Unusable
 

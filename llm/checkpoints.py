@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from accelerate.utils import load
 
-from derivations.commands import InputError, read_json, to_json, write_json
+from derivations.cli.errors import InputError
+from derivations.cli.files import read_json, to_json, write_json
 
 SEAL = "progress.json"
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from derivations.commands import InputError, command_line
+from derivations.cli.command_line import command_line
+from derivations.cli.errors import InputError
 from derivations.objectives import Objective
 from llm.adapters import note
 from llm.chat import control_text_warning

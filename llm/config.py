@@ -12,7 +12,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
-from derivations.commands import InputError, input_errors
+from derivations.cli.errors import InputError, input_errors
 from derivations.names import OBJECTIVES, make_objective
 from derivations.objectives import Objective
 from llm.data import require_source

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError, reason
+from derivations.cli.errors import InputError, reason
 from llm.shapes import Comparison, Unusable, detect_shape, parse
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 
 WORKSPACES = (":4096:8", ":16:8")  # of cuBLAS, with which its products are always added up in one order
 

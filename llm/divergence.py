@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError, write_json
+from derivations.cli.errors import InputError
+from derivations.cli.files import write_json
 from llm.checkpoints import last_checkpoint
 from llm.engine import Engine
 

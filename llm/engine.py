@@ -20,7 +20,7 @@ from accelerate.utils import AutocastKwargs, broadcast_object_list, gather_objec
 from safetensors import SafetensorError
 from torch import Tensor
 
-from derivations.commands import InputError, input_errors
+from derivations.cli.errors import InputError, input_errors
 from llm import sharding
 from llm.checkpoints import first_line, load_random_states, put_in_place, seal, unseal
 from llm.head import weight_gradient_in_place

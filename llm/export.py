@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import to_json, write_text
+from derivations.cli.files import to_json, write_text
 from llm.adapters import merged_copy
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.config import Shape
 from llm.data import require_source
 

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.chat import control_text_warning
 from llm.data import Skipped, read_source, require_usable
 from llm.inspect_config import InspectConfig

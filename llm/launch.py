@@ -4,7 +4,7 @@ import os
 
 from accelerate import Accelerator, DistributedType
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 
 
 def require_what_was_asked(accelerator: Accelerator) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.attention import attention_inputs
 from llm.head import head_logps
 from llm.packing import Example, Pack, packs, put_back

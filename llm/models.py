@@ -19,7 +19,7 @@ import transformers
 from filelock import FileLock
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm import attention
 from llm.adapters import lineage, merged
 from llm.checkpoints import first_line

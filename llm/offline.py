@@ -12,7 +12,8 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
-from derivations.commands import InputError, write_json
+from derivations.cli.errors import InputError
+from derivations.cli.files import write_json
 from derivations.objectives import Objective
 from llm.comparisons import Data, announce, load_data, read_sources
 from llm.compiled import compile_layers

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from derivations.commands import InputError, to_json, write_json
+from derivations.cli.errors import InputError
+from derivations.cli.files import to_json, write_json
 from derivations.objectives import kl_estimate, rloo_advantage, shaped_reward
 from derivations.regularizers import Regularizer
 from llm.adapters import note

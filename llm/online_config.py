@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from derivations.commands import InputError, input_errors
+from derivations.cli.errors import InputError, input_errors
 from derivations.names import parse_regularizer
 from derivations.regularizers import Regularizer
 from llm.config import Dtype, Tracker, require_positive, require_types

@@ -12,7 +12,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm import attention
 from llm.adapters import lineage
 from llm.checkpoints import first_line

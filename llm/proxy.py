@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from derivations.commands import InputError, read_json, write_json
+from derivations.cli.errors import InputError
+from derivations.cli.files import read_json, write_json
 from derivations.preferences import bradley_terry
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.config import TrainConfig
 from llm.shapes import shown
 

@@ -12,7 +12,9 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from derivations.commands import InputError, clear_killed_start, reason, to_json
+from derivations.cli.errors import InputError, reason
+from derivations.cli.files import to_json
+from derivations.cli.run_folder import clear_killed_start
 
 T = TypeVar("T")
 

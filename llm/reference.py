@@ -13,7 +13,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.checkpoints import first_line
 from llm.compiled import compile_layers, is_compiled
 from llm.engine import Engine

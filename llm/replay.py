@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from derivations.commands import InputError, read_json
+from derivations.cli.errors import InputError
+from derivations.cli.files import read_json
 from llm.config import TrainConfig
 from llm.engine import Engine
 from llm.measure import losses_and_rows

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from derivations.commands import InputError, reason
+from derivations.cli.errors import InputError, reason
 
 
 @dataclass(frozen=True, kw_only=True)

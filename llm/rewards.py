@@ -13,8 +13,7 @@ from typing import Any
 
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from derivations.commands import InputError
-from derivations.names import suggest
+from derivations.cli.errors import InputError, suggest
 
 SINGULARS = ((r"ies$", "y"), (r"ves$", "f"), (r"(?<=[ox])es$", ""), (r"(?<!s)s$", ""))
 

@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError, clear_temporaries, read_json, start_run, to_json
+from derivations.cli.errors import InputError
+from derivations.cli.files import clear_temporaries, read_json, to_json
+from derivations.cli.run_folder import start_run
 from llm.checkpoints import last_checkpoint
 from llm.engine import Engine
 from llm.measure import TEXT

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
-from derivations.commands import InputError, read_json, to_json, write_text
+from derivations.cli.errors import InputError
+from derivations.cli.files import read_json, to_json, write_text
 from llm.chat import stop_ids
 from llm.logprobs import require_room
 from llm.models import cache_root

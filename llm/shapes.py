@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}

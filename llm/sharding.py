@@ -27,7 +27,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.checkpoints import first_line
 from llm.models import empty_model, load_model, load_tokenizer
 from llm.packing import Example

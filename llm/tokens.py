@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.chat import Ending, answered, any_of, control_tokens, ending, render, render_prompt, without_ends
 from llm.data import Skipped
 from llm.packing import Example

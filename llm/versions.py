@@ -3,7 +3,7 @@
 import importlib.metadata
 import re
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 
 TRANSFORMERS = (5, 20)  # older ones convert the bundled model with a wrong end of sequence
 

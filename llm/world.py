@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from derivations.commands import to_json
+from derivations.cli.files import to_json
 from derivations.regularizers import Regularizer
 from llm.chat import stop_ids
 from llm.engine import Engine

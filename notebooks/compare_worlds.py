@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from derivations.commands import run_command  # noqa: E402
+from derivations.cli.command_line import run_command  # noqa: E402
 from derivations.evidence.pictures import MARKERS, STYLES, band, dot, legend, panels, save_svg  # noqa: E402
 from derivations.names import make_objective  # noqa: E402
 from experiments.online import RESULTS  # noqa: E402

@@ -18,7 +18,9 @@ from nbclient import NotebookClient
 from rich.console import Console
 from traitlets.config import Config
 
-from derivations.commands import InputError, run_command, write_text
+from derivations.cli.command_line import run_command
+from derivations.cli.errors import InputError
+from derivations.cli.files import write_text
 
 HERE = Path(__file__).resolve().parent
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -8,7 +8,8 @@ from pathlib import Path
 from execute import run_cells
 from nbconvert import HTMLExporter
 
-from derivations.commands import run_command, write_text
+from derivations.cli.command_line import run_command
+from derivations.cli.files import write_text
 
 STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)<a class="anchor-link".*?</h2>')

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from derivations.commands import InputError, clear_temporaries, read_json, run_command, write_json
+from derivations.cli.command_line import run_command
+from derivations.cli.errors import InputError
+from derivations.cli.files import clear_temporaries, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("out")
 RUNS = OUT / "runs"
-COMMON = ["derivations/arrays.py", "derivations/commands.py", "derivations/objectives.py"]
+COMMON = ["derivations/arrays.py", "derivations/cli/files.py", "derivations/objectives.py"]
 COMMON += ["derivations/preferences.py", "derivations/regularizers.py", "constraints.txt"]
 
 

@@ -81,7 +81,7 @@ def small_world():
 @pytest.fixture
 def toybandit(tmp_path, monkeypatch, capsys):
     """The bandit's command line in this process, from an empty folder: status, output and errors."""
-    from derivations.commands import run_command
+    from derivations.cli.command_line import run_command
     from toybandit.__main__ import main
 
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from derivations.commands import run_command, write_json
+from derivations.cli.command_line import run_command
+from derivations.cli.files import write_json
 from tests.llm_runs import write_pairs
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="the libraries' losses are written in torch")
 
 from derivations import adapters
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from derivations.conformance import conform
 
 

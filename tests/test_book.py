@@ -9,7 +9,7 @@ import pytest
 
 from derivations import claims, report
 from derivations.book import STORY, write_book
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from derivations.proofs import CHAPTERS
 
 

@@ -11,16 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derivations.commands import (
-    InputError,
-    command_line,
-    input_errors,
-    read_command,
-    run_command,
-    start_run,
-    to_json,
-    write_json,
-)
+from derivations.cli.command_line import command_line, read_command, run_command
+from derivations.cli.errors import InputError, input_errors
+from derivations.cli.files import to_json, write_json
+from derivations.cli.run_folder import start_run
 from llm.config import TrainConfig
 from toybandit.command_run import Run
 

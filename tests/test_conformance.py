@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the losses on trial here are written in torch")
 
 from derivations.__main__ import Conform  # noqa: E402
-from derivations.commands import InputError  # noqa: E402
+from derivations.cli.errors import InputError  # noqa: E402
 from derivations.conformance import conform  # noqa: E402
 from derivations.conformance.families import NAMES, options_of  # noqa: E402
 from derivations.conformance.laws import all_laws  # noqa: E402
@@ -268,7 +268,7 @@ def test_without_torch_a_torch_backend_is_refused_in_one_line_and_numpy_still_wo
         "from derivations.objectives import dpo\n"
         "outcome = conform(dpo, 'dpo', options={'beta': 0.1})\n"
         "assert outcome.ok and outcome.subject.backend.name == 'numpy'\n"
-        "from derivations.commands import run_command\n"
+        "from derivations.cli.command_line import run_command\n"
         "run_command(lambda: conform(dpo, 'dpo', options={'beta': 0.1}, backend='torch'))\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)

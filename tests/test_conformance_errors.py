@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the losses on trial here are written in torch")
 
-from derivations.commands import InputError  # noqa: E402
+from derivations.cli.errors import InputError  # noqa: E402
 from derivations.conformance import conform  # noqa: E402
 from derivations.conformance.report import FORMATS  # noqa: E402
 

@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derivations.commands import InputError, to_json
+from derivations.cli.errors import InputError
+from derivations.cli.files import to_json
 from derivations.derive import derive
 from derivations.expression_parser import parse_formula
 from derivations.fields import is_zero

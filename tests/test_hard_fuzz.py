@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import strategies as st
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from hard.fuzz import Lost, Reader, fuzz, law
 from hard.lines import WORK, fuzz_lines, place, type_in
 from hard.llm_readers import llm_readers

@@ -5,7 +5,7 @@ import errno
 import pytest
 from safetensors import SafetensorError
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from hard.disk import small_disk
 from hard.kill import Job, kill
 from hard.soak import slope

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derivations.commands import InputError, run_command
+from derivations.cli.command_line import run_command
+from derivations.cli.errors import InputError
 from derivations.names import DIVERGENCES, OBJECTIVES, make_objective
 from llm.__main__ import main
 from llm.checkpoints import last_checkpoint

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from derivations.expression_parser import parse_formula
 from hard.fuzz import listing
 from hard.tiny import tiny_model

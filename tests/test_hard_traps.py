@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.data import read_source
 from llm.shapes import Comparison
 from llm.tokens import MAX_CHARACTERS, encode
@@ -112,7 +112,7 @@ def test_a_row_of_a_pretty_list_behind_blank_lines_is_named_by_its_own_line(tmp_
 LIMITED = """
     import pathlib, re, resource, sys
     from llm.data import read_source
-    from derivations.commands import InputError
+    from derivations.cli.errors import InputError
     limit = 2**30 + 2**29
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:

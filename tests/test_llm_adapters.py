@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.adapters import lineage, merged_copy
 from llm.config import TrainConfig
 from llm.inspect_config import InspectConfig

@@ -13,7 +13,7 @@ from benchmarks.llm_offline import CASES, GPU_CASES, Settings, markdown
 from benchmarks.llm_offline_data import make_batches
 from benchmarks.llm_online import Settings as Online
 from benchmarks.worker import Worker
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 
 
 @pytest.fixture

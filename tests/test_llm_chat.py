@@ -10,7 +10,7 @@ from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.chat import control_text_warning, stop_ids
 from llm.inspect_config import InspectConfig
 from llm.inspect_data import inspect_data

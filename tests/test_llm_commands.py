@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from derivations.commands import run_command
+from derivations.cli.command_line import run_command
 from llm.__main__ import main
 from tests.llm_runs import write_pairs
 
@@ -126,7 +126,7 @@ def test_a_transformers_that_is_too_old_is_refused_by_the_import_of_the_library_
         import importlib.metadata
         real = importlib.metadata.version
         importlib.metadata.version = lambda name: "5.19.0" if name == "transformers" else real(name)
-        from derivations.commands import run_command
+        from derivations.cli.command_line import run_command
         run_command(lambda: __import__("llm.models"))
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
@@ -152,7 +152,8 @@ def test_a_run_folder_that_cannot_be_is_refused_before_the_model_is_loaded(llm, 
 
 
 def test_the_early_check_of_the_run_folder_agrees_with_the_one_that_makes_it(tmp_path):
-    from derivations.commands import InputError, start_run
+    from derivations.cli.errors import InputError
+    from derivations.cli.run_folder import start_run
     from llm.records import require_out
 
     (tmp_path / "run").mkdir()

@@ -11,7 +11,7 @@ import torch
 
 import llm.head
 import llm.replay
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.config import TrainConfig
 from llm.determinism import cumulative, set_determinism, unchecked
 from llm.engine import Engine

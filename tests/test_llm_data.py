@@ -6,7 +6,7 @@ import json
 import pyarrow.parquet
 import pytest
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.data import read_source, require_source, split_off
 
 USER = {"role": "user", "content": "Which is taller?"}

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.llm_offline import CASES, Settings, compare
 from benchmarks.llm_offline_data import make_batches
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from derivations.evidence.verdicts import verdict
 from experiments.offline import PROTOCOL, Run, finished, planned, read_protocol
 from experiments.offline import Settings as Experiment

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm import attention
 from llm.attention import attention_inputs
 from llm.head import head_logps, weight_gradient_in_place

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.logprobs import sequence_logps
 from llm.models import load_model
 from llm.packing import Example, lengths

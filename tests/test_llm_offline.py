@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from derivations.names import OBJECTIVES as ALL_OBJECTIVES
 from llm.config import TrainConfig
 from llm.measure import interval

@@ -8,7 +8,8 @@ import pytest
 
 import benchmarks.llm_offline as benchmark
 from benchmarks.llm_offline import CASES, Settings, markdown
-from derivations.commands import InputError, read_json
+from derivations.cli.errors import InputError
+from derivations.cli.files import read_json
 
 DOCS = Path(__file__).parents[1] / "docs" / "llm-offline-benchmark"
 

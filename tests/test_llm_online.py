@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import llm.online
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from derivations.names import parse_regularizer
 from llm.online import sample_losses, topic_batches
 from llm.online_config import OnlineConfig

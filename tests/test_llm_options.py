@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.engine import rate_factor
 from llm.logprobs import sequence_logps
 from llm.models import load_model

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.config import TrainConfig
 from llm.logprobs import sequence_logps
 from llm.models import add_lora, load_model, recompute_layers

@@ -12,7 +12,7 @@ import pytest
 import torch
 from accelerate import Accelerator, DistributedType
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.engine import Engine, require_what_was_asked
 from tests.llm_gradient import make_engine, step_gradient
 from tests.llm_runs import encoded, read_rows, run_offline, torchrun, write_pairs

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.off_distribution import report
 from llm.packing import Example
 from llm.proxy import calibration_slope, fit_bradley_terry, fit_proxy, load_proxy, save_proxy, within_deviation

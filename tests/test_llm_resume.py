@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from derivations.commands import InputError, write_json
+from derivations.cli.errors import InputError
+from derivations.cli.files import write_json
 from llm.runs import Run
 from tests.llm_runs import (
     ONLINE,

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.online_config import OnlineConfig
 from llm.rewards import Written, on_topic, on_topic_sentiment, parse_gold, sentiment
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.data import read_source
 from tests.test_llm_data import NO, SHAPES, TEXT, USER, YES, write
 

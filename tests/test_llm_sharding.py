@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch.distributed.checkpoint import HuggingFaceStorageWriter
 from transformers import AutoModelForCausalLM
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.checkpoints import unseal
 from llm.config import TrainConfig
 from llm.engine import Engine

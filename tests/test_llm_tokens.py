@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.data import read_source
 from llm.inspect_config import InspectConfig
 from llm.inspect_data import histogram, inspect_data, token_text

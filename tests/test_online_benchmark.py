@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.llm_online import Settings, compare, markdown, reward_figure
 from benchmarks.llm_online_worker import HeadReward, config_of, make_proxy, make_trainer, open_world, step_topics
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from llm.online import accumulate
 
 

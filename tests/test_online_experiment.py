@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from derivations.commands import InputError, write_json
+from derivations.cli.errors import InputError
+from derivations.cli.files import write_json
 from derivations.evidence.intervals import Interval
 from experiments.online import Settings, choose, describe_left, expected_seconds, named
 from experiments.online_plan import PROTOCOL, read_plan

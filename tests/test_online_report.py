@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from derivations.commands import write_json
+from derivations.cli.files import write_json
 from derivations.evidence.pictures import save_svg
 from experiments.online import RESULTS
 from experiments.online_figures import retention_figure

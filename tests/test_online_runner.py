@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from derivations.commands import run_command
+from derivations.cli.command_line import run_command
 from derivations.evidence.results import start, start_all
 from derivations.evidence.verdicts import number
 from derivations.objectives import rloo_advantage

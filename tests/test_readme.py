@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from derivations.commands import run_command
+from derivations.cli.command_line import run_command
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "how-to").glob("*.md"))]

@@ -7,7 +7,7 @@ import tomllib
 import numpy as np
 import pytest
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from derivations.evidence.intervals import Interval
 from derivations.evidence.tables import Table
 from derivations.evidence.verdicts import Statement, at_least, at_most, between, control, number, show

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from toybandit.experiment import FINAL, run
 from toybandit.settings import Settings
 from toybandit.sweep import CELLS_PER_BLOCK, Grid, blocks_of, parse_axis, sweep

@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from derivations.commands import InputError, command_line, input_errors, to_json, write_json, write_text
+from derivations.cli.command_line import command_line
+from derivations.cli.errors import InputError, input_errors
+from derivations.cli.files import to_json, write_json, write_text
 from derivations.evidence.intervals import Interval, interval
 from derivations.names import make_objective, parse_regularizer
 from derivations.objectives import Objective

@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from derivations.commands import InputError, command_line, input_errors, read_command, to_json
+from derivations.cli.command_line import command_line, read_command
+from derivations.cli.errors import InputError, input_errors
+from derivations.cli.files import to_json
 from derivations.evidence.verdicts import Statement, show
 from toybandit.experiments import as_json, check_names, run_experiments
 from toybandit.online import Diverged

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError, to_json, versions, write_json, write_text
+from derivations.cli.errors import InputError, suggest
+from derivations.cli.files import to_json, write_json, write_text
+from derivations.cli.run_folder import versions
 from derivations.evidence.tables import markdown
 from derivations.evidence.verdicts import Statement, show
-from derivations.names import suggest
 from toybandit.protocol import Protocol
 from toybandit.statements.common import Laboratory
 from toybandit.statements.mechanism import statement_6, statement_7, statement_8

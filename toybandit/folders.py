@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError, clear_killed_start, start_run
+from derivations.cli.errors import InputError
+from derivations.cli.run_folder import clear_killed_start, start_run
 
 
 @contextlib.contextmanager

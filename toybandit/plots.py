@@ -13,7 +13,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from derivations.commands import InputError, input_errors, read_json
+from derivations.cli.errors import InputError, input_errors
+from derivations.cli.files import read_json
 from derivations.evidence.pictures import STYLES
 from toybandit.settings import Settings
 

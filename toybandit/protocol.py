@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError, input_errors
+from derivations.cli.errors import InputError, input_errors
 from derivations.evidence.protocol import ProtocolFile, read_protocol_file
 from toybandit.settings import Settings
 

@@ -7,7 +7,8 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from derivations.names import parse_regularizer, suggest
+from derivations.cli.errors import suggest
+from derivations.names import parse_regularizer
 from toybandit.compiled import check_device
 from toybandit.interventions import SETS
 from toybandit.proxy import PROXIES

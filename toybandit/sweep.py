@@ -19,19 +19,10 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
-from derivations.commands import (
-    InputError,
-    clear_killed_start,
-    clear_temporaries,
-    input_errors,
-    read_json,
-    start_run,
-    to_json,
-    write_json,
-    write_text,
-)
+from derivations.cli.errors import InputError, input_errors, suggest
+from derivations.cli.files import clear_temporaries, read_json, to_json, write_json, write_text
+from derivations.cli.run_folder import clear_killed_start, start_run
 from derivations.evidence.intervals import interval
-from derivations.names import suggest
 from derivations.regularizers import REGULARIZERS
 from toybandit.experiment import FINAL, assess, check_draw, drawing, drawn, optimize
 from toybandit.folders import remove_empty

@@ -13,7 +13,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from derivations.commands import InputError, read_json, to_json, versions, write_json, write_text
+from derivations.cli.errors import InputError
+from derivations.cli.files import read_json, to_json, write_json, write_text
+from derivations.cli.run_folder import versions
 from derivations.evidence.intervals import Interval
 from derivations.evidence.tables import Table
 from derivations.evidence.verdicts import Check, Statement

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from derivations.conformance.backends import WIDE, NumpyBackend, make_backend
 from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 from derivations.conformance.calls import guarded
 
 Function = Callable[[dict[str, Any]], Any]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 
 
 class CallError(Exception):

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from derivations.arrays import Array, logsumexp, masked_sum, namespace
-from derivations.names import OBJECTIVES, make_objective, suggest
+from derivations.cli.errors import suggest
+from derivations.names import OBJECTIVES, make_objective
 from derivations.objectives import kl_estimate, kl_k1, rloo_advantage
 from derivations.regularizers import Entropy
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError, suggest
 from derivations.conformance.calls import reason
-from derivations.names import suggest
 
 
 def load(place: str) -> Callable[..., Any]:

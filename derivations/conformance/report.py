@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from typing import Any
 
-from derivations.commands import to_json
+from derivations.cli.files import to_json
 from derivations.conformance import Conformance, Trial
 from derivations.conformance.laws import Failure, Skip, option_words
 

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from derivations.commands import InputError, input_errors
+from derivations.cli.errors import InputError, input_errors, suggest
 from derivations.conformance.backends import STEP, WIDE
 from derivations.conformance.batches import Batch, examples
 from derivations.conformance.calls import CallError, OutOfTime, guarded, time_limit
 from derivations.conformance.families import EACH, Arrays, Target, family_of, options_of
-from derivations.names import suggest
 
 # Options that other codes call differently: theirs -> (ours, to ours, from ours), each given the options in our names.
 Conversion = tuple[str, Callable[[float, dict[str, Any]], float], Callable[[dict[str, Any]], float]]

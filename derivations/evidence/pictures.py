@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from derivations.commands import write_text
+from derivations.cli.files import write_text
 from derivations.evidence.intervals import interval
 
 # Colour-blind safe (Okabe and Ito), each with a line style of its own, in the order in which they are taken.

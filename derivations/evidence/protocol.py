@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from derivations.commands import InputError, reason
+from derivations.cli.errors import InputError, reason
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from derivations.commands import InputError
+from derivations.cli.errors import InputError
 
 Run = TypeVar("Run")
 
