@@ -58,13 +58,13 @@ bench-derivations: setup  ## the deciding procedure against sympy.simplify, iden
 	@$(PY) benchmarks/deciding.py
 
 fuzz: setup      ## every file reader and command line on 2000 generated inputs each (tens of minutes)
-	@OMP_NUM_THREADS=1 $(PY) -m hard fuzz $(HARD)
+	@OMP_NUM_THREADS=1 $(PY) -m tests.stress fuzz $(HARD)
 
 hard: setup      ## all of hard use: rubbish, kills, full disks, repetition, processes, a long run (an hour)
-	@OMP_NUM_THREADS=1 $(PY) -m hard $(HARD)
+	@OMP_NUM_THREADS=1 $(PY) -m tests.stress $(HARD)
 
 soak: setup      ## 2000 optimizer steps on a tiny random model: does memory grow? (minutes)
-	@OMP_NUM_THREADS=1 $(PY) -m hard soak $(HARD)
+	@OMP_NUM_THREADS=1 $(PY) -m tests.stress soak $(HARD)
 
 audit: setup     ## known vulnerabilities of the pinned versions; needs an index that knows them
 	@$(PYTHON) -m venv $(VENV)/audit
@@ -87,18 +87,18 @@ bench-llm-online: setup ## online training against TRL's RLOOTrainer (under an h
 	@$(PY) -m benchmarks.llm_online $(BENCH)
 
 reproduce-offline: setup  ## SimPO, DPO and MaxEnt on the bundled model over seeds; DATA=pairs.json adds a file (under an hour)
-	@$(PY) -m experiments.offline $(if $(DATA),--data $(DATA))
+	@$(PY) -m llm.experiments.offline $(if $(DATA),--data $(DATA))
 
-reproduce-online: setup  ## entropy, KL and SimPO's own regularizer online, over seeds: what is not in experiments/results yet (hours)
-	@$(PY) -m experiments.online $(ONLINE)
+reproduce-online: setup  ## entropy, KL and SimPO's own regularizer online, over seeds: what is not in llm/experiments/results yet (hours)
+	@$(PY) -m llm.experiments.online $(ONLINE)
 	@$(PY) notebooks/compare_worlds.py
 
 gpu-check:       ## log-probs, trainer and online suites on a CUDA device, with what is installed (minutes; says so where there is none)
 	@python=$(PY); [ -x $$python ] || python=$(PYTHON); \
 	if $$python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
-	  CUBLAS_WORKSPACE_CONFIG=:4096:8 $$python -m pytest -m "not cpu_bits" tests/test_llm_device.py \
-	    tests/test_llm_offline.py tests/test_llm_reference.py tests/test_llm_options.py tests/test_llm_resume.py \
-	    tests/test_llm_online.py tests/test_llm_static_sampler.py; \
+	  CUBLAS_WORKSPACE_CONFIG=:4096:8 $$python -m pytest -m "not cpu_bits" tests/llm/test_llm_device.py \
+	    tests/llm/test_llm_offline.py tests/llm/test_llm_reference.py tests/llm/test_llm_options.py tests/llm/test_llm_resume.py \
+	    tests/llm/test_llm_online.py tests/llm/test_llm_static_sampler.py; \
 	else echo "gpu-check: no CUDA device here, nothing was checked"; fi
 
 clean:           ## remove what the targets made, but not .venv and not the cached model

@@ -39,8 +39,8 @@ def model_place(name: str) -> str:
         import torch
         from transformers import LlamaConfig, LlamaForCausalLM
 
-        from hard.tiny import tiny_tokenizer
-        from llm.export import save_model
+        from llm.scoring.export import save_model
+        from tests.stress.tiny import tiny_tokenizer
 
         torch.manual_seed(0)
         ends = {"bos_token_id": None, "eos_token_id": 256, "pad_token_id": 257}

@@ -140,8 +140,8 @@ def without_autocast() -> Iterator[None]:
 def dialogue(pairs: int, *, seed: int = 0, max_length: int = 512) -> list[Any]:
     """Comparisons with the lengths of human dialogue (`benchmarks.llm_offline_data`); their ids do not matter."""
     from benchmarks.llm_offline_data import _dialogue
-    from llm.packing import Example
-    from llm.tokens import Group
+    from llm.data.tokens import Group
+    from llm.scoring.packing import Example
 
     rng = random.Random(seed)  # noqa: S311
     drawn = [_dialogue(SimpleNamespace(max_length=max_length), list(range(9, 9000)), rng) for _ in range(pairs)]
@@ -154,7 +154,7 @@ def meta_model(layers: int) -> Any:
     """A Llama with the sizes of SmolLM2-135M and so many layers, without numbers."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from llm import attention
+    from llm.scoring import attention
 
     config = AutoConfig.for_model(
         "llama", vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=layers,
@@ -171,9 +171,9 @@ def count_step(groups: list[Any], *, layers: int, **options: Any) -> Count:
 
     options: of `TrainConfig`.
     """
-    from llm.config import TrainConfig
-    from llm.logprobs import sequence_logps
-    from llm.offline import accumulate
+    from llm.offline.train import accumulate
+    from llm.scoring.logprobs import sequence_logps
+    from llm.settings.train import TrainConfig
 
     model = meta_model(layers)
     passes: list[int] = []

@@ -29,7 +29,7 @@ from benchmarks.worker import Worker, turns
 from derivations.cli.command_line import run_command
 from derivations.cli.errors import InputError
 from derivations.cli.files import write_text
-from llm.records import print_table
+from llm.engine.jsonl import print_table
 
 Data = Literal["file", "dialogue"]
 SAME = 1e-5  # of loss and gradient norm, relative, that float32 must keep to

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.device import model_place
-from llm.data import read_source
-from llm.models import load_tokenizer
-from llm.tokens import encode
+from llm.data.files import read_source
+from llm.data.tokens import encode
+from llm.scoring.models import load_tokenizer
 
 README = Path(__file__).parents[1] / "README.md"
 

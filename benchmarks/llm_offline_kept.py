@@ -10,7 +10,7 @@ from typing import Any
 from derivations.cli.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("llm/*.py", "benchmarks/llm_offline*.py", "benchmarks/worker.py")
+SOURCES = ("llm/**/*.py", "benchmarks/llm_offline*.py", "benchmarks/worker.py")
 
 
 @dataclass

@@ -26,7 +26,7 @@ def load_plain(model: str, **options: Any) -> tuple[Any, Any]:
     """The model as transformers gives it, with its default attention unless the options say otherwise."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from llm.models import bundled_folder
+    from llm.scoring.models import bundled_folder
 
     folder = bundled_folder() if model == "bundled" else model_place(model)
     loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
@@ -37,13 +37,13 @@ def load_plain(model: str, **options: Any) -> tuple[Any, Any]:
 
 
 def run_ours(options: Options) -> None:
-    from llm.config import TrainConfig
-    from llm.engine import Engine
-    from llm.models import add_lora, load_model
-    from llm.offline import accumulate
-    from llm.packing import Example
-    from llm.reference import EveryStep
-    from llm.tokens import Group
+    from llm.data.tokens import Group
+    from llm.engine.engine import Engine
+    from llm.engine.reference import EveryStep
+    from llm.offline.train import accumulate
+    from llm.scoring.models import add_lora, load_model
+    from llm.scoring.packing import Example
+    from llm.settings.train import TrainConfig
 
     objective, dtype, lora_rank, device = (options[name] for name in ("objective", "dtype", "lora_rank", "device"))
     model, _ = load_model(model_place(options["model"]), implementation=options["attention"])

@@ -25,8 +25,8 @@ from derivations.cli.command_line import run_command
 from derivations.cli.errors import InputError
 from derivations.cli.files import write_json, write_text
 from derivations.evidence.pictures import STYLES
-from llm.measure import interval
-from llm.records import print_table
+from llm.engine.jsonl import print_table
+from llm.offline.metrics import interval
 from toybandit.plots import save_figure
 
 FORMS = {

@@ -15,14 +15,14 @@ import torch
 
 from benchmarks.device import Device, device_memory, model_place, now, take_device, trl_at_its_best
 from benchmarks.worker import answer, requests
-from llm.engine import Engine
-from llm.models import bundled_folder, load_model
-from llm.online import train_step
-from llm.online_config import OnlineConfig
-from llm.proxy import Proxy, load_proxy, save_proxy
-from llm.sampling import topic_prompt, weights_hash
-from llm.topics import PROMPT, TOPICS
-from llm.world import make_world
+from llm.engine.engine import Engine
+from llm.online.proxy import Proxy, load_proxy, save_proxy
+from llm.online.setup import make_world
+from llm.online.train import train_step
+from llm.sampling.reference_pool import topic_prompt, weights_hash
+from llm.sampling.topics import PROMPT, TOPICS
+from llm.scoring.models import bundled_folder, load_model
+from llm.settings.online import OnlineConfig
 
 Options = dict[str, Any]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from derivations.cli.command_line import command_line, read_command, run_command
 from derivations.cli.errors import InputError
-from llm.config import TrainConfig
-from llm.inspect_config import InspectConfig
-from llm.online_config import OnlineConfig
-from llm.recipe import recipe_names, train_config
-from llm.replay_config import ReplayConfig
-from llm.versions import require_transformers
+from llm.scoring.versions import require_transformers
+from llm.settings.inspect import InspectConfig
+from llm.settings.online import OnlineConfig
+from llm.settings.recipe import recipe_names, train_config
+from llm.settings.replay import ReplayConfig
+from llm.settings.train import TrainConfig
 
 COMMANDS: dict[str, type[Any]] = {
     "train": TrainConfig,
@@ -36,25 +36,25 @@ def main() -> None:
         config.require_places()
         if not config.quiet and config.format == "text":
             print(f"settings: {command_line(config)}")
-        from llm.online import online
+        from llm.online.train import online
 
         online(config)
     elif isinstance(config, InspectConfig):
-        from llm.inspect_data import inspect_data
+        from llm.data.inspect import inspect_data
 
         inspect_data(config)
     elif isinstance(config, ReplayConfig):
         config.require_places()
-        from llm.replay import replay
+        from llm.offline.replay import replay
 
         replay(config.run)
     elif config.plan:
-        from llm.plan import print_plan
+        from llm.settings.plan import print_plan
 
         print_plan(config)
     else:
         config.require_places()
-        from llm.offline import train
+        from llm.offline.train import train
 
         train(config)
 

@@ -20,11 +20,11 @@ sys.path.insert(0, str(ROOT))
 from derivations.cli.command_line import run_command  # noqa: E402
 from derivations.evidence.pictures import MARKERS, STYLES, band, dot, legend, panels, save_svg  # noqa: E402
 from derivations.names import make_objective  # noqa: E402
-from experiments.online import RESULTS  # noqa: E402
-from experiments.online_figures import UNITS, evaluated  # noqa: E402
-from experiments.online_plan import PROTOCOL, Plan, read_plan  # noqa: E402
-from experiments.online_results import Result, load  # noqa: E402
-from experiments.online_verdicts import Results  # noqa: E402
+from llm.experiments.online import RESULTS  # noqa: E402
+from llm.experiments.online_figures import UNITS, evaluated  # noqa: E402
+from llm.experiments.online_plan import PROTOCOL, Plan, read_plan  # noqa: E402
+from llm.experiments.online_results import Result, load  # noqa: E402
+from llm.experiments.online_verdicts import Results  # noqa: E402
 from toybandit.data import draw_pairs  # noqa: E402
 from toybandit.experiment import drawn, optimize  # noqa: E402
 from toybandit.offline import collect, data_metrics, descend  # noqa: E402

@@ -14,8 +14,8 @@ from report_files import RUNS, interval, read_json, read_jsonl, stage_commands
 from report_html import code, commands, figure, folded, table
 
 from derivations.evidence.pictures import STYLES
+from toybandit.experiments.protocol import PROTOCOL, read_protocol
 from toybandit.plots import read_run, trajectory_figure
-from toybandit.protocol import PROTOCOL, read_protocol
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -140,7 +140,7 @@ def online_measured() -> HTML:
     arms = read_json(DOCS / "online.json")["arms"]
     kappa = {arm: interval(arms[arm]["after"]["retention/kappa"]) for arm in ("entropy-0.05", "kl-0.05")}
     picture = base64.b64encode((DOCS / "_static" / "online" / "kappa.svg").read_bytes()).decode()
-    how = commands(["python -m experiments.online --report-only"], summary="Commands that make this figure")
+    how = commands(["python -m llm.experiments.online --report-only"], summary="Commands that make this figure")
     alt = "Retention of the reference against time, in the bandit and in the language model: it falls under entropy."
     return HTML(
         f'<figure><img src="data:image/svg+xml;base64,{picture}" alt="{alt}"><figcaption><p>Measured over '

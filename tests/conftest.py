@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hard import tiny
+from tests.stress import tiny
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +99,6 @@ def toybandit(tmp_path, monkeypatch, capsys):
 @pytest.fixture(scope="session")
 def report_page(tiny_folder, tmp_path_factory):
     """Path of the page of `make report`, with every stage made small."""
-    from tests.report_page import make_page
+    from tests.helpers.report_page import make_page
 
     return make_page(tmp_path_factory.mktemp("report"), tiny_folder)

@@ -1,7 +1,7 @@
 """Twenty mistakes planted by hand in the ground floor, and every flipped sign: each must be caught by `check`.
 
 Run as `make mutation` (a few minutes); prints each mistake with the claims that caught it and exits with 1
-if one was not caught. `tests/test_mutation.py` runs a few of them in the test suite.
+if one was not caught. `tests/derivations/test_mutation.py` runs a few of them in the test suite.
 """
 
 import ast

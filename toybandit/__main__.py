@@ -8,8 +8,8 @@ import tyro
 
 from derivations.cli.command_line import read_command, run_command
 from derivations.cli.errors import InputError, input_errors
-from toybandit.command_run import Offline, Run, offline_and_save, run_and_save
-from toybandit.command_sweep import Experiments, Sweep, experiments_and_save, sweep_and_save
+from toybandit.cli_run import Offline, Run, offline_and_save, run_and_save
+from toybandit.cli_sweep import Experiments, Sweep, experiments_and_save, sweep_and_save
 from toybandit.plots import read_run, save_figure, trajectory_figure
 
 

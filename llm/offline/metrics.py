@@ -1,0 +1,81 @@
+"""What is measured of a comparison, and how it is averaged: every logged number comes from these rows."""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from derivations.objectives import Objective, preference_metrics
+from llm.data.tokens import Group
+from llm.scoring.packing import lengths, on_device, put_back
+
+Row = dict[str, Any]
+TEXT = ("step", "split", "where")  # of a row; the rest are measured
+
+
+def losses_and_rows(
+    objective: Objective, groups: Sequence[Group], logp: Tensor, ref_logp: Tensor | None
+) -> tuple[Tensor, list[Row]]:
+    """Loss of each comparison [groups] (with gradient) and its measurements.
+
+    logp, ref_logp: [responses of all groups], nats. Rewards, log-probs and tokens of a ranking are those
+    of its first response (chosen) and its last (rejected).
+    """
+    sizes = [len(g.examples) for g in groups]
+    length = lengths([e for g in groups for e in g.examples], logp.device)
+    rewards = objective.rewards(logp, length=length, ref_logp=ref_logp)
+    losses = _losses(objective, rewards, sizes)
+    size = on_device(sizes, logp.device)
+    ends = size.cumsum(0)
+    first, last = ends - size, ends - 1
+    columns = {
+        "loss": losses,
+        **preference_metrics(rewards[first], rewards[last], logp[first], logp[last]),
+        "logps_per_token/chosen": logp[first] / length[first],
+        "logps_per_token/rejected": logp[last] / length[last],
+        "tokens/chosen": length[first],
+        "tokens/rejected": length[last],
+    }
+    values = torch.stack([column.detach().double() for column in columns.values()], 1).tolist()  # one transfer
+    return losses, [
+        {"where": g.where, **dict(zip(columns, row, strict=True))} for g, row in zip(groups, values, strict=True)
+    ]
+
+
+def _losses(objective: Objective, rewards: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Loss of each comparison; comparisons of one size together, so that pairs take one call."""
+    device = rewards.device
+    starts = [0, *itertools.accumulate(sizes)]
+    found, order = [], []
+    for size in sorted(set(sizes)):
+        own = [i for i, n in enumerate(sizes) if n == size]
+        places = on_device([starts[i] for i in own], device).unsqueeze(1) + torch.arange(size, device=device)
+        found.append(objective.loss(rewards[places]))
+        order += own
+    return torch.cat(found)[put_back(order, device)]
+
+
+def means(rows: Sequence[Row]) -> dict[str, float]:
+    """Mean of every measurement over the rows."""
+    return {name: math.fsum(r[name] for r in rows) / len(rows) for name in rows[0] if name not in TEXT}
+
+
+def interval(values: Iterable[float]) -> dict[str, float]:
+    """Mean and 95 % interval (Student) over independent values."""
+    x = torch.as_tensor(list(values), dtype=torch.float64).numpy()
+    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5 if len(x) > 1 else math.inf
+    return {"mean": float(x.mean()), "low": float(x.mean() - half), "high": float(x.mean() + half)}
+
+
+def change(before: Sequence[Row], after: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """Intervals over comparisons of every measurement before, after, and of its change comparison by comparison."""
+    names = [name for name in before[0] if name not in TEXT]
+    return {
+        "before": {n: interval(r[n] for r in before) for n in names},
+        "after": {n: interval(r[n] for r in after) for n in names},
+        "change": {n: interval(a[n] - b[n] for a, b in zip(after, before, strict=True)) for n in names},
+    }

@@ -1,0 +1,255 @@
+"""Offline preference optimization: one loop, the objective is an argument.
+
+Each step averages the objective's loss over `batch_size` comparisons. Every pass divides by the number
+of comparisons of the whole step, over all processes, so any split gives the same gradient.
+"""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from accelerate.utils import set_seed
+
+from derivations.cli.errors import InputError
+from derivations.cli.files import write_json
+from derivations.objectives import Objective
+from llm.data.dataset import Data, announce, load_data, read_sources
+from llm.data.tokens import Group
+from llm.engine.determinism import set_determinism
+from llm.engine.engine import Engine
+from llm.engine.jsonl import Records, print_table, progress
+from llm.engine.launch import describe
+from llm.engine.memory import peak_memory_gib
+from llm.engine.nan_guard import stop_if_diverged
+from llm.engine.reference import EveryStep, Precomputed
+from llm.engine.run_folder import Run, finished, open_run, told_as_json
+from llm.engine.sharding import PLACEHOLDER, load_in_first
+from llm.offline.metrics import Row, change, losses_and_rows, means
+from llm.offline.replay import as_records
+from llm.sampling.reference_pool import texts
+from llm.sampling.sampler import sample
+from llm.scoring.compiled import compile_layers
+from llm.scoring.export import export, model_card
+from llm.scoring.logprobs import require_room
+from llm.scoring.models import add_lora, load_model, recompute_layers
+from llm.scoring.passes import by_tokens, pass_sizes, scored, what_ran
+from llm.settings.train import TrainConfig
+
+Reference = EveryStep | Precomputed | None
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    """Train on comparisons; returns the summary (also in `summary.json`). Raises InputError on bad input."""
+    began = time.monotonic()
+    config.require_places()
+    if config.resume and (summary := finished(config)):
+        return summary
+    set_determinism(config.deterministic)
+    objective = config.make_objective()
+    sources = read_sources(config)
+    model, tokenizer = (load_in_first if config.shard else load_model)(config.model, implementation=config.attention)
+    require_room(model.config, config.max_length)
+    engine = _engine(config, model)
+    data = load_data(config, objective, sources, engine, tokenizer)
+    reference = _reference(config, objective, engine, data)
+    resolved = {"objective_resolved": str(objective), "data_note": data.note, "data_fingerprint": data.fingerprint()}
+    runs_on = describe(engine.accelerator, sharded=engine.sharded)
+    ran = {"runs_on": runs_on, "passes": what_ran(engine.device.type, pass_tokens(config, engine))}
+    run = open_run(config, resolved | ran, engine)
+    if engine.is_main:
+        (config.out / "skipped.jsonl").unlink(missing_ok=True)
+        Records(config.out / "skipped.jsonl").add(*({"where": w, "reason": r} for w, r in data.skipped))
+        if not config.quiet and config.format == "text":
+            announce(config, objective, data, runs_on)
+    state = run.restore(engine)
+    engine.start_tracking(config)
+
+    def evaluate(step: int) -> float:
+        rows = _evaluate(engine, objective, data.evaluation, reference, pass_tokens(config, engine))
+        row = {"step": step} | {f"eval/{name}": value for name, value in means(rows).items()}
+        stop_if_diverged(0.0, row["eval/loss"], step, [r["where"] for r in rows], config.out, config.lr)
+        run.examples.add(*({"step": step, "split": "eval", **r} for r in rows))
+        run.metrics.add(row)
+        engine.track(row)
+        if engine.is_main or engine.sharded:
+            run.samples.add(*_continuations(engine, tokenizer, data.evaluation, step=step, config=config))
+        return row["eval/loss"]
+
+    if state["step"] == 0:
+        state |= {"best": evaluate(0), "waited": 0}
+    plan, step = _schedule(len(data.train), config), state["step"]
+    steps = range(step + 1, config.max_steps + 1)
+    for step in progress(steps, objective.name, quiet=config.quiet or not engine.is_main):
+        groups = [data.train[i] for i in plan[step - 1]]
+        rows = accumulate(engine, objective, groups, reference, config)
+        norm, row = engine.gradient_norm(), means(rows)
+        kept = partial(as_records, groups, reference)
+        stop_if_diverged(norm, row["loss"], step, kept, config.out, config.lr, engine=engine)
+        row = {"step": step, "lr": engine.lr, "grad_norm": norm, **row}
+        engine.step()
+        run.examples.add(*({"step": step, "split": "train", **r} for r in rows))
+        run.metrics.add(row)
+        engine.track(row)
+        if config.eval_every and step % config.eval_every == 0 and step < config.max_steps:
+            loss = evaluate(step)
+            state["waited"] = 0 if loss < state["best"] else state["waited"] + 1
+            state["best"] = min(loss, state["best"])
+        stop = bool(config.patience) and state["waited"] >= config.patience
+        if config.checkpoint_every and step % config.checkpoint_every == 0 and step < config.max_steps and not stop:
+            run.save(engine, state | {"step": step})
+        if stop:
+            break
+    if step == config.max_steps:
+        evaluate(step)
+    return _finish(config, objective, data, engine, tokenizer, run, step, time.monotonic() - began)
+
+
+def _engine(config: TrainConfig, model: Any) -> Engine:
+    if config.lora_rank:
+        set_seed(config.seed)  # of the adapters' start
+        model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha)
+    if config.gradient_checkpointing:
+        recompute_layers(model.get_base_model() if config.lora_rank else model)
+    if config.compile_layers:
+        compile_layers(model)
+    engine = Engine.of(config, model)
+    if config.attention == "flex_attention" and engine.device.type != "cuda":
+        raise InputError(f"--attention flex_attention needs a CUDA device, this is {engine.device.type}; leave it out")
+    if config.batch_size < engine.processes:
+        raise InputError(f"--batch-size {config.batch_size} leaves some of {engine.processes} processes without work")
+    return engine
+
+
+def _reference(config: TrainConfig, objective: Objective, engine: Engine, data: Data) -> Reference:
+    """The untrained model, before the first step (or the checkpoint) changes the weights."""
+    if not objective.regularizer.needs_reference:
+        return None
+    if config.reference == "every-step":
+        return EveryStep(engine)
+    used = sorted({i for step in _schedule(len(data.train), config) for i in step})
+    sets = [data.train[i] for i in used], data.evaluation
+    return Precomputed(engine, *sets, tokens=pass_tokens(config, engine))
+
+
+def accumulate(
+    engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference, config: TrainConfig
+) -> list[Row]:
+    """Gradient of the mean loss over the groups (of all processes), and every group's measurements."""
+    mine = groups[engine.rank :: engine.processes]
+    parts = list(micro_batches(mine, size=config.micro_batch_size, tokens=pass_tokens(config, engine)))
+    parts = engine.evenly(parts)
+    references = [reference(part) if reference and part else None for part in parts]
+    rows: dict[int, Row] = {}
+    with engine.micro_steps():
+        for number, (part, ref_logp) in enumerate(zip(parts, references, strict=True), start=1):
+            last = number == len(parts)
+            if part is None:  # the others' layers wait for ours
+                engine.backward(0.0 * engine.loss_logps(PLACEHOLDER, last=last).sum(), last=last)
+                continue
+            logp = engine.loss_logps([e for g in part for e in g.examples], last=last)
+            losses, measured = losses_and_rows(objective, part, logp, ref_logp)
+            engine.backward(losses.sum() / len(groups), last=last)
+            rows |= {id(g): row for g, row in zip(part, measured, strict=True)}
+    return engine.gather([rows[id(g)] for g in mine])
+
+
+def pass_tokens(config: TrainConfig, engine: Engine) -> int:
+    """Most tokens in one forward pass: as asked, or the device's own."""
+    return config.micro_batch_tokens or pass_sizes(engine.device.type).offline_tokens
+
+
+def micro_batches(groups: Sequence[Group], *, size: int | None, tokens: int) -> Iterator[list[Group]]:
+    """The groups by length, at most `size` together and at most `tokens` tokens (or one group)."""
+    for part in by_tokens([len(g) for g in groups], tokens=tokens, most=size):
+        yield [groups[i] for i in part]
+
+
+def _evaluate(
+    engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference, tokens: int
+) -> list[Row]:
+    """Measurements of every group, in order."""
+
+    def score(part: list[Group]) -> list[Row]:
+        logp = engine.logps([e for g in part for e in g.examples])
+        return losses_and_rows(objective, part, logp, reference(part) if reference else None)[1]
+
+    return engine.gather(scored(groups[engine.rank :: engine.processes], tokens, score, engine=engine))
+
+
+def _schedule(n: int, config: TrainConfig) -> list[list[int]]:
+    """Indices of every step: shuffled passes over the data, one after another."""
+    rng = random.Random(config.seed)  # noqa: S311
+    order: list[int] = []
+    while len(order) < config.max_steps * config.batch_size:
+        order += rng.sample(range(n), n)
+    return [order[s * config.batch_size : (s + 1) * config.batch_size] for s in range(config.max_steps)]
+
+
+def _continuations(
+    engine: Engine, tokenizer: Any, groups: Sequence[Group], *, step: int, config: TrainConfig
+) -> list[dict[str, Any]]:
+    """One sampled continuation (at most 32 tokens, and none past max_length) of the first three evaluation prompts."""
+    prompts = [g.examples[0].prompt for g in groups[:3]]
+    room = config.max_length - max(map(len, prompts))
+    with engine.sampling():
+        drawn = sample(engine.transformer, tokenizer, prompts, k=1, max_new_tokens=min(32, room), seed=config.seed)
+    prompt_texts = tokenizer.batch_decode([list(p) for p in prompts])
+    return [
+        {"step": step, "prompt": prompt, "response": text, "complete": example.complete}
+        for prompt, text, example in zip(prompt_texts, texts(drawn, tokenizer), drawn, strict=True)
+    ]
+
+
+def _finish(
+    config: TrainConfig,
+    objective: Objective,
+    data: Data,
+    engine: Engine,
+    tokenizer: Any,
+    run: Run,
+    step: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """Summary, model and its card; only the first process writes."""
+    weights = engine.whole_weights() if config.save else None
+    engine.close()
+    if not engine.is_main:
+        return {}
+    summary = {
+        "objective": objective.name,
+        **change(run.evaluations(0), run.evaluations(step)),
+        "steps": step,
+        "train_pairs": len(data.train),
+        "eval_pairs": len(data.evaluation),
+        "seconds": seconds,
+        "peak_memory_gib": peak_memory_gib(),
+    }
+    if config.save:
+        settings = {
+            k: v for k, v in vars(config).items() if k not in ("quiet", "format", "resume", "plan", "plan_processes")
+        }
+        card = model_card(
+            base=config.model, objective=str(objective), data=data.note, settings=settings, summary=summary
+        )
+        place = config.out / "checkpoints" / "last"
+        export(engine.unwrapped.model, tokenizer, place, form=config.export, card=card, weights=weights)
+    write_json(config.out / "summary.json", summary)
+    run.drop_checkpoint()
+    _print_summary(summary, config)
+    return summary
+
+
+def _print_summary(summary: dict[str, Any], config: TrainConfig) -> None:
+    if told_as_json(config, summary):
+        return
+    rows = []
+    for name, difference in summary["change"].items():
+        if not name.startswith("tokens/"):  # of fixed comparisons
+            before, after = summary["before"][name]["mean"], summary["after"][name]["mean"]
+            spread = f"[{difference['low']:+.3f}, {difference['high']:+.3f}]"
+            rows.append((name, f"{before:.3f}", f"{after:.3f}", f"{difference['mean']:+.3f}", spread))
+    steps, seconds, memory = summary["steps"], summary["seconds"], summary["peak_memory_gib"]
+    title = f"{steps} steps in {seconds:.0f} s, {memory:.1f} GiB: {config.out}"
+    print_table(title, ("held out", "before", "after", "change", "95 % interval"), rows, quiet=config.quiet)

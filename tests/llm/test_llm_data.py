@@ -1,0 +1,220 @@
+"""Preference data: every file shape is read alike, bad files are named by line and field, no row is lost in silence."""
+
+import gzip
+import json
+
+import pyarrow.parquet
+import pytest
+
+from derivations.cli.errors import InputError
+from llm.data.files import read_source, require_source, split_off
+
+USER = {"role": "user", "content": "Which is taller?"}
+YES = {"role": "assistant", "content": "The oak."}
+NO = {"role": "assistant", "content": "Grass."}
+SYSTEM = {"role": "system", "content": "Be brief."}
+TEXT = {"prompt": "Which is taller?", "chosen": "The oak.", "rejected": "Grass."}
+
+SHAPES = {
+    "TRL text": (TEXT, [USER], "pairs"),
+    "TRL chat": (
+        {"prompt": [SYSTEM, USER], "chosen": [YES], "rejected": [NO]},
+        [SYSTEM, USER],
+        "pairs",
+    ),
+    "chat prompt, text responses": (TEXT | {"prompt": [USER]}, [USER], "pairs"),
+    "transcripts": (
+        {"chosen": [USER, NO, USER, YES], "rejected": [USER, NO, USER, NO]},
+        [USER, NO, USER],
+        "transcripts",
+    ),
+    "whole conversations beside a prompt": (
+        {"prompt": "Which is taller?", "chosen": [USER, YES], "rejected": [USER, NO]},
+        [USER],
+        "pairs",
+    ),
+    "hh-rlhf text": (
+        {
+            "chosen": "\n\nHuman: Hello\n\nAssistant: Hi\n\nHuman: Which is taller?\n\nAssistant: The oak.",
+            "rejected": "\n\nHuman: Hello\n\nAssistant: Hi\n\nHuman: Which is taller?\n\nAssistant: Grass.",
+        },
+        [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}, USER],
+        "transcripts",
+    ),
+    "ranking": (
+        {"prompt": "Which is taller?", "responses": ["Grass.", "The oak."], "ranking": [1, 0]},
+        [USER],
+        "rankings",
+    ),
+    "scores": (
+        {"prompt": [SYSTEM, USER], "responses": ["Grass.", [YES]], "scores": [-1, 2.5]},
+        [SYSTEM, USER],
+        "rankings",
+    ),
+    "ShareGPT": (
+        {
+            "conversations": [
+                {"from": "system", "value": "Be brief."},
+                {"from": "human", "value": "Which is taller?"},
+                {"from": "gpt", "value": "Grass."},
+                {"from": "human", "value": "Which is taller?"},
+            ],
+            "chosen": {"from": "gpt", "value": "The oak."},
+            "rejected": {"from": "gpt", "value": "Grass."},
+        },
+        [SYSTEM, USER, NO, USER],
+        "sharegpt",
+    ),
+}
+
+
+def write(path, rows):
+    """Rows as the file name says: .json a list, .jsonl one a line, .gz compressed, .parquet a table."""
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        return path
+    text = json.dumps(rows, indent=1) if ".jsonl" not in path.name else "".join(json.dumps(r) + "\n" for r in rows)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+# ---- reading
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.json.gz", "a.jsonl.gz", "a.parquet"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_in_every_container_becomes_the_same_pair(shape, name, tmp_path):
+    row, prompt, label = SHAPES[shape]
+    if name == "a.parquet" and shape == "scores":
+        row = row | {"responses": [[NO], [YES]]}  # a column has one type
+    path = write(tmp_path / name, [row, row])
+    source = read_source(path)
+    assert source.shape == label
+    assert source.skipped == []
+    assert [(list(c.prompt), c.responses) for c in source.comparisons] == [(prompt, ("The oak.", "Grass."))] * 2
+    place = "line" if ".jsonl" in name else "row"
+    assert [c.where for c in source.comparisons] == [f"{path} {place} {n}" for n in (1, 2)]
+
+
+def test_blank_lines_are_passed_over_and_still_counted(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n" + json.dumps(TEXT) + "\n\n" + json.dumps(TEXT) + "\n")
+    assert [c.where for c in read_source(path).comparisons] == [f"{path} line 2", f"{path} line 4"]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_broken_json_is_named_by_file_and_line(suffix, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    good = json.dumps(TEXT)
+    lines = [good] * 6 + [good[:-5]] + [good] if suffix == "jsonl" else ["[", *[good + ","] * 5, good[:-5], good, "]"]
+    path.write_text("\n".join(lines))
+    with pytest.raises(InputError, match=rf"a\.{suffix} line 7: broken JSON"):
+        read_source(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"[]"])
+def test_an_empty_file_is_refused(content, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="holds no rows"):
+        read_source(path)
+
+
+def test_files_that_are_not_text_are_refused_by_name(tmp_path):
+    latin = tmp_path / "latin.jsonl"
+    latin.write_bytes(json.dumps(TEXT, ensure_ascii=False).replace("oak", "h\xeatre").encode("latin-1"))
+    cut = tmp_path / "cut.jsonl.gz"
+    cut.write_bytes(gzip.compress(json.dumps(TEXT).encode() * 50)[:-12])
+    plain = tmp_path / "plain.jsonl.gz"
+    plain.write_text(json.dumps(TEXT))
+    for path in (latin, cut, plain, tmp_path / "missing.jsonl"):
+        with pytest.raises(InputError, match=rf"cannot read .*{path.name}"):
+            read_source(path)
+
+
+def test_a_damaged_gz_is_refused_by_name(tmp_path):
+    path = tmp_path / "damaged.jsonl.gz"
+    whole = bytearray(gzip.compress(json.dumps(TEXT).encode() * 50))
+    whole[12:20] = b"\xff" * 8
+    path.write_bytes(bytes(whole))
+    with pytest.raises(InputError, match=r"cannot read .*damaged"):
+        read_source(path)
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85"])
+def test_a_line_of_jsonl_ends_at_a_newline_and_nowhere_else(character, tmp_path):
+    """JSON strings may hold these as they are; Python's splitlines() would cut there."""
+    path = tmp_path / "a.jsonl"
+    row = TEXT | {"chosen": f"The oak.{character}It is."}
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n" + json.dumps(TEXT) + "\n", encoding="utf-8")
+    pairs = read_source(path).comparisons
+    assert [c.responses[0] for c in pairs] == [row["chosen"], "The oak."]
+    assert pairs[1].where.endswith("line 2")
+
+
+def test_windows_line_ends_are_read(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes((json.dumps(TEXT) + "\r\n").encode() * 2)
+    assert [c.where for c in read_source(path).comparisons] == [f"{path} line 1", f"{path} line 2"]
+
+
+def test_a_byte_order_mark_is_not_part_of_the_data(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(TEXT).encode())
+    assert len(read_source(path).comparisons) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 nothing else", b"\x00" * 100])
+def test_a_broken_parquet_file_is_refused_by_name(content, tmp_path):
+    path = tmp_path / "a.parquet"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot read .*a\.parquet"):
+        read_source(path)
+
+
+def test_json_nested_too_deep_is_refused(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("[" * 200_000)
+    with pytest.raises(InputError, match=r"a\.json line 1"):
+        read_source(path)
+
+
+def test_a_hub_data_set_is_read_by_name_and_split(tmp_path, monkeypatch):
+    """The hub itself is not reached: its loader is replaced."""
+    import datasets
+
+    asked = []
+
+    def load(name, split):
+        asked.append((name, split))
+        return datasets.Dataset.from_list([TEXT])
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.chdir(tmp_path)
+    assert read_source("owner/some-pairs").comparisons[0].responses == ("The oak.", "Grass.")
+    assert read_source("owner/some-pairs:test").comparisons[0].where == "owner/some-pairs:test row 1"
+    assert asked == [("owner/some-pairs", "train"), ("owner/some-pairs", "test")]
+    require_source("owner/some-pairs")
+    for name in ("no-such-file", "owner/file.jsonl", "a/b/c"):
+        with pytest.raises(InputError, match="no such file"):
+            require_source(name)
+
+
+# ---- splitting
+
+
+def test_the_split_is_disjoint_whole_and_decided_by_the_seed():
+    pairs = list(range(100))
+    train, held = split_off(pairs, eval_size=24, seed=0)
+    assert (len(train), len(held)) == (76, 24)
+    assert sorted(train + held) == pairs
+    assert held != pairs[:24]
+    assert split_off(pairs, eval_size=24, seed=0) == (train, held)
+    assert split_off(pairs, eval_size=24, seed=1) != (train, held)
+    assert pairs == list(range(100))
+
+
+def test_nothing_left_to_train_on_is_refused():
+    assert len(split_off(range(25), eval_size=24, seed=0)[0]) == 1
+    with pytest.raises(InputError, match=r"24 usable comparisons are too few to hold out 24.*--eval-size"):
+        split_off(range(24), eval_size=24, seed=0)

@@ -1,0 +1,40 @@
+"""What the pages and docstrings show is what happens: doctests of the packages and of the docs."""
+
+import doctest
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import derivations
+import llm
+import toybandit
+
+ROOT = Path(__file__).parents[2]
+PAGES = [page for folder in ("docs", "docs/how-to") for page in sorted((ROOT / folder).glob("*.md"))]
+
+
+def modules():
+    for package in (derivations, toybandit, llm):
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            if not found.name.endswith("__main__"):
+                yield found.name
+
+
+@pytest.mark.parametrize("name", [*modules()])
+def test_the_examples_in_docstrings_give_what_they_show(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if ">>>" in page.read_text()], ids=lambda page: page.stem)
+def test_the_examples_of_a_page_give_what_they_show(page):
+    result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_the_doctest_runner_notices_a_wrong_answer(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\n>>> 1 + 1\n3\n\n```\n")
+    assert doctest.testfile(str(page), module_relative=False, report=False).failed == 1

@@ -1,0 +1,67 @@
+"""Every notebook runs from the packages alone, keeps its outputs, and its sliders move what they say they move."""
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def executed():
+    spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks" / "execute.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.executed
+
+
+def outputs(notebook):
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_to_its_end_and_each_cell_answers_as_the_committed_one_does(path, executed):
+    """The kinds of outputs are compared; their digits and pixels differ between machines."""
+    fresh, committed = executed(path), nbformat.read(path, as_version=4)
+    assert [cell.source for cell in fresh.cells] == [cell.source for cell in committed.cells]
+    kinds = [[output.output_type for output in outputs(notebook)] for notebook in (fresh, committed)]
+    assert kinds[0] == kinds[1], "run `make notebooks`"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_answers_one_question_in_10_to_30_cells_and_says_what_would_change_the_answer(path):
+    notebook = nbformat.read(path, as_version=4)
+    markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert 10 <= len(notebook.cells) <= 30
+    assert markdown[0].splitlines()[0].endswith("?")
+    assert markdown[-1].startswith("## What would change the conclusion")
+    drawn = [i for i, cell in enumerate(notebook.cells) if "image/png" in str(cell.get("outputs", ""))]
+    assert drawn
+    for i in drawn:
+        assert notebook.cells[i + 1].cell_type == "markdown", f"cell {i}: no sentence under its picture"
+    assert not any(output.output_type == "error" for output in outputs(notebook))
+
+
+def test_the_sliders_of_the_overoptimization_notebook_redraw_the_curves(executed, tmp_path):
+    notebook = nbformat.read(ROOT / "notebooks" / "02_overoptimization.ipynb", as_version=4)
+    last = max(i for i, cell in enumerate(notebook.cells) if "widgets.VBox" in cell.source)
+    wanted = ("import", "def curves", "widgets.VBox")  # the cells that the sliders need
+    kept = [
+        cell
+        for cell in notebook.cells[: last + 1]
+        if cell.cell_type == "code" and any(word in cell.source for word in wanted)
+    ]
+    moves = (("coefficient", 2.0), ("log10_pairs", 1.0), ("proxy", "exact"), ("regularizer", "kl"))
+    look = "print([output['data']['image/png'] for output in panel.outputs])"
+    # One cell a move: what the panel shows travels back to the kernel between cells.
+    probes = [look, *(code for name, value in moves for code in (f"{name}.value = {value!r}", look))]
+    path = tmp_path / "sliders.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[*kept, *map(nbformat.v4.new_code_cell, probes)]), path)
+    run = executed(path)
+    shown = [ast.literal_eval(output.text) for output in outputs(run) if output.get("name") == "stdout"]
+    assert [len(pictures) for pictures in shown] == [1] * (1 + len(moves))
+    assert len({pictures[0] for pictures in shown}) == 1 + len(moves)  # every move changed the picture

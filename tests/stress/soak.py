@@ -1,0 +1,67 @@
+"""A long run on a tiny model: resident memory against optimizer steps, with the slope's interval over blocks."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from scipy import stats
+
+from tests.stress.jobs import train_arguments
+from tests.stress.kill import start
+from tests.stress.table import Row
+
+BLOCKS = 20  # means of neighbouring samples, which depend on one another
+SETTLED = 0.2  # share of the steps before which caches fill
+MOST = 0.05  # of the resident memory: what the whole run may grow by at most, by the upper end of the interval
+
+
+def slope(steps: np.ndarray, memory: np.ndarray) -> tuple[float, float, float]:
+    """Least-squares slope of block means, with its 95 % interval (Student, BLOCKS - 2 degrees of freedom)."""
+    x, y = (np.array([part.mean() for part in np.array_split(values, BLOCKS)]) for values in (steps, memory))
+    fit = stats.linregress(x, y)
+    half = stats.t.ppf(0.975, BLOCKS - 2) * fit.stderr
+    return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
+
+
+def samples(folder: Path, steps: int, root: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """(step, resident MiB) of a run, ten times a second, and what it said if it failed."""
+    options = {
+        "max-steps": steps,
+        "checkpoint-every": 100,
+        "eval-every": 100,
+        "batch-size": 4,
+        "lr": 1e-4,
+        "seed": root,
+    }
+    out = folder / "run"
+    process = start((*train_arguments(folder, **options), "--out", str(out)), out, folder)
+    watched, found = psutil.Process(process.pid), []
+    metrics = out / "metrics.jsonl"
+    while process.poll() is None:
+        if metrics.exists():
+            try:
+                found.append((metrics.read_bytes().count(b"\n"), watched.memory_info().rss / 2**20))
+            except psutil.NoSuchProcess:
+                break
+        time.sleep(0.1)
+    said = process.communicate()[0]
+    at, memory = np.array(found, dtype=float).reshape(-1, 2).T
+    return at, memory, said if process.returncode else ""
+
+
+def soak(folder: Path, *, steps: int, root: int) -> Row:
+    """Train for `steps` optimizer steps and judge the slope of the memory after the first fifth of them."""
+    row = Row("soak", f"{steps} optimizer steps, resident memory")
+    at, memory, failed = samples(folder, steps, root)
+    if failed:
+        row.lost.append(f"the run failed: {failed[-300:]}")
+        return row
+    late = at > SETTLED * steps
+    mean, low, high = (value * 1000 for value in slope(at[late], memory[late]))
+    level = float(memory[late].mean())
+    row.tried = steps
+    row.note = f"{level:.0f} MiB, slope {mean:+.2f} [{low:+.2f}, {high:+.2f}] MiB per 1000 steps, {late.sum()} samples"
+    if high / 1000 * steps > MOST * level:
+        row.lost.append(f"memory may grow: {row.note}")
+    return row
