@@ -1,0 +1,128 @@
+"""Every identity step of a claim as a lemma for the kernel, with its proof.
+
+A lemma quantifies over the symbols of the step and assumes what the claim declares of them, and nothing else: positive,
+a token count (at least 1), a probability in (0, 1). Its proof rewrites exponentials and logarithms by their
+certificates and ends with `field`, whose nonzero denominators are shown from these assumptions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import sympy as sp
+
+from derivations.checks import Equal, Step
+from derivations.claims import Claim
+from derivations.rocq.certificates import Certificates, FinerKernels
+from derivations.rocq.formulas import Names, Node, NotExpressible, read
+
+HEADER = """\
+(* Written by derivations.rocq.identities from the steps of the claims; each lemma is one step. *)
+Require Import Reals Lra Identities.
+Open Scope R_scope.
+"""
+
+
+@dataclass(frozen=True)
+class Lemma:
+    """A step of a claim in Rocq. number: of the step in its claim, from 1. same: both sides print alike."""
+
+    claim: str
+    number: int
+    statement: str
+    source: str
+    same: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.claim.replace('-', '_')}__{self.number}"
+
+
+def lemmas(claim: Claim, steps: list[Step]) -> Iterator[Lemma | tuple[int, str]]:
+    """For each identity among the steps its lemma, or its number and why it has none."""
+    for number, step in enumerate(steps, start=1):
+        if isinstance(step, Equal):
+            try:
+                yield lemma(claim.id, number, step)
+            except NotExpressible as error:
+                yield number, str(error)
+
+
+def lemma(claim: str, number: int, step: Equal) -> Lemma:
+    """The lemma of one identity. Raises NotExpressible."""
+    names = Names()
+    given = {symbol: read(sp.sympify(value), names) for symbol, value in step.given.items()}
+    lhs, rhs = (read(sp.sympify(side), names, given) for side in (step.lhs, step.rhs))
+    unit = frozenset(step.unit)
+    symbols = sorted(_symbols(lhs) | _symbols(rhs), key=lambda s: names[s])
+    scale = 1
+    while True:
+        certificates = Certificates(names, unit, scale)
+        try:
+            for side in (lhs, rhs):
+                certificates.reduce(side)
+            break
+        except FinerKernels as found:
+            scale *= found.denominator
+    variables = f"({' '.join(names[s] for s in symbols)} : R) " if symbols else ""
+    facts = "".join(f"{fact} -> " for symbol in symbols for fact in _facts(symbol, names[symbol], unit))
+    obligations = _obligations((lhs, rhs), certificates)
+    goal = "".join(f"{obligation}\n  /\\ " for obligation, _ in obligations) + f"{lhs.text}\n  = {rhs.text}"
+    same = lhs.text == rhs.text
+    name = f"{claim.replace('-', '_')}__{number}"
+    lines = [
+        f"(* {claim}, step {number}: {_comment(step.statement)} *)",
+        f"Lemma {name} {variables}: {facts}\n  {goal}.",
+        "Proof.\n  intros.",
+    ]
+    if not same or any("replace" in proof for _, proof in obligations):
+        for node, rewriting in certificates.rewritings.items():
+            label = certificates.label(node)
+            lines.append(f"  assert ({label} : {rewriting.kernel} = {rewriting.form}).\n  {{ {rewriting.proof} }}")
+    lines += [f"  split; [{proof}|]." for _, proof in obligations]
+    lines.append("  reflexivity.\nQed.\n" if same else f"  {certificates.moves((lhs, rhs))}field_nz.\nQed.\n")
+    return Lemma(claim, number, step.statement, "\n".join(lines), same)
+
+
+def _symbols(node: Node) -> set[sp.Symbol]:
+    found = {node.value} if node.op == "symbol" else set()
+    return found.union(*(_symbols(arg) for arg in node.args))
+
+
+def _facts(symbol: sp.Symbol, name: str, unit: frozenset[sp.Symbol]) -> list[str]:
+    """What the claim declares of a symbol."""
+    if symbol in unit:
+        return [f"0 < {name} < 1"]
+    if symbol.is_positive:
+        return [f"1 <= {name}"] if symbol.is_integer else [f"0 < {name}"]
+    return [f"0 <= {name}"] if symbol.is_nonnegative else []
+
+
+def _obligations(sides: tuple[Node, Node], certificates: Certificates) -> list[tuple[str, str]]:
+    """That both sides are defined: no denominator is 0, every logarithm's argument is positive; each with its proof.
+
+    Rocq's functions are total, with a value of no meaning where mathematics has none, so an identity alone would not
+    say this. Raises NotExpressible where it does not follow from the assumptions.
+    """
+    found: dict[str, str] = {}
+    for side in sides:
+        for node in sorted(side.powers() | side.kernels(), key=lambda node: (len(node.text), node.text)):
+            if node.op == "exp" or (node.op == "^" and node.value > 0):
+                continue
+            inside = node.args[0]
+            reduced = certificates.reduce(inside)
+            positive = certificates.is_positive(reduced)
+            if not positive and (node.op == "ln" or not certificates.is_positive(-reduced)):
+                raise NotExpressible(f"{inside.text} is not known to be {'positive' if node.op == 'ln' else 'nonzero'}")
+            product = certificates.product(reduced if positive else -reduced)
+            canonical = product if positive else f"(-1) * ({product})"
+            moved = f"replace {inside.text} with ({canonical}) by ({certificates.moves((inside,))}field_nz)"
+            if node.op == "ln":
+                found[f"0 < {inside.text}"] = f"first [solve [pos]|{moved}; pos]"
+            else:
+                found[f"{inside.text} <> 0"] = f"first [solve [nz]|{moved}; nz]"
+    return list(found.items())
+
+
+def _comment(text: str) -> str:
+    """Words that may stand in a Rocq comment: no quotes, no comment marks."""
+    return text.replace('"', "'").replace("(*", "( *").replace("*)", "* )")
