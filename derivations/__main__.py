@@ -164,11 +164,18 @@ class Book:
     """Also refute mutants, and count them in the book."""
     jobs: int = 1
     """Processes; the result does not depend on it."""
+    kernel: bool = False
+    """Also say of each claim what Rocq's kernel checked (needs coqc)."""
 
     def run(self) -> int:
+        from derivations.rocq import kernel
+
+        if self.kernel:
+            kernel.require()
         results = check_claims(load_claims(), mutants=self.mutants, jobs=self.jobs)
-        write_book(results, self.output)
-        return 0 if all(result.ok for result in results) else 1
+        verdict = kernel.check([(r.claim, r.steps) for r in results], jobs=self.jobs) if self.kernel else None
+        write_book(results, self.output, verdict)
+        return 0 if all(result.ok for result in results) and (verdict is None or verdict.ok) else 1
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import sympy as sp
 from sympy.polys.fields import field
 
-from derivations.rocq.formulas import Names, Node, NotExpressible, number
+from derivations.rocq.formulas import Names, Node, NotClosed, NotExpressible, number
 
 
 class Rewriting(NamedTuple):
@@ -58,13 +58,13 @@ class Certificates:
         if node.op == "^":
             base = self.reduce(node.args[0])
             if node.value < 0 and _fraction(base)[0] == 0:
-                raise NotExpressible(f"divides by {node.args[0].text}, which is 0")
+                raise NotClosed(f"divides by {node.args[0].text}, which is 0")
             return base**node.value
         inner = [self.reduce(arg) for arg in node.args]
         if node.op in "+*":
             return sp.Add(*inner) if node.op == "+" else sp.Mul(*inner)
         if node.op == "exp" and node.value is not None and not self.is_positive(self.reduce_base(node)):
-            raise NotExpressible("a power of something that is not known to be positive")
+            raise NotClosed("a power of something that is not known to be positive")
         return (self._exp if node.op == "exp" else self._ln)(node, inner[0])
 
     def reduce_base(self, node: Node) -> sp.Expr:
@@ -147,7 +147,7 @@ class Certificates:
         """The argument as a product of powers of positive things, primes included; None where that is not known."""
         numerator, denominator = _fraction(argument)
         if numerator == 0:
-            raise NotExpressible("the logarithm of 0")
+            raise NotClosed("the logarithm of 0")
         pieces: list[tuple[sp.Expr, int]] = []
         whole = sp.S.One
         for part, direction in ((numerator, 1), (denominator, -1)):

@@ -22,6 +22,14 @@ RESERVED = re.compile(f"K[0-9]+|{'|'.join(WORDS.split())}")  # the proofs call t
 class NotExpressible(Exception):
     """The step has no lemma, and why."""
 
+    word = "not expressible"
+
+
+class NotClosed(NotExpressible):
+    """The step could be written as a lemma, but a side condition does not follow from the claim's assumptions."""
+
+    word = "not closed"
+
 
 @dataclass(frozen=True)
 class Node:

@@ -13,8 +13,9 @@ import sympy as sp
 from derivations.checks import Equal, Step
 from derivations.claims import Claim
 from derivations.rocq.certificates import Certificates, FinerKernels
-from derivations.rocq.formulas import Names, Node, NotExpressible, read
+from derivations.rocq.formulas import Names, Node, NotClosed, NotExpressible, read
 
+ONE, MINUS_ONE = Node("number", (), sp.S.One, "1"), Node("number", (), sp.S.NegativeOne, "(-1)")
 HEADER = """\
 (* Written by derivations.rocq.identities from the steps of the claims; each lemma is one step. *)
 Require Import Reals Lra Identities.
@@ -37,14 +38,14 @@ class Lemma:
         return f"{self.claim.replace('-', '_')}__{self.number}"
 
 
-def lemmas(claim: Claim, steps: list[Step]) -> Iterator[Lemma | tuple[int, str]]:
-    """For each identity among the steps its lemma, or its number and why it has none."""
+def lemmas(claim: Claim, steps: list[Step]) -> Iterator[tuple[int, Lemma | NotExpressible]]:
+    """For each identity among the steps its number, and its lemma or why it has none."""
     for number, step in enumerate(steps, start=1):
         if isinstance(step, Equal):
             try:
-                yield lemma(claim.id, number, step)
+                yield number, lemma(claim.id, number, step)
             except NotExpressible as error:
-                yield number, str(error)
+                yield number, error
 
 
 def lemma(claim: str, number: int, step: Equal) -> Lemma:
@@ -58,14 +59,14 @@ def lemma(claim: str, number: int, step: Equal) -> Lemma:
     while True:
         certificates = Certificates(names, unit, scale)
         try:
-            for side in (lhs, rhs):
-                certificates.reduce(side)
+            for node in (lhs, rhs, *given.values()):
+                certificates.reduce(node)
             break
         except FinerKernels as found:
             scale *= found.denominator
     variables = f"({' '.join(names[s] for s in symbols)} : R) " if symbols else ""
     facts = "".join(f"{fact} -> " for symbol in symbols for fact in _facts(symbol, names[symbol], unit))
-    obligations = _obligations((lhs, rhs), certificates)
+    obligations = _condition(given, unit, certificates) + _obligations((lhs, rhs), certificates)
     goal = "".join(f"{obligation}\n  /\\ " for obligation, _ in obligations) + f"{lhs.text}\n  = {rhs.text}"
     same = lhs.text == rhs.text
     name = f"{claim.replace('-', '_')}__{number}"
@@ -101,7 +102,7 @@ def _obligations(sides: tuple[Node, Node], certificates: Certificates) -> list[t
     """That both sides are defined: no denominator is 0, every logarithm's argument is positive; each with its proof.
 
     Rocq's functions are total, with a value of no meaning where mathematics has none, so an identity alone would not
-    say this. Raises NotExpressible where it does not follow from the assumptions.
+    say this. Raises NotClosed where it does not follow from the assumptions.
     """
     found: dict[str, str] = {}
     for side in sides:
@@ -109,18 +110,43 @@ def _obligations(sides: tuple[Node, Node], certificates: Certificates) -> list[t
             if node.op == "exp" or (node.op == "^" and node.value > 0):
                 continue
             inside = node.args[0]
-            reduced = certificates.reduce(inside)
-            positive = certificates.is_positive(reduced)
-            if not positive and (node.op == "ln" or not certificates.is_positive(-reduced)):
-                raise NotExpressible(f"{inside.text} is not known to be {'positive' if node.op == 'ln' else 'nonzero'}")
-            product = certificates.product(reduced if positive else -reduced)
-            canonical = product if positive else f"(-1) * ({product})"
-            moved = f"replace {inside.text} with ({canonical}) by ({certificates.moves((inside,))}field_nz)"
             if node.op == "ln":
-                found[f"0 < {inside.text}"] = f"first [solve [pos]|{moved}; pos]"
+                found[f"0 < {inside.text}"] = _positive(inside, certificates)
+            elif certificates.is_positive(-certificates.reduce(inside)):
+                moved = f"replace {inside.text} with ((-1) * ({certificates.product(-certificates.reduce(inside))}))"
+                found[f"{inside.text} <> 0"] = f"first [solve [nz]|{moved} by ({_field(inside, certificates)}); nz]"
             else:
-                found[f"{inside.text} <> 0"] = f"first [solve [nz]|{moved}; nz]"
+                proof = _positive(inside, certificates, "nonzero")
+                found[f"{inside.text} <> 0"] = f"apply positive_nonzero; {proof}"
     return list(found.items())
+
+
+def _condition(
+    given: dict[sp.Symbol, Node], unit: frozenset[sp.Symbol], certificates: Certificates
+) -> list[tuple[str, str]]:
+    """That what a condition puts in the place of a symbol is what the claim declares the symbol to be."""
+    found: dict[str, str] = {}
+    for symbol, node in given.items():
+        if symbol.is_positive or symbol in unit:
+            found[f"0 < {node.text}"] = _positive(node, certificates)
+        if symbol in unit:
+            text = f"(1 + ((-1) * {node.text}))"
+            rest = Node("+", (ONE, Node("*", (MINUS_ONE, node), None, f"((-1) * {node.text})")), None, text)
+            found[f"0 < {text}"] = _positive(rest, certificates)
+    return list(found.items())
+
+
+def _positive(node: Node, certificates: Certificates, word: str = "positive") -> str:
+    """The proof that a formula is positive: as it stands, or as a product. Raises NotClosed where that is not known."""
+    reduced = certificates.reduce(node)
+    if not certificates.is_positive(reduced):
+        raise NotClosed(f"{node.text} is not known to be {word}")
+    moved = f"replace {node.text} with ({certificates.product(reduced)}) by ({_field(node, certificates)})"
+    return f"first [solve [pos]|{moved}; pos]"
+
+
+def _field(node: Node, certificates: Certificates) -> str:
+    return f"{certificates.moves((node,))}field_nz"
 
 
 def _comment(text: str) -> str:

@@ -1,7 +1,7 @@
 """Compiling it all with `coqc`: the theorems, the traced code, and the identity steps of the claims.
 
-What the kernel refuses is said by name. An identity outside of what the exporter can write, or whose denominators and
-logarithms are not known to be defined, is `not expressible`, with the reason; every other one must compile.
+What the kernel refuses is said by name. An identity outside of what the exporter can write is `not expressible`, one
+whose denominators and logarithms are not known to be defined is `not closed`; every other one must compile.
 """
 
 import re
@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from derivations.checks import Step
 from derivations.claims import Claim
@@ -37,14 +36,18 @@ class MissingKernel(InputError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one identity step. number: of the step in its claim, from 1. why: for all but `checked`.
+    """What became of one identity step.
 
+    number: of the step in its claim, from 1.
+    word: `checked`, `refused`, `not expressible` (it has no lemma) or `not closed` (a denominator or logarithm is not
+    known to be defined, or a condition not known to keep the assumptions).
+    why: for all but `checked`.
     same: both sides print alike, so that there was nothing but their definedness to prove.
     """
 
     number: int
     statement: str
-    word: Literal["checked", "not expressible", "refused"]
+    word: str
     why: str = ""
     same: bool = False
 
@@ -114,12 +117,11 @@ def check(
         todo: dict[str, list[Lemma]] = {}
         for claim, steps in claims:
             verdict.steps[claim.id] = []
-            for item in lemmas(claim, steps):
+            for number, item in lemmas(claim, steps):
                 if isinstance(item, Lemma):
                     todo.setdefault(claim.chapter, []).append(item)
                 else:
-                    number, why = item
-                    outcome = Outcome(number, steps[number - 1].statement, "not expressible", why)
+                    outcome = Outcome(number, steps[number - 1].statement, item.word, str(item))
                     verdict.steps[claim.id].append(outcome)
         if "Identities" not in verdict.refused:
             for found in pool.map(lambda part: _outcomes(place, part[0], part[1], verdict), _parts(todo)):
@@ -215,4 +217,4 @@ def _coqc(place: Path, name: str) -> str | tuple[int, str]:
     where = re.search(r'^File "[^"]*", line (\d+).*?\n(?=Error|Timeout)(.*)', run.stderr, re.DOTALL | re.MULTILINE)
     if where is None:
         return 0, " ".join(run.stderr.split())[:200] or f"coqc ended with status {run.returncode}"
-    return int(where[1]), " ".join(where[2].split())[:200]
+    return int(where[1]), f"the kernel does not accept it: {' '.join(where[2].split())[:200]}"

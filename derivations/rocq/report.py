@@ -29,6 +29,7 @@ def summary(verdict: Verdict) -> str:
     return (
         f"kernel: {theorems} theorems and {verdict.count('checked')} identity steps checked in {verdict.seconds:.0f} s "
         f"({same} of them alike on both sides as written), {verdict.count('not expressible')} not expressible, "
+        f"{verdict.count('not closed')} not closed, "
         f"{len(verdict.problems())} refused"
     )
 
@@ -45,6 +46,7 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
         "seconds": round(verdict.seconds, 3),
         "checked": verdict.count("checked"),
         "not_expressible": verdict.count("not expressible"),
+        "not_closed": verdict.count("not closed"),
         "problems": verdict.problems(),
         "axioms": sorted({axiom for axioms in verdict.axioms.values() for axiom in axioms}),
         "theorems": {name: verdict.proves(name) for name in verdict.theorems},
