@@ -1,5 +1,5 @@
 (* The master theorem, for any regularizers: Y finite with at least two responses, phi_y differentiable on (0, 1) with a
-   continuous and strictly increasing derivative d_y (so phi_y is strictly convex) that falls to -infinity at 0, and
+   continuous and strictly increasing derivative d_y (see Convex.v: phi_y is strictly convex) that falls to -infinity at 0, and
    phi_y continuous at 1.  Then E_p[r] - sum_y phi_y(p_y) has exactly one maximizer over the policies where it is
    finite; it is interior, and r = s + lambda there with s_y = d_y(pi_y).  Conversely every interior policy is optimal
    for the reward r = s.  A phi_y may be infinite at 0 (forward KL): then no policy with p_y = 0 is a competitor. *)

@@ -7,6 +7,7 @@ THEORIES = (
     "SimPO",
     "Inverse",
     "Master",
+    "Convex",
     "MaxEnt",
     "Retention",
     "Traced",
@@ -25,6 +26,7 @@ THEOREMS: dict[str, tuple[str, ...]] = {
         "optimal_is_stationary",
         "every_interior_policy_is_optimal",
     ),
+    "Convex": ("convex_slope", "master_theorem_convex"),
     "MaxEnt": ("dpo_is_kl_regularized", "maxent_is_maximum_entropy"),
     "Retention": (
         "retention_steps",
@@ -63,7 +65,7 @@ BY_CLAIM: dict[str, tuple[str, ...]] = {
     "implicit-reward-length-normalized-shannon": ("Regularizers.code_entropic", "Regularizers.master_theorem_entropic"),
     "implicit-reward-forward-kl": ("Regularizers.master_theorem_forward_kl",),
     "master-theorem": (
-        "Master.master_theorem",
+        "Convex.master_theorem_convex",
         "Master.optimal_is_stationary",
         "Master.every_interior_policy_is_optimal",
     ),
