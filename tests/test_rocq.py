@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import sympy as sp
 
+from derivations import book
 from derivations.checks import Equal, Step
-from derivations.claims import CLAIMS, Claim, load_claims
+from derivations.claims import CLAIMS, Claim, check_claim, load_claims
 from derivations.objectives import pair_loss
 from derivations.regularizers import LengthNormalized
 from derivations.rocq import kernel, report, traced
@@ -121,8 +122,10 @@ def test_the_files_admit_nothing_and_all_of_them_are_compiled_and_shipped():
     for name in files:
         text = re.sub(r"\(\*.*?\*\)", "", (HERE / f"{name}.v").read_text(), flags=re.DOTALL)
         assert not re.search(r"\b(Admitted|admit|Axioms?|Parameters?|Conjecture|give_up)\b", text), name
-    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["derivations"]
-    assert {path.stem for pattern in shipped for path in (ROOT / "derivations").glob(pattern)} >= files
+    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
+        "derivations.rocq"
+    ]
+    assert {path.stem for pattern in shipped for path in HERE.glob(pattern)} == files
 
 
 def test_at_least_two_hundred_identities_of_the_claims_have_a_lemma():
@@ -135,6 +138,17 @@ def test_at_least_two_hundred_identities_of_the_claims_have_a_lemma():
             except NotExpressible:
                 continue
     assert written >= 200
+
+
+def test_the_book_names_what_the_kernel_checked_of_a_claim():
+    (claim,) = load_claims("length-normalized-temperature")
+    outcomes = [kernel.Outcome(1, "s", "checked"), kernel.Outcome(2, "s", "refused", "no")]
+    found = kernel.Verdict(["SimPO.residual_as_written"], axioms={"Theorems": ()}, steps={claim.id: outcomes})
+    page = "\n".join(book._claim(check_claim(claim, mutants=False), found))
+    assert "| Rocq's kernel | 1 of 2 identities checked; the whole sentence, for any finite Y: SimPO.residual" in page
+    found.axioms["Theorems"] = ("easy",)
+    assert "the whole sentence" not in "\n".join(book._claim(check_claim(claim, mutants=False), found))
+    assert "Rocq's kernel" not in "\n".join(book._claim(check_claim(claim, mutants=False)))
 
 
 # ---- without coqc ----

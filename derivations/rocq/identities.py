@@ -5,6 +5,7 @@ a token count (at least 1), a probability in (0, 1). Its proof rewrites exponent
 certificates and ends with `field`, whose nonzero denominators are shown from these assumptions.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,12 +31,9 @@ class Lemma:
     claim: str
     number: int
     statement: str
+    name: str
     source: str
     same: bool
-
-    @property
-    def name(self) -> str:
-        return f"{self.claim.replace('-', '_')}__{self.number}"
 
 
 def lemmas(claim: Claim, steps: list[Step]) -> Iterator[tuple[int, Lemma | NotExpressible]]:
@@ -69,7 +67,7 @@ def lemma(claim: str, number: int, step: Equal) -> Lemma:
     obligations = _condition(given, unit, certificates) + _obligations((lhs, rhs), certificates)
     goal = "".join(f"{obligation}\n  /\\ " for obligation, _ in obligations) + f"{lhs.text}\n  = {rhs.text}"
     same = lhs.text == rhs.text
-    name = f"{claim.replace('-', '_')}__{number}"
+    name = f"{re.sub(r'[^A-Za-z0-9_]', '_', claim)}__{number}"
     lines = [
         f"(* {claim}, step {number}: {_comment(step.statement)} *)",
         f"Lemma {name} {variables}: {facts}\n  {goal}.",
@@ -81,7 +79,7 @@ def lemma(claim: str, number: int, step: Equal) -> Lemma:
             lines.append(f"  assert ({label} : {rewriting.kernel} = {rewriting.form}).\n  {{ {rewriting.proof} }}")
     lines += [f"  split; [{proof}|]." for _, proof in obligations]
     lines.append("  reflexivity.\nQed.\n" if same else f"  {certificates.moves((lhs, rhs))}field_nz.\nQed.\n")
-    return Lemma(claim, number, step.statement, "\n".join(lines), same)
+    return Lemma(claim, number, step.statement, name, "\n".join(lines), same)
 
 
 def _symbols(node: Node) -> set[sp.Symbol]:

@@ -54,16 +54,30 @@ THEOREMS: dict[str, tuple[str, ...]] = {
         "code_simpo_is_maximum_entropy",
         "code_dpo_is_kl_regularized",
     ),
-    "Regularizers": ("code_entropic", "entropic_derivative", "master_theorem_entropic", "master_theorem_forward_kl"),
+    "Regularizers": (
+        "code_entropic",
+        "entropic_derivative",
+        "entropic_convex",
+        "entropic_barrier",
+        "master_theorem_entropic",
+        "code_forward_slope",
+        "forward_derivative",
+        "master_theorem_forward_kl",
+    ),
 }
 
+ENTROPIC = ("Regularizers.code_entropic", "Regularizers.entropic_derivative", "Regularizers.master_theorem_entropic")
 # Claims whose sentence, argued steps included, a theorem proves for every finite Y.
 BY_CLAIM: dict[str, tuple[str, ...]] = {
-    "implicit-reward-entropy": ("Regularizers.code_entropic", "Regularizers.master_theorem_entropic"),
-    "implicit-reward-kl": ("Regularizers.code_entropic", "Regularizers.master_theorem_entropic"),
-    "implicit-reward-length-normalized": ("Regularizers.code_entropic", "Regularizers.master_theorem_entropic"),
-    "implicit-reward-length-normalized-shannon": ("Regularizers.code_entropic", "Regularizers.master_theorem_entropic"),
-    "implicit-reward-forward-kl": ("Regularizers.master_theorem_forward_kl",),
+    "implicit-reward-entropy": ENTROPIC,
+    "implicit-reward-kl": ENTROPIC,
+    "implicit-reward-length-normalized": ENTROPIC,
+    "implicit-reward-length-normalized-shannon": ENTROPIC,
+    "implicit-reward-forward-kl": (
+        "Regularizers.code_forward_slope",
+        "Regularizers.forward_derivative",
+        "Regularizers.master_theorem_forward_kl",
+    ),
     "master-theorem": (
         "Convex.master_theorem_convex",
         "Master.optimal_is_stationary",
