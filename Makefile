@@ -44,7 +44,7 @@ book: setup      ## the claims, notebooks, how-to pages and API as HTML: out/doc
 zoo: setup       ## the conformance kit on trial: planted bugs against its laws, and docs/zoo.svg (half a minute)
 	@$(PY) -m derivations zoo --picture docs/zoo.svg
 
-rocq: setup      ## theorems, traced code and identity steps through Rocq's kernel (minutes; skipped without coqc)
+rocq: setup      ## theorems, traced code, identities and signs through Rocq's kernel (minutes; skipped without coqc)
 	@$(PY) -m derivations.rocq compile $(ROCQ)
 
 docs: book       ## the same as book

@@ -45,7 +45,7 @@ class Check:
     quiet: bool = False
     """Print nothing but errors: the exit status is the answer."""
     kernel: bool = False
-    """Also let Rocq's kernel check every identity step and the theorems (needs coqc; formats text and json)."""
+    """Also let Rocq's kernel check the theorems, and the identities and signs (needs coqc; formats text and json)."""
 
     def run(self) -> int:
         if self.kernel:

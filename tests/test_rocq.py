@@ -145,7 +145,10 @@ def test_the_book_names_what_the_kernel_checked_of_a_claim():
     outcomes = [kernel.Outcome(1, "s", "checked"), kernel.Outcome(2, "s", "refused", "no")]
     found = kernel.Verdict(["SimPO.residual_as_written"], axioms={"Theorems": ()}, steps={claim.id: outcomes})
     page = "\n".join(book._claim(check_claim(claim, mutants=False), found))
-    assert "| Rocq's kernel | 1 of 2 identities checked; the whole sentence, for any finite Y: SimPO.residual" in page
+    assert (
+        "| Rocq's kernel | 1 of 2 identities and signs checked; the whole sentence, for any finite Y: SimPO.residual"
+        in page
+    )
     found.axioms["Theorems"] = ("easy",)
     assert "the whole sentence" not in "\n".join(book._claim(check_claim(claim, mutants=False), found))
     assert "Rocq's kernel" not in "\n".join(book._claim(check_claim(claim, mutants=False)))
@@ -255,14 +258,14 @@ def test_check_says_claim_by_claim_what_the_kernel_checked(verdict, monkeypatch)
     found = kernel.check([(claim, claim.steps()) for claim in claims])
     found.theorems, found.axioms["Theorems"] = verdict.theorems, verdict.axioms["Theorems"]
     text = report.as_text(found, claims)
-    assert re.search(r"length-normalized-temperature +5 of 5 identities", text)
+    assert re.search(r"length-normalized-temperature +7 of 7 steps", text)
     assert "the whole sentence, for any finite Y: SimPO.residual_as_written" in text
     facts = json.loads(json.dumps(report.as_json(found)))
-    assert [step["kernel"] for step in facts["claims"]["length-normalized-temperature"]["steps"]] == ["checked"] * 5
+    assert [step["kernel"] for step in facts["claims"]["length-normalized-temperature"]["steps"]] == ["checked"] * 7
 
 
 @with_coqc
 def test_the_command_line_ends_with_the_kernels_word():
     done = run("derivations", "check", "--only", "kl-nonnegative", "--kernel", "--no-mutants")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"kernel: \d+ theorems and \d+ identity steps checked .* 0 refused\n\Z", done.stdout)
+    assert re.search(r"kernel: \d+ theorems and \d+ steps checked .* 0 refused\n\Z", done.stdout)

@@ -3,5 +3,5 @@
 The `.v` files of this folder are written by hand and hold the theorems: the critical path from the regularized optimum
 to SimPO, the general master theorem, KL (DPO) and entropy, the retention law. `traced` prints the functions of
 `derivations.objectives` as Rocq terms, which `Code.v` proves to be the formulas of those theorems; `identities` prints
-every identity of the claims, with a proof for the kernel to check. `kernel` compiles all of it with `coqc`.
+every identity and sign of the claims, with a proof for the kernel to check. `kernel` compiles all of it with `coqc`.
 """

@@ -1,4 +1,4 @@
-"""`make rocq`: compile the theorems, the traced code and every identity step; one word and status 0 without `coqc`."""
+"""`make rocq`: compile the theorems, the traced code and the steps of the claims; skipped without `coqc`."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ class Compile:
     """
 
     only: str = "*"
-    """Glob over claim ids, for the identity steps; the theorems are always compiled."""
+    """Glob over claim ids, for the steps; the theorems are always compiled."""
     folder: Path = Path("out/rocq")
     """Where the files are written and compiled; what stands there is replaced."""
     jobs: int = os.cpu_count() or 1

@@ -118,6 +118,8 @@ class Certificates:
     # ---- logarithms ----
 
     def _ln(self, node: Node, argument: sp.Expr) -> sp.Expr:
+        if argument == 0:
+            raise NotClosed("the logarithm of 0")
         pieces = self._positive_factors(argument)
         if pieces is None:  # one logarithm, of the argument in its canonical form
             generator = self._ln_generator(sp.cancel(argument))
@@ -145,24 +147,29 @@ class Certificates:
 
     def _positive_factors(self, argument: sp.Expr) -> list[tuple[sp.Expr, int]] | None:
         """The argument as a product of powers of positive things, primes included; None where that is not known."""
-        numerator, denominator = _fraction(argument)
-        if numerator == 0:
-            raise NotClosed("the logarithm of 0")
-        pieces: list[tuple[sp.Expr, int]] = []
-        whole = sp.S.One
-        for part, direction in ((numerator, 1), (denominator, -1)):
-            constant, factors = part.factor_list()
-            whole *= sp.Rational(constant.numerator, constant.denominator) ** direction
-            for factor, multiplicity in factors:
-                sign = self.sign(factor)
-                if sign is None:
-                    return None
-                whole *= sp.Integer(sign) ** (direction * multiplicity)
-                pieces.append(((sign * factor).as_expr(), direction * multiplicity))
-        if whole < 0:
+        numerator, denominator = map(self._signed, _fraction(argument))
+        if numerator is None or denominator is None:
             return None
-        primes = [(sp.Integer(prime), power) for prime, power in sp.factorrat(whole).items() if prime != 1]
-        return primes + pieces
+        (top, above), (bottom, under) = numerator, denominator
+        if top / bottom <= 0:
+            return None
+        primes = [(sp.Integer(prime), power) for prime, power in sp.factorrat(top / bottom).items() if prime != 1]
+        return primes + above + [(factor, -count) for factor, count in under]
+
+    def _signed(self, polynomial: Any) -> tuple[sp.Rational, list[tuple[sp.Expr, int]]] | None:
+        """A number times a product of powers of positive things; None where that is not known."""
+        constant, factors = polynomial.factor_list()
+        if any(self.sign(factor) is None for factor, _ in factors):
+            if (whole := self.sign(polynomial)) is None:  # 1 + e^5 is positive, and its factors are not known to be
+                return None
+            return sp.Integer(whole), [((whole * polynomial).as_expr(), 1)]
+        number = sp.Rational(constant.numerator, constant.denominator)
+        pieces = []
+        for factor, count in factors:
+            sign = self.sign(factor) or 1
+            number *= sp.Integer(sign) ** count
+            pieces.append(((sign * factor).as_expr(), count))
+        return number, pieces
 
     def product(self, expr: sp.Expr) -> str:
         """A positive expression as a Rocq product of powers of positive things."""
@@ -200,19 +207,8 @@ class Certificates:
         return None
 
     def is_positive(self, expr: sp.Expr) -> bool:
-        """Known to be positive: numerator and denominator factor into things of known sign."""
-        numerator, denominator = _fraction(expr)
-        if numerator == 0:
-            return False
-        sign = 1
-        for part in (numerator, denominator):
-            constant, factors = part.factor_list()
-            sign *= 1 if constant > 0 else -1
-            for factor, multiplicity in factors:
-                if (known := self.sign(factor)) is None:
-                    return False
-                sign *= known**multiplicity
-        return sign == 1
+        """Known to be positive under the assumptions."""
+        return self._positive_factors(expr) is not None
 
     def _remember(self, node: Node, value: sp.Expr, inner: str, form: str, proof: str) -> sp.Expr:
         """Note how the kernel is rewritten, unless it is a generator as it stands."""

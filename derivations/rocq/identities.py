@@ -1,4 +1,4 @@
-"""Every identity step of a claim as a lemma for the kernel, with its proof.
+"""Every identity and every sign among the steps of a claim as a lemma for the kernel, with its proof.
 
 A lemma quantifies over the symbols of the step and assumes what the claim declares of them, and nothing else: positive,
 a token count (at least 1), a probability in (0, 1). Its proof rewrites exponentials and logarithms by their
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from derivations.checks import Equal, Step
+from derivations.checks import Equal, Positive, Step
 from derivations.claims import Claim
 from derivations.rocq.certificates import Certificates, FinerKernels
 from derivations.rocq.formulas import Names, Node, NotClosed, NotExpressible, read
@@ -37,36 +37,34 @@ class Lemma:
 
 
 def lemmas(claim: Claim, steps: list[Step]) -> Iterator[tuple[int, Lemma | NotExpressible]]:
-    """For each identity among the steps its number, and its lemma or why it has none."""
+    """For each identity and sign among the steps its number, and its lemma or why it has none."""
     for number, step in enumerate(steps, start=1):
-        if isinstance(step, Equal):
+        if isinstance(step, Equal | Positive):
             try:
                 yield number, lemma(claim.id, number, step)
             except NotExpressible as error:
                 yield number, error
 
 
-def lemma(claim: str, number: int, step: Equal) -> Lemma:
-    """The lemma of one identity. Raises NotExpressible."""
-    names = Names()
-    given = {symbol: read(sp.sympify(value), names) for symbol, value in step.given.items()}
-    lhs, rhs = (read(sp.sympify(side), names, given) for side in (step.lhs, step.rhs))
-    unit = frozenset(step.unit)
-    symbols = sorted(_symbols(lhs) | _symbols(rhs), key=lambda s: names[s])
-    scale = 1
-    while True:
-        certificates = Certificates(names, unit, scale)
-        try:
-            for node in (lhs, rhs, *given.values()):
-                certificates.reduce(node)
-            break
-        except FinerKernels as found:
-            scale *= found.denominator
+def lemma(claim: str, number: int, step: Equal | Positive) -> Lemma:
+    """The lemma of one identity (lhs = rhs) or sign (0 < expr), with its proof. Raises NotExpressible."""
+    names, unit = Names(), frozenset(step.unit)
+    conditions = step.given if isinstance(step, Equal) else {}
+    given = {symbol: read(sp.sympify(value), names) for symbol, value in conditions.items()}
+    sides = (step.lhs, step.rhs) if isinstance(step, Equal) else (step.expr,)
+    nodes = tuple(read(sp.sympify(side), names, given) for side in sides)
+    certificates = _certificates(names, unit, (*nodes, *given.values()))
+    obligations = _condition(given, unit, certificates) + _obligations(nodes, certificates)
+    same = len(nodes) == 2 and nodes[0].text == nodes[1].text
+    if len(nodes) == 1:
+        last, end = f"0 < {nodes[0].text}", _positive(nodes[0], certificates)
+    else:
+        last = f"{nodes[0].text}\n  = {nodes[1].text}"
+        end = "reflexivity" if same else f"{certificates.moves(nodes)}field_nz"
+    symbols = sorted(set().union(*map(_symbols, (*nodes, *given.values()))), key=lambda s: names[s])
     variables = f"({' '.join(names[s] for s in symbols)} : R) " if symbols else ""
     facts = "".join(f"{fact} -> " for symbol in symbols for fact in _facts(symbol, names[symbol], unit))
-    obligations = _condition(given, unit, certificates) + _obligations((lhs, rhs), certificates)
-    goal = "".join(f"{obligation}\n  /\\ " for obligation, _ in obligations) + f"{lhs.text}\n  = {rhs.text}"
-    same = lhs.text == rhs.text
+    goal = "".join(f"{obligation}\n  /\\ " for obligation, _ in obligations) + last
     name = f"{re.sub(r'[^A-Za-z0-9_]', '_', claim)}__{number}"
     lines = [
         f"(* {claim}, step {number}: {_comment(step.statement)} *)",
@@ -78,8 +76,21 @@ def lemma(claim: str, number: int, step: Equal) -> Lemma:
             label = certificates.label(node)
             lines.append(f"  assert ({label} : {rewriting.kernel} = {rewriting.form}).\n  {{ {rewriting.proof} }}")
     lines += [f"  split; [{proof}|]." for _, proof in obligations]
-    lines.append("  reflexivity.\nQed.\n" if same else f"  {certificates.moves((lhs, rhs))}field_nz.\nQed.\n")
+    lines.append(f"  {end}.\nQed.\n")
     return Lemma(claim, number, step.statement, name, "\n".join(lines), same)
+
+
+def _certificates(names: Names, unit: frozenset[sp.Symbol], nodes: tuple[Node, ...]) -> Certificates:
+    """How the kernels of these formulas are rewritten, with exponents divided as finely as they need."""
+    scale = 1
+    while True:
+        certificates = Certificates(names, unit, scale)
+        try:
+            for node in nodes:
+                certificates.reduce(node)
+            return certificates
+        except FinerKernels as found:
+            scale *= found.denominator
 
 
 def _symbols(node: Node) -> set[sp.Symbol]:
@@ -96,8 +107,8 @@ def _facts(symbol: sp.Symbol, name: str, unit: frozenset[sp.Symbol]) -> list[str
     return [f"0 <= {name}"] if symbol.is_nonnegative else []
 
 
-def _obligations(sides: tuple[Node, Node], certificates: Certificates) -> list[tuple[str, str]]:
-    """That both sides are defined: no denominator is 0, every logarithm's argument is positive; each with its proof.
+def _obligations(sides: tuple[Node, ...], certificates: Certificates) -> list[tuple[str, str]]:
+    """That the formulas are defined: no denominator is 0, every logarithm's argument is positive; each with its proof.
 
     Rocq's functions are total, with a value of no meaning where mathematics has none, so an identity alone would not
     say this. Raises NotClosed where it does not follow from the assumptions.
@@ -125,6 +136,8 @@ def _condition(
     """That what a condition puts in the place of a symbol is what the claim declares the symbol to be."""
     found: dict[str, str] = {}
     for symbol, node in given.items():
+        if symbol.is_integer and not _is_integer(node):
+            raise NotClosed(f"{node.text} is not known to be an integer")
         if symbol.is_positive or symbol in unit:
             found[f"0 < {node.text}"] = _positive(node, certificates)
         if symbol in unit:
@@ -132,6 +145,13 @@ def _condition(
             rest = Node("+", (ONE, Node("*", (MINUS_ONE, node), None, f"((-1) * {node.text})")), None, text)
             found[f"0 < {text}"] = _positive(rest, certificates)
     return list(found.items())
+
+
+def _is_integer(node: Node) -> bool:
+    """A sum or product of integers."""
+    if node.op in "+*":
+        return all(map(_is_integer, node.args))
+    return bool(not node.args and node.value.is_integer)
 
 
 def _positive(node: Node, certificates: Certificates, word: str = "positive") -> str:

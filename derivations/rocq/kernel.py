@@ -1,6 +1,6 @@
-"""Compiling it all with `coqc`: the theorems, the traced code, and the identity steps of the claims.
+"""Compiling it all with `coqc`: the theorems, the traced code, and the identities and signs of the claims.
 
-What the kernel refuses is said by name. An identity outside of what the exporter can write is `not expressible`, one
+What the kernel refuses is said by name. A step outside of what the exporter can write is `not expressible`, one
 whose denominators and logarithms are not known to be defined is `not closed`; every other one must compile.
 """
 
@@ -36,7 +36,7 @@ class MissingKernel(InputError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one identity step.
+    """What became of one identity or sign.
 
     number: of the step in its claim, from 1.
     word: `checked`, `refused`, `not expressible` (it has no lemma) or `not closed` (a denominator or logarithm is not
@@ -92,7 +92,7 @@ class Verdict:
 def check(
     claims: Sequence[tuple[Claim, list[Step]]], *, jobs: int = 1, folder: Path | None = None, theories: bool = True
 ) -> Verdict:
-    """Compile the theorems and the identities of these claims.
+    """Compile the theorems and the identities and signs of these claims.
 
     Args:
         claims: each claim with its steps.

@@ -10,11 +10,11 @@ from derivations.rocq.theorems import BY_CLAIM
 
 def as_text(verdict: Verdict, claims: Sequence[Claim]) -> str:
     """One line a claim, what is not checked under it, and a last line that sums up."""
-    lines = ["kernel: identity steps checked by Rocq"]
+    lines = ["kernel: identities and signs among the steps, checked by Rocq"]
     for claim in claims:
         outcomes = verdict.steps.get(claim.id, [])
         checked = sum(outcome.word == "checked" for outcome in outcomes)
-        share = f"{checked} of {len(outcomes)} identities" if outcomes else "no identity among its steps"
+        share = f"{checked} of {len(outcomes)} steps" if outcomes else "no identity or sign among its steps"
         lines.append(f"  {claim.id:42} {share}")
         lines += [f"     step {o.number}, {o.word}: {o.why}" for o in outcomes if o.word != "checked"]
         lines += [f"     the whole sentence, for any finite Y: {theorem}" for theorem in whole(verdict, claim.id)]
@@ -27,7 +27,7 @@ def summary(verdict: Verdict) -> str:
     same = sum(outcome.same for outcomes in verdict.steps.values() for outcome in outcomes)
     theorems = sum(map(verdict.proves, verdict.theorems))
     return (
-        f"kernel: {theorems} theorems and {verdict.count('checked')} identity steps checked in {verdict.seconds:.0f} s "
+        f"kernel: {theorems} theorems and {verdict.count('checked')} steps checked in {verdict.seconds:.0f} s "
         f"({same} of them alike on both sides as written), {verdict.count('not expressible')} not expressible, "
         f"{verdict.count('not closed')} not closed, "
         f"{len(verdict.problems())} refused"
@@ -70,6 +70,6 @@ def _step(outcome: Outcome) -> dict[str, Any]:
 def note(outcomes: Sequence[Outcome], theorems: Sequence[str]) -> str:
     """The kernel's part in a claim, in a phrase."""
     checked = sum(outcome.word == "checked" for outcome in outcomes)
-    parts = [f"{checked} of {len(outcomes)} identities checked"] if outcomes else []
+    parts = [f"{checked} of {len(outcomes)} identities and signs checked"] if outcomes else []
     parts += [f"the whole sentence, for any finite Y: {', '.join(theorems)}"] if theorems else []
-    return "; ".join(parts) or "nothing: there is no identity among its steps"
+    return "; ".join(parts) or "nothing: there is no identity or sign among its steps"
