@@ -13,7 +13,7 @@ import pytest
 import sympy as sp
 
 from derivations import book
-from derivations.checks import Equal, Step
+from derivations.checks import Equal, Positive, Step
 from derivations.claims import CLAIMS, Claim, check_claim, load_claims
 from derivations.objectives import pair_loss
 from derivations.regularizers import LengthNormalized
@@ -30,6 +30,7 @@ with_coqc = pytest.mark.skipif(
 )
 x, y = sp.symbols("x y", positive=True)
 t = sp.Symbol("t", real=True)
+count = sp.Symbol("n", positive=True, integer=True)
 
 
 def claim_of(*steps: Step) -> tuple[Claim, list[Step]]:
@@ -78,6 +79,8 @@ def test_a_lemma_assumes_what_the_claim_declares_and_nothing_else():
         (Equal("s", sp.log(sp.exp(t) - 1), sp.log(sp.exp(t) - 1)), "not known to be positive"),
         (Equal("s", x**2, sp.Integer(9), {x: sp.Integer(-3)}), "-3.* not known to be positive"),
         (Equal("s", x, x, {x: y + 1}, unit=frozenset({x})), "not known to be positive"),
+        (Equal("s", count, count, {count: sp.Rational(1, 2)}), "not known to be an integer"),
+        (Positive("s", x - y), "not known to be positive"),
     ],
 )
 def test_what_is_not_known_to_be_defined_has_no_lemma(step, why):
@@ -222,7 +225,9 @@ def test_true_identities_are_accepted_and_false_ones_refused_one_by_one():
         Equal("halves", sp.exp(x / 2) * sp.exp(x / 2 + y / 3), sp.exp(x + y / 3)),
         Equal("a power", x**t, sp.exp(t * sp.log(x))),
         Equal("one that is alike", x + y, x + y),
-    ) == ["checked", "refused", "checked", "refused", "checked", "checked", "checked"]
+        Positive("a sign", sp.exp(t) * x / (x + y) ** 2),
+        Positive("a sign that needs rewriting", 1 - 1 / (1 + sp.exp(t))),
+    ) == ["checked", "refused", "checked", "refused", *["checked"] * 5]
 
 
 @with_coqc
@@ -249,6 +254,15 @@ def test_a_wrong_sign_in_the_traced_code_is_refused(monkeypatch):
     assert not found.proves("Code.code_simpo_is_maximum_entropy")
     assert found.proves("SimPO.simpo_is_maximum_entropy")
     assert not found.ok
+
+
+@with_coqc
+def test_code_that_cannot_be_recorded_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(traced, "dpo", lambda *a, **k: 1 / a[0] > 0)
+    monkeypatch.setattr(kernel, "THEORIES", ("Traced", "Code"))
+    found = kernel.check([])
+    assert found.refused["Traced"].startswith("the code could not be recorded: TypeError")
+    assert "rests on" in found.refused["Code"]
 
 
 @with_coqc

@@ -162,7 +162,11 @@ def print_assumptions(names: Sequence[str]) -> str:
 
 
 def _theory(place: Path, theory: str, verdict: Verdict) -> None:
-    text = traced.source() if theory == "Traced" else (HERE / f"{theory}.v").read_text(encoding="utf-8")
+    try:
+        text = traced.source() if theory == "Traced" else (HERE / f"{theory}.v").read_text(encoding="utf-8")
+    except (TypeError, ValueError, AttributeError) as error:  # of the code that was called; its theory is refused
+        verdict.refused[theory] = f"the code could not be recorded: {type(error).__name__}: {error}"
+        return
     write_text(place / f"{theory}.v", text)
     needed = {word for line in re.findall(r"^Require Import (.*)\.$", text, re.MULTILINE) for word in line.split()}
     if broken := sorted(needed & set(verdict.refused)):
