@@ -139,7 +139,7 @@ def _condition(
         if symbol.is_integer and not _is_integer(node):
             raise NotClosed(f"{node.text} is not known to be an integer")
         if symbol.is_positive or symbol in unit:
-            found[f"0 < {node.text}"] = _positive(node, certificates)
+            found[f"0 < {node.text}"] = _positive(node, certificates, f"positive, as {symbol} is")
         if symbol in unit:
             text = f"(1 + ((-1) * {node.text}))"
             rest = Node("+", (ONE, Node("*", (MINUS_ONE, node), None, f"((-1) * {node.text})")), None, text)
