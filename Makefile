@@ -4,7 +4,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 PYTHON ?= python3
 
-.PHONY: help setup report test lint format clean book docs notebooks zoo mutation
+.PHONY: help setup report test lint format clean book docs notebooks zoo mutation rocq
 .PHONY: reproduce-toy reproduce-offline reproduce-online gpu-check hard fuzz soak audit
 .PHONY: bench bench-derivations bench-toybandit bench-llm bench-llm-online
 help:            ## this list
@@ -37,12 +37,15 @@ format: setup    ## put the code into its canonical form
 	@$(VENV)/bin/ruff format .
 
 book: setup      ## the claims, notebooks, how-to pages and API as HTML: out/docs/index.html
-	@$(PY) -m derivations book --output docs/book
+	@$(PY) -m derivations book --output docs/book $(if $(shell command -v coqc 2>/dev/null),--jobs 2 --kernel)
 	@$(VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going docs out/docs
 	@echo "wrote out/docs/index.html"
 
 zoo: setup       ## the conformance kit on trial: planted bugs against its laws, and docs/zoo.svg (half a minute)
 	@$(PY) -m derivations zoo --picture docs/zoo.svg
+
+rocq: setup      ## theorems, traced code, identities and signs through Rocq's kernel (minutes; skipped without coqc)
+	@$(PY) -m derivations.rocq compile $(ROCQ)
 
 docs: book       ## the same as book
 

@@ -45,13 +45,36 @@ class Check:
     """Write there instead of to the terminal."""
     quiet: bool = False
     """Print nothing but errors: the exit status is the answer."""
+    kernel: bool = False
+    """Also let Rocq's kernel check the theorems, and the identities and signs (needs coqc; formats text and json)."""
 
     def run(self) -> int:
+        if self.kernel:
+            return self._with_kernel()
         results, seconds = report.timed(
             lambda: check_claims(load_claims(self.only), mutants=self.mutants, jobs=self.jobs)
         )
         tell(report.FORMATS[self.format](results, seconds), self.output, quiet=self.quiet)
         return 0 if all(result.ok for result in results) else 1
+
+    def _with_kernel(self) -> int:
+        from derivations.rocq import kernel
+        from derivations.rocq import report as kernel_report
+
+        if self.format not in ("text", "json"):
+            raise InputError(f"--kernel speaks text and json, not {self.format}")
+        kernel.require()
+        claims = load_claims(self.only)
+        results, seconds = report.timed(lambda: check_claims(claims, mutants=self.mutants, jobs=self.jobs))
+        verdict = kernel.check([(result.claim, result.steps) for result in results], jobs=self.jobs)
+        if self.format == "json":
+            facts = report.as_json(results, seconds) | {"kernel": kernel_report.as_json(verdict)}
+            facts["ok"] = facts["ok"] and verdict.ok
+            text = to_json(facts, indent=2) + "\n"
+        else:
+            text = report.as_text(results, seconds) + kernel_report.as_text(verdict, claims)
+        tell(text, self.output, quiet=self.quiet)
+        return 0 if all(result.ok for result in results) and verdict.ok else 1
 
 
 @dataclass(frozen=True)
@@ -142,11 +165,18 @@ class Book:
     """Also refute mutants, and count them in the book."""
     jobs: int = 1
     """Processes; the result does not depend on it."""
+    kernel: bool = False
+    """Also say of each claim what Rocq's kernel checked (needs coqc)."""
 
     def run(self) -> int:
+        from derivations.rocq import kernel
+
+        if self.kernel:
+            kernel.require()
         results = check_claims(load_claims(), mutants=self.mutants, jobs=self.jobs)
-        write_book(results, self.output)
-        return 0 if all(result.ok for result in results) else 1
+        verdict = kernel.check([(r.claim, r.steps) for r in results], jobs=self.jobs) if self.kernel else None
+        write_book(results, self.output, verdict)
+        return 0 if all(result.ok for result in results) and (verdict is None or verdict.ok) else 1
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from derivations.cli.errors import InputError
 from derivations.cli.files import write_text
 from derivations.graph import draw_graph
 from derivations.proofs import CHAPTERS
+from derivations.rocq.kernel import Verdict
+from derivations.rocq.report import note, whole
 from derivations.traces import Traced
 
 PACKAGE = Path(__file__).parent
@@ -30,7 +32,9 @@ over independent exponentials and logarithms, positive coefficients, an exact co
 algorithm, exhaustive enumeration) and confirmed by a second procedure that shares no code with the first. An
 *argued* step is ordinary mathematics in words. A *mutant* is a wrong version of a step, made systematically from
 its formula; the check must refute every one that is not provably the same. Traced code was not copied into the
-proof: it was run on symbols."""
+proof: it was run on symbols. Where *Rocq's kernel* is named, it accepted these identities too, as lemmas with the
+hypotheses of the claim (what SymPy made of the code and of derivatives is where they start), and a theorem without
+any step in words is the whole sentence."""
 TITLE = "# The book of claims"
 # what the paper says, what is true, the claims that show it
 STORY = (
@@ -83,8 +87,11 @@ STORY = (
 )
 
 
-def write_book(results: list[Result], folder: Path) -> None:
-    """Write the pages into `folder`, which is made if need be. Raises InputError where it cannot."""
+def write_book(results: list[Result], folder: Path, kernel: Verdict | None = None) -> None:
+    """Write the pages into `folder`, which is made if need be. Raises InputError where it cannot.
+
+    kernel: what Rocq says of the claims, for a row of their tables (None: it was not asked).
+    """
     index = folder / "index.md"
     if index.exists() and not index.read_text(encoding="utf-8", errors="replace").startswith(TITLE):
         raise InputError(f"{index} exists and is not a book of claims; choose another folder")
@@ -92,7 +99,8 @@ def write_book(results: list[Result], folder: Path) -> None:
     for chapter, title in CHAPTERS.items():
         claims = [result for result in results if result.claim.chapter == chapter]
         write_text(
-            folder / f"{chapter}.md", "\n".join([f"# {title}", "", *(line for r in claims for line in _claim(r))])
+            folder / f"{chapter}.md",
+            "\n".join([f"# {title}", "", *(line for r in claims for line in _claim(r, kernel))]),
         )
     traced = sorted({function for result in results for function in result.traced})
     write_text(folder / "source.md", _source(traced))
@@ -140,7 +148,7 @@ def _index(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def _claim(result: Result) -> list[str]:
+def _claim(result: Result, kernel: Verdict | None = None) -> list[str]:
     claim, tally = result.claim, result.mutants
     verdict = VERDICTS[result.verdict] + (f": {report.condition(claim)}" if claim.condition else "")
     rows = [
@@ -153,6 +161,9 @@ def _claim(result: Result) -> list[str]:
         ("traced code", ", ".join(f"{{ref}}`{_place(t)} <{_label(t)}>`" for t in result.traced) or "none"),
         ("mutants", f"{tally.refuted} of {tally.made} refuted, {len(tally.equivalent)} proved equivalent"),
     ]
+    if kernel is not None:
+        words = note(kernel.steps.get(claim.id, []), whole(kernel, claim.id))
+        rows.append(("Rocq's kernel", _cell(words)))
     lines = [
         f"({claim.id})=",
         f"## {claim.id}",

@@ -1,0 +1,285 @@
+"""The kernel under the claims: what is exported, what Rocq accepts, and that it refuses planted mistakes."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import sympy as sp
+
+from derivations import book
+from derivations.checks import Equal, Positive, Step
+from derivations.claims import CLAIMS, Claim, check_claim, load_claims
+from derivations.objectives import pair_loss
+from derivations.regularizers import LengthNormalized
+from derivations.rocq import kernel, report, traced
+from derivations.rocq.formulas import Names, NotClosed, NotExpressible, read
+from derivations.rocq.identities import lemma
+from derivations.rocq.terms import rows, variable
+from derivations.rocq.theorems import AXIOMS, BY_CLAIM, THEOREMS, THEORIES
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(kernel.__file__).parent
+with_coqc = pytest.mark.skipif(
+    shutil.which("coqc") is None, reason="coqc is not installed (Debian: apt-get install coq)"
+)
+x, y = sp.symbols("x y", positive=True)
+t = sp.Symbol("t", real=True)
+count = sp.Symbol("n", positive=True, integer=True)
+
+
+def claim_of(*steps: Step) -> tuple[Claim, list[Step]]:
+    return Claim("planted", "", "", "", "", "", load_claims, expected="proved"), list(steps)
+
+
+def words(*steps: Step) -> list[str]:
+    verdict = kernel.check([claim_of(*steps)], theories=False)
+    return [outcome.word for outcome in verdict.steps["planted"]]
+
+
+# ---- what is exported ----
+
+
+def test_a_formula_is_printed_as_it_stands_with_the_condition_put_in():
+    names = Names()
+    given = {t: read(x / 2, names)}
+    assert read(sp.exp(-t) / (1 + x**3), names, given).text == "((/ (1 + (x ^ 3))) * (exp ((-1) * ((1 / 2) * x))))"
+
+
+def test_variables_have_names_that_rocq_takes():
+    names = Names()
+    one, other = sp.Symbol("x", real=True), sp.Symbol("x", positive=True)
+    assert [names[s] for s in (one, other, sp.Symbol("exp"), sp.Symbol("K1"), sp.Symbol("1/2"), sp.Symbol("w_1"))] == [
+        "x",
+        "x_",
+        "exp_",
+        "K1_",
+        "x1_2",
+        "w_1",
+    ]
+
+
+def test_a_lemma_assumes_what_the_claim_declares_and_nothing_else():
+    length, p = sp.Symbol("len", positive=True, integer=True), sp.Symbol("p", positive=True)
+    text = lemma("planted", 1, Equal("ratio", x * t * p / (length * x), t * p / length, unit=frozenset({p}))).source
+    assert "(len p t : R) : 1 <= len -> 0 < p < 1 -> \n" in text
+
+
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        (Equal("s", sp.log(10 - x) + sp.log(10 + x), sp.log(100 - x**2)), "10 .* not known to be positive"),
+        (Equal("s", (x - y) / (x - y) ** 2, 1 / (x - y)), "not known to be nonzero"),
+        (Equal("s", 1 / sp.log(x), 1 / sp.log(x)), "not known to be nonzero"),
+        (Equal("s", sp.log(sp.exp(t) - 1), sp.log(sp.exp(t) - 1)), "not known to be positive"),
+        (Equal("s", x**2, sp.Integer(9), {x: sp.Integer(-3)}), "-3.* not known to be positive"),
+        (Equal("s", x, x, {x: y + 1}, unit=frozenset({x})), "not known to be positive"),
+        (Equal("s", count, count, {count: sp.Rational(1, 2)}), "not known to be an integer"),
+        (Positive("s", x - y), "not known to be positive"),
+    ],
+)
+def test_what_is_not_known_to_be_defined_has_no_lemma(step, why):
+    with pytest.raises(NotClosed, match=why):
+        lemma("planted", 1, step)
+
+
+def test_a_symbol_that_is_not_declared_real_has_no_lemma():
+    with pytest.raises(NotExpressible, match="z is not declared real"):
+        lemma("planted", 1, Equal("s", sp.Symbol("z"), sp.Symbol("z")))
+
+
+def test_code_is_recorded_as_it_runs_with_nothing_simplified():
+    loss = pair_loss(variable("a", 2), variable("b", 2), gamma=variable("g"), label_smoothing=0.25)
+    assert rows(loss)[1] == (
+        "(((-3 / 4) * (- ln (1 + exp (- (((a 1%nat) - (b 1%nat)) - g))))) "
+        "- ((1 / 4) * (- ln (1 + exp (- (- (((a 1%nat) - (b 1%nat)) - g)))))))"
+    ).replace("(-3 / 4)", "((-3) / 4)")
+
+
+def test_code_that_asks_for_more_than_the_theorem_assumes_is_not_recorded():
+    with pytest.raises(TypeError, match="does not follow from the assumptions"):
+        assert variable("beta", positive=True) > 1
+    with pytest.raises(TypeError, match="does not follow from the assumptions"):
+        assert variable("beta") > 0
+
+
+def test_every_theorem_that_is_named_stands_in_its_file_and_its_claim_exists():
+    load_claims()
+    for theory, names in THEOREMS.items():
+        text = (HERE / f"{theory}.v").read_text()
+        for name in names:
+            assert re.search(rf"^(Theorem|Lemma) {name}\b", text, re.MULTILINE), name
+    named = {f"{theory}.{name}" for theory, names in THEOREMS.items() for name in names}
+    assert set(BY_CLAIM) <= set(CLAIMS)
+    assert {theorem for theorems in BY_CLAIM.values() for theorem in theorems} <= named
+
+
+def test_the_files_admit_nothing_and_all_of_them_are_compiled_and_shipped():
+    files = {path.stem for path in HERE.glob("*.v")}
+    assert files == {*THEORIES, "Identities"} - {"Traced"}
+    for name in files:
+        text = re.sub(r"\(\*.*?\*\)", "", (HERE / f"{name}.v").read_text(), flags=re.DOTALL)
+        assert not re.search(r"\b(Admitted|admit|Axioms?|Parameters?|Conjecture|give_up)\b", text), name
+    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
+        "derivations.rocq"
+    ]
+    assert {path.stem for pattern in shipped for path in HERE.glob(pattern)} == files
+
+
+def test_at_least_two_hundred_identities_of_the_claims_have_a_lemma():
+    chosen = [(claim.id, n, step) for claim in load_claims() for n, step in enumerate(claim.steps(), 1)]
+    written = 0
+    for claim, number, step in chosen:
+        if isinstance(step, Equal):
+            try:
+                written += bool(lemma(claim, number, step))
+            except NotExpressible:
+                continue
+    assert written >= 200
+
+
+def test_the_book_names_what_the_kernel_checked_of_a_claim():
+    (claim,) = load_claims("length-normalized-temperature")
+    outcomes = [kernel.Outcome(1, "s", "checked"), kernel.Outcome(2, "s", "refused", "no")]
+    found = kernel.Verdict(["SimPO.residual_as_written"], axioms={"Theorems": ()}, steps={claim.id: outcomes})
+    page = "\n".join(book._claim(check_claim(claim, mutants=False), found))
+    assert (
+        "| Rocq's kernel | 1 of 2 identities and signs checked; the whole sentence, for any finite Y: SimPO.residual"
+        in page
+    )
+    found.axioms["Theorems"] = ("easy",)
+    assert "the whole sentence" not in "\n".join(book._claim(check_claim(claim, mutants=False), found))
+    assert "Rocq's kernel" not in "\n".join(book._claim(check_claim(claim, mutants=False)))
+
+
+# ---- without coqc ----
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}
+    )
+
+
+def test_without_coqc_make_rocq_is_skipped_with_a_word_and_check_says_what_is_missing(tmp_path):
+    done = run("derivations.rocq", "compile", "--folder", str(tmp_path / "out"), PATH=str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "skipped: coqc is not installed\n")
+    done = run("derivations", "check", "--only", "kl-nonnegative", "--kernel", PATH=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "coqc is not installed" in done.stderr
+
+
+def test_the_kernel_does_not_speak_junit():
+    done = run("derivations", "check", "--only", "kl-nonnegative", "--kernel", "--format", "junit")
+    assert done.returncode == 2
+    assert "--kernel speaks text and json" in done.stderr
+
+
+# ---- with it ----
+
+
+@pytest.fixture(scope="module")
+def verdict() -> kernel.Verdict:
+    return kernel.check([], jobs=2)
+
+
+@with_coqc
+def test_every_theorem_compiles_and_rests_on_the_classical_reals_alone(verdict):
+    assert verdict.problems() == []
+    assert verdict.theorems == [f"{theory}.{name}" for theory, names in THEOREMS.items() for name in names]
+    assert all(map(verdict.proves, verdict.theorems))
+    assert set(verdict.axioms["Theorems"]) <= AXIOMS
+
+
+@with_coqc
+def test_an_axiom_of_our_own_would_be_seen(tmp_path):
+    (tmp_path / "Planted.v").write_text(
+        "Require Import Reals. Open Scope R_scope.\nAxiom easy : forall x y : R, x = y.\n"
+        "Lemma wrong : 1 = 2. Proof. apply easy. Qed.\nLemma right : True. Proof. exact I. Qed.\n"
+        "Print Assumptions wrong.\nPrint Assumptions right.\n"
+    )
+    printed = kernel._coqc(tmp_path, "Planted")
+    assert isinstance(printed, str)
+    wrong, right = kernel.axioms(printed)
+    assert right == ()
+    assert "easy" in wrong
+    found = kernel.Verdict(theorems=["Planted.wrong"], axioms={"Theorems": wrong})
+    assert not found.proves("Planted.wrong")
+    assert found.problems() == ["Theorems rests on easy"]
+
+
+@with_coqc
+def test_true_identities_are_accepted_and_false_ones_refused_one_by_one():
+    assert words(
+        Equal("product", sp.log(6 * x**2 / y), sp.log(2) + sp.log(3) + 2 * sp.log(x) - sp.log(y)),
+        Equal("a wrong sign", sp.exp(t) * x, -sp.exp(t) * x),
+        Equal("sigmoid", 1 / (1 + sp.exp(-t)), sp.exp(t) / (1 + sp.exp(t))),
+        Equal("a wrong constant", sp.log(2 * x), sp.log(3) + sp.log(x)),
+        Equal("halves", sp.exp(x / 2) * sp.exp(x / 2 + y / 3), sp.exp(x + y / 3)),
+        Equal("a power", x**t, sp.exp(t * sp.log(x))),
+        Equal("one that is alike", x + y, x + y),
+        Positive("a sign", sp.exp(t) * x / (x + y) ** 2),
+        Positive("a sign that needs rewriting", 1 - 1 / (1 + sp.exp(t))),
+    ) == ["checked", "refused", "checked", "refused", *["checked"] * 5]
+
+
+@with_coqc
+def test_a_refused_step_is_a_problem_and_a_step_without_lemma_is_none():
+    steps = (Equal("wrong", x + 1, x - 1), Equal("undefined", 1 / (x - y), 1 / (x - y)))
+    found = kernel.check([claim_of(*steps)], theories=False)
+    assert [outcome.word for outcome in found.steps["planted"]] == ["refused", "not closed"]
+    assert len(found.problems()) == 1
+    assert "planted, step 1" in found.problems()[0]
+    assert not found.ok
+
+
+def wrong_simpo(chosen_logp, rejected_logp, *, chosen_length, rejected_length, beta, gamma):
+    """SimPO with the sign of its margin flipped."""
+    s = LengthNormalized(beta).score
+    return pair_loss(s(chosen_logp, length=chosen_length), s(rejected_logp, length=rejected_length), gamma=-gamma)
+
+
+@with_coqc
+def test_a_wrong_sign_in_the_traced_code_is_refused(monkeypatch):
+    monkeypatch.setattr(traced, "simpo", wrong_simpo)
+    found = kernel.check([])
+    assert set(found.refused) == {"Code"}  # the theorems stand; that the code is their formula does not
+    assert not found.proves("Code.code_simpo_is_maximum_entropy")
+    assert found.proves("SimPO.simpo_is_maximum_entropy")
+    assert not found.ok
+
+
+@with_coqc
+def test_code_that_cannot_be_recorded_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(traced, "dpo", lambda *a, **k: 1 / a[0] > 0)
+    monkeypatch.setattr(kernel, "THEORIES", ("Traced", "Code"))
+    found = kernel.check([])
+    assert found.refused["Traced"].startswith("the code could not be recorded: TypeError")
+    assert "rests on" in found.refused["Code"]
+
+
+@with_coqc
+def test_check_says_claim_by_claim_what_the_kernel_checked(verdict, monkeypatch):
+    monkeypatch.setattr(kernel, "THEORIES", ())  # compiled by the fixture
+    claims = load_claims("length-normalized-temperature")
+    found = kernel.check([(claim, claim.steps()) for claim in claims])
+    found.theorems, found.axioms["Theorems"] = verdict.theorems, verdict.axioms["Theorems"]
+    text = report.as_text(found, claims)
+    assert re.search(r"length-normalized-temperature +7 of 7 steps", text)
+    assert "the whole sentence, for any finite Y: SimPO.residual_as_written" in text
+    facts = json.loads(json.dumps(report.as_json(found)))
+    assert [step["kernel"] for step in facts["claims"]["length-normalized-temperature"]["steps"]] == ["checked"] * 7
+
+
+@with_coqc
+def test_the_command_line_ends_with_the_kernels_word():
+    done = run("derivations", "check", "--only", "kl-nonnegative", "--kernel", "--no-mutants")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"kernel: \d+ theorems and \d+ steps checked .* 0 refused\n\Z", done.stdout)
