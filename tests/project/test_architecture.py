@@ -1,6 +1,7 @@
 """The house rules that imports must keep (who may import whom)."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,17 @@ def test_every_package_is_installed_as_a_top_level_name():
     code = "import derivations, llm, toybandit; print(llm.__file__)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert Path(run.stdout.strip()) == ROOT / "llm" / "__init__.py"
+
+
+@pytest.mark.parametrize("package", ["derivations", "toybandit", "llm"])
+def test_every_public_name_is_where_its_package_says_and_the_package_loads_none_of_them(package):
+    module = importlib.import_module(package)
+    assert all(getattr(module, name).__name__ == name for name in module.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = module.nothing
+    code = f"import sys, {package}; print([m for m in ('numpy', 'sympy', 'torch', 'scipy') if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout.strip() == "[]"
 
 
 def modules_of(package: str) -> dict[str, Path]:

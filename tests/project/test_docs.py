@@ -17,6 +17,7 @@ PAGES = [page for folder in ("docs", "docs/how-to") for page in sorted((ROOT / f
 
 def modules():
     for package in (derivations, toybandit, llm):
+        yield package.__name__
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             if not found.name.endswith("__main__"):
                 yield found.name
