@@ -68,7 +68,7 @@ class List:
     def run(self) -> None:
         claims = load_claims(self.only)
         if self.format == "json":
-            names = ("id", "expected", "title", "condition", "scope", "source", "depends_on")
+            names = ("id", "expected", "title", "scope", "source", "depends_on")
             print(to_json([{name: getattr(claim, name) for name in names} for claim in claims], indent=2))
         else:
             Console(highlight=False).print(report.claims_table(claims))

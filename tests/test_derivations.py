@@ -91,7 +91,7 @@ def test_a_counterexample_outside_of_the_hypotheses_or_an_empty_enumeration_coun
     with pytest.raises(StepFailed, match="outside"):
         Differs("planted", x, y, {x: sp.S.One, y: -sp.S.One}).check()
     with pytest.raises(StepFailed, match="no case"):
-        Enumerated("planted", lambda: iter(()), bool, bool, {}).check()
+        Enumerated("planted", lambda: iter(()), bool, callable, {"never": lambda case: False}).check()
 
 
 def test_a_proof_that_breaks_off_is_reported_under_its_claim(monkeypatch):
@@ -107,12 +107,13 @@ def test_a_proof_that_breaks_off_is_reported_under_its_claim(monkeypatch):
     assert "the proof broke off: TypeError: planted" in results[0].problems[0]
 
 
-def test_an_iff_needs_both_directions(monkeypatch):
+def test_a_condition_in_words_is_none(monkeypatch):
     monkeypatch.setattr(claims, "CLAIMS", {})
-    step = Equal("x = x", x, x, direction="if")
-    claims.claim("half", "", latex="", source="", scope="", expected="iff", condition="only one way")(lambda: [step])
+    step = Equal("(x + 1)^2", (x + 1) ** 2, x**2 + 2 * x + 1, direction="both")
+    claims.claim("half", "", latex="", source="", scope="", expected="iff", condition="it is Tuesday")(lambda: [step])
     (result,) = claims.check_claims(list(claims.CLAIMS.values()))
-    assert result.problems == ["no step decides the direction 'only if' of the condition"]
+    assert "the condition 'it is Tuesday' is words" in result.problems[0]
+    assert "no step decides an exact condition" in result.problems[1]
 
 
 def test_what_no_procedure_decides_is_a_failure_not_a_pass():
@@ -128,7 +129,7 @@ def test_wrong_inequalities_limits_and_counterexamples_are_refuted():
         Positive("planted", x - y).check()
     with pytest.raises(StepFailed, match="limit"):
         TendsTo("planted", sp.log(x), x, sp.S.Zero, sp.oo).check()
-    with pytest.raises(StepFailed, match="do not differ"):
+    with pytest.raises(StepFailed, match="not shown to differ"):
         Differs("planted", x + 1, x + 1, {x: sp.S.One}).check()
 
 
@@ -173,7 +174,7 @@ def test_every_claim_comes_out_as_stated_and_no_mutant_survives(results):
 def test_the_paper_s_step_is_refuted_with_its_exact_condition(results):
     result = next(r for r in results if r.claim.id == "length-normalized-temperature")
     assert result.verdict == "refuted"
-    assert "|w| = |l| or Z" in result.claim.condition
+    assert result.condition == "if and only if |l| = |w| or Z = 1"
     true, substituted = next(s for s in result.steps if isinstance(s, Differs)).numbers()
     assert (true, substituted) == (0.75, 0.6)  # odds 3 against 3 / sqrt(4)
 
@@ -181,10 +182,11 @@ def test_the_paper_s_step_is_refuted_with_its_exact_condition(results):
 def test_a_false_claim_fails_and_takes_what_rests_on_it_along(monkeypatch):
     monkeypatch.setattr(claims, "CLAIMS", {})
     options = {"latex": "", "source": "planted", "scope": "none"}
+    true = Equal("(x + 1)^2", (x + 1) ** 2, x**2 + 2 * x + 1)
     claims.claim("false", "x = 2x", **options)(lambda: [Equal("x = 2x", 2 * x, x)])
-    claims.claim("above", "x = x", depends_on=("false",), **options)(lambda: [Equal("x = x", x, x)])
-    claims.claim("words", "trust me", **options)(lambda: [Argued("trust me")])
-    claims.claim("no example", "x != x", expected="refuted", **options)(lambda: [Equal("x = x", x, x)])
+    claims.claim("above", "x = x", depends_on=("false",), **options)(lambda: [true])
+    claims.claim("words", "trust me", **options)(lambda: [Argued("trust me", by="summation", uses=("false",))])
+    claims.claim("no example", "x != x", expected="refuted", **options)(lambda: [true])
     verdicts = {r.claim.id: r for r in claims.check_claims(list(claims.CLAIMS.values()))}
     assert {r.verdict for r in verdicts.values()} == {"failed"}
     assert "rests on false" in verdicts["above"].problems[0]
@@ -214,8 +216,9 @@ def test_json_of_the_command_is_complete_and_does_not_depend_on_jobs_or_hash_see
 def test_show_prints_residual_condition_and_numbers(results):
     result = next(r for r in results if r.claim.id == "length-normalized-temperature")
     text = report.show(result)
-    assert "beta*(len_l - len_w)*log(Z)/(len_l*len_w)" in text
-    assert "if and only if |w| = |l| or Z(x) = 1" in text
+    assert "left - right = (beta/(|l|*|w|)) * (|l| - |w|) * (log(Z)), whose first factor is never 0" in text
+    assert "if and only if |l| = |w| or Z = 1" in text
+    assert "beta, u, v > 0; |l|, |w| whole, >= 1; rest >= 0" in text
     assert "3/4 against 3/5" in text
 
 

@@ -2,7 +2,7 @@
 
 import sympy as sp
 
-from derivations.checks import Argued, Differs, Equal, Positive, Step, TendsTo
+from derivations.checks import Argued, Differs, Equal, Iff, Positive, Step, TendsTo
 from derivations.claims import claim
 from derivations.objectives import shaped_reward
 from derivations.proofs.tools import (
@@ -12,6 +12,7 @@ from derivations.proofs.tools import (
     covariance,
     length,
     mean,
+    moment,
     normalized,
     p,
     positives,
@@ -91,7 +92,11 @@ def natural_gradient_flow() -> list[Step]:
         ),
         Equal("a row of F A is pi (A - E A), the policy gradient", row, pi * (own - average)),
         Equal("also as pi (1 - pi) times the gap to the others", row, pi * (1 - pi) * (own - other)),
-        Argued("so the logits move by A (constants lie in the kernel of F), and log pi by A - E_pi[A]"),
+        Argued(
+            "so the logits move by A (constants lie in the kernel of F), and log pi by A - E_pi[A]",
+            by="chain rule",
+            uses=("a row of F A",),
+        ),
     ]
 
 
@@ -111,11 +116,15 @@ def retention_law() -> list[Step]:
     pace = sp.Symbol("eta", positive=True)
     return [
         Equal("the path solves the flow: its rate is the shaped reward, up to a function of t", sp.diff(path, time), shaped + c * k),
-        Equal("it starts at log q", path, log_q, {time: sp.S.Zero}),
+        Equal("it starts at log q", path.subs(time, moment), log_q, {moment: sp.S.Zero}),
         Equal("it is kappa log q + tau r with kappa = 1 - alpha tau", path, (1 - alpha * tau) * log_q + tau * r),
         Equal("a learning rate eta only rescales t", sp.diff(path.subs(time, pace * time), time),
               pace * (shaped + c * k).subs(time, pace * time)),
-        Argued("differences of log pi between responses obey a linear equation, so the solution is the only one"),
+        Argued(
+            "differences of log pi between responses obey a linear equation, so the solution is the only one",
+            by="linear flow",
+            uses=("the path solves the flow", "it starts at log q"),
+        ),
     ]  # fmt: skip
 
 
@@ -130,11 +139,12 @@ def retention_law() -> list[Step]:
 def retention_limits() -> list[Step]:
     kappa = 1 - alpha * tau
     x = sp.Symbol("x", positive=True)
+    any_alpha, any_beta = sp.symbols("alpha beta", nonnegative=True)
     return [
-        Equal("KL alone", kappa, sp.S.One, {alpha: sp.S.Zero}),
-        Equal("entropy alone", kappa, sp.exp(-alpha * time), {beta: sp.S.Zero}),
+        Equal("KL alone", kappa.subs(alpha, any_alpha), sp.S.One, {any_alpha: sp.S.Zero}),
+        Equal("entropy alone", kappa.subs(beta, any_beta), sp.exp(-alpha * time), {any_beta: sp.S.Zero}),
         Equal("both", kappa, beta / c + alpha / c * decay),
-        TendsTo("e^(-ct) -> 0 (for c = 1; any c > 0 is a change of clock), so beta / c is what is kept", sp.exp(-time), time, sp.oo, sp.S.Zero),
+        TendsTo("e^(-ct) -> 0 for every c > 0, so beta / c is what is kept", decay, time, sp.oo, sp.S.Zero),
         Equal("tau = t (1 - e^(-x)) / x with x = c t", (1 - sp.exp(-x)) / (x / time), tau.subs(c, x / time)),
         TendsTo("and (1 - e^(-x)) / x -> 1, so without regularizer (c -> 0) tau = t", (1 - sp.exp(-x)) / x, x, sp.S.Zero, sp.S.One),
         Positive("forgetting never stops: -d kappa / dt = alpha e^(-ct) > 0", -sp.diff(kappa, time)),
@@ -146,11 +156,12 @@ def retention_limits() -> list[Step]:
     "Discrete mirror steps keep kappa = 1 - alpha tau exactly, with (1 - eta c)^k in the place of e^(-ct).",
     latex=r"\tau_k = \frac{1-(1-\eta c)^k}{c},\quad \kappa_k = 1-\alpha\tau_k",
     source="THEORY 4.2",
-    scope="any finite Y, any number of steps by induction",
+    scope="any finite Y; one step from any state decided, the rest by induction",
     depends_on=("natural-gradient-flow",),
 )
 def retention_discrete() -> list[Step]:
-    eta, power, pressure = sp.symbols("eta power tau_k", positive=True)  # power = (1 - eta c)^k
+    eta = sp.Symbol("eta", positive=True)
+    power, pressure = sp.symbols("power tau_k", real=True)  # power = (1 - eta c)^k, of either sign
     retention = 1 - alpha * pressure
     k = sp.Symbol("const", real=True)
     here = retention * log_q + pressure * r + k
@@ -169,6 +180,7 @@ def retention_discrete() -> list[Step]:
             {pressure: (1 - power) / c},
         ),
         Equal("k = 0: tau = 0, kappa = 1", retention, sp.S.One, {pressure: sp.S.Zero}),
+        Argued("so for all k", by="induction", uses=("k = 0", "one step keeps", "and tau_k")),
     ]
 
 
@@ -187,7 +199,11 @@ def retention_needs_natural_gradient() -> list[Step]:
     average = mean(policy, rewards)
     return [
         Equal("the rate of a logit is pi (r - E[r])", rates[0], policy[0] * (rewards[0] - average)),
-        Argued("the law with alpha = beta = 0 moves every log pi by tau r + const, so equal rewards move alike"),
+        Argued(
+            "the law with alpha = beta = 0 moves every log pi by tau r + const, so equal rewards move alike",
+            by="limits",
+            uses=("retention-law",),
+        ),
         Differs(
             "q = (1/4, 1/2, 1/4), r = (1, 1, 0): the rates of the first two logits",
             rates[0],
@@ -206,16 +222,16 @@ def retention_needs_natural_gradient() -> list[Step]:
     depends_on=("natural-gradient-flow", "implicit-reward-length-normalized"),
 )
 def retention_length() -> list[Step]:
-    rate = beta / length
+    rate, size = beta / length, sp.Symbol("size", positive=True)
     integral, mean_advantage = sp.symbols("I c", real=True)
     free = sp.exp(-rate * time) * log_q + (1 - sp.exp(-rate * time)) * r / rate
     shaped = trace(shaped_reward, r, free - integral, regularizer=LengthNormalized(SymArray(beta)), length=length)
     integral_rate = mean_advantage - rate * integral  # of I = int_0^t e^(-a(t-u)) c(u) du
     return [
-        Argued("I(t) = int_0^t e^(-a(t-u)) c(u) du obeys I' = c - a I and I(0) = 0 (Leibniz)"),
+        Argued("I(t) = int_0^t e^(-a(t-u)) c(u) du obeys I' = c - a I and I(0) = 0", by="integral rule"),
         Equal("the path solves the flow", sp.diff(free, time) - integral_rate, shaped - mean_advantage),
-        Equal("it starts at log q", free, log_q, {time: sp.S.Zero}),
-        Positive("retention e^(-beta t / |y|) grows with the length", sp.diff(sp.exp(-beta * time / p), p)),
+        Equal("it starts at log q", free.subs(time, moment), log_q, {moment: sp.S.Zero}),
+        Positive("retention e^(-beta t / |y|) grows with the length", sp.diff(sp.exp(-beta * time / size), size)),
     ]
 
 
@@ -242,7 +258,7 @@ def turning_point() -> list[Step]:
         Equal(
             "one probability: d pi / d tau = pi (r - E[r])", change, w * sp.exp(pressure * r) / total * (r - average)
         ),
-        Argued("summed against g: d E[g] / d tau = Cov(g, r)"),
+        Argued("summed against g: d E[g] / d tau = Cov(g, r)", by="summation", uses=("one probability",)),
         Equal("three responses: gold", sp.diff(mean(policy, gold), pressure), covariance(policy, gold, proxy)),
         Equal("three responses: KL", sp.diff(kl, pressure), pressure * covariance(policy, proxy, proxy)),
     ]
@@ -253,11 +269,9 @@ def turning_point() -> list[Step]:
     "Under entropy and natural gradient, gold's rate at t = 0 is negative exactly if alpha Cov_q(g, log q) > Cov_q(g, r).",
     latex=r"\dot E[g]\big|_{t=0} = \mathrm{Cov}_q(g, r) - \alpha\,\mathrm{Cov}_q(g, \log q)",
     source="THEORY 4.8",
-    scope="any finite Y: the formula is linear in each response's share; three responses written out",
+    scope="three responses with any reference, gold and proxy",
     depends_on=("natural-gradient-flow",),
     expected="iff",
-    condition="gold's initial rate < 0: if and only if alpha Cov(g, log q) > Cov(g, r); the proxy's > 0: if and only if "
-    "alpha Cov(r, log q) < Var(r)",
 )
 def first_step_signs() -> list[Step]:
     weights, proxy, gold = positives("w", 3), reals("r", 3), reals("g", 3)
@@ -266,17 +280,29 @@ def first_step_signs() -> list[Step]:
     shaped = list(traced_array(shaped_reward, proxy, logs, regularizer=Entropy(SymArray(alpha))).values)
     average = mean(reference, shaped)
     moving = [pi * (a - average) for pi, a in zip(reference, shaped, strict=True)]  # d pi / d t at t = 0
+    names = sp.symbols("Cov_q(g\\,r) Cov_q(g\\,log(q)) Var_q(r) Cov_q(r\\,log(q))", real=True)
+    pairs = ((gold, proxy), (gold, logs), (proxy, proxy), (proxy, logs))
+    where = {name: covariance(reference, *pair) for name, pair in zip(names, pairs, strict=True)}
+    at = dict(zip((*weights, *proxy, *gold, alpha), (1, 2, 1, 1, 0, 0, 1, 0, 0, 1), strict=True))
     return [
-        Equal(
-            "gold's rate",
+        Iff(
+            "gold falls at once",
             mean(moving, gold),
-            covariance(reference, gold, proxy) - alpha * covariance(reference, gold, logs),
-            direction="both",
+            sp.S.Zero,
+            sp.S.One,
+            (names[0] - alpha * names[1],),
+            at,
+            where=where,
+            relation="<",
         ),
-        Equal(
-            "the proxy's rate",
+        Iff(
+            "the proxy rises at once",
             mean(moving, proxy),
-            covariance(reference, proxy, proxy) - alpha * covariance(reference, proxy, logs),
-            direction="both",
+            sp.S.Zero,
+            sp.S.One,
+            (names[2] - alpha * names[3],),
+            at,
+            where=where,
+            relation=">",
         ),
     ]

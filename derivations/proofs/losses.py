@@ -171,14 +171,14 @@ def the_preference_metrics() -> list[Step]:
     def metric(name: str, chosen: sp.Expr, rejected: sp.Expr) -> sp.Expr:
         return traced_array(preference_metrics, chosen, rejected, logp_w, logp_l)[name].item()
 
-    one, four = sp.Integer(1), sp.Integer(4)
+    lead = sp.Symbol("lead", positive=True)
     return [
         Equal("rewards/margins", metric("rewards/margins", r_w, r_l), r_w - r_l),
         Equal("rewards/chosen", metric("rewards/chosen", r_w, r_l), r_w),
         Equal("rewards/rejected", metric("rewards/rejected", r_w, r_l), r_l),
         Equal("logps/chosen", metric("logps/chosen", r_w, r_l), logp_w),
         Equal("logps/rejected", metric("logps/rejected", r_w, r_l), logp_l),
-        Equal("accuracy of a win is 1", metric("rewards/accuracies", four, one), sp.S.One),
-        Equal("accuracy of a tie is 1/2", metric("rewards/accuracies", one, one), sp.S.Half),
-        Equal("accuracy of a loss is 0", metric("rewards/accuracies", one, four), sp.S.Zero),
+        Equal("accuracy of any win is 1", metric("rewards/accuracies", r_l + lead, r_l), sp.S.One),
+        Equal("accuracy of any tie is 1/2", metric("rewards/accuracies", r_l, r_l), sp.S.Half),
+        Equal("accuracy of any loss is 0", metric("rewards/accuracies", r_l, r_l + lead), sp.S.Zero),
     ]
