@@ -24,7 +24,7 @@ def is_probability(symbol: sp.Symbol, unit: Unit = frozenset()) -> bool:
 
 @functools.cache
 def visibly_positive(expr: sp.Expr, unit: Unit = frozenset()) -> bool:
-    """Proved > 0 throughout: positive coefficients in positive quantities, as they are or in odds of what is in (0, 1)."""
+    """Proved > 0 throughout: positive coefficients in positive quantities, also in odds of what is in (0, 1)."""
     return _visible(expr, unit, is_positive)
 
 
@@ -91,14 +91,12 @@ def outside(symbol: sp.Symbol, value: sp.Expr, unit: Unit = frozenset()) -> str 
 
 
 def check_values(values: Mapping[sp.Symbol, sp.Expr], unit: Unit = frozenset()) -> list[str]:
-    """What is wrong with values for several symbols: each outside of its own range, or probabilities that sum to > 1."""
+    """What is wrong with values for symbols: outside of their ranges, or probabilities that sum to more than 1."""
     wrong = [reason for symbol, value in values.items() if (reason := outside(symbol, value, unit))]
     for family in families(values):
         total = sum(sp.sympify(values[symbol]) for symbol in family)
         if total != 1 and not visibly_positive(1 - total, unit):
-            wrong.append(
-                f"the probabilities {', '.join(map(str, family))} sum to {total}, which is not shown to be <= 1"
-            )
+            wrong.append(f"the probabilities {', '.join(map(str, family))} sum to {total}, not shown to be <= 1")
     return wrong
 
 

@@ -12,8 +12,8 @@ from derivations.steps import InternalError, Mutant, Step, StepFailed
 class Enumerated(Step):
     """A statement about finitely many cases; it says nothing about any other.
 
-    cases: what to look at. holds: the statement about one case. confirm: the same by another algorithm, which may share no
-    function with `holds`. wrong: named wrong versions of `holds`, at least one; each must fail for some case.
+    cases: what to look at. holds: the statement about one case. confirm: the same by another algorithm, which may
+    share no function with `holds`. wrong: named wrong versions of `holds`, at least one; each must fail for some case.
     """
 
     cases: Callable[[], Iterator[Any]]

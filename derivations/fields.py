@@ -60,7 +60,7 @@ def is_nonnegative(expr: sp.Expr) -> bool:
 
 
 def _forms(expr: sp.Expr) -> Iterator[tuple[Any, Any]]:
-    """The expression as a fraction in its kernels, and again with 1 + k for every e^x with x > 0, 1 / (1 + k) for x < 0."""
+    """The expression as a fraction in its kernels, and again with 1 + k for e^x with x > 0, 1 / (1 + k) for x < 0."""
     kernels, reduced = reduce(expr)
     yield _fraction(reduced)
     above = {}

@@ -107,12 +107,14 @@ def summary(results: list[Result], seconds: float) -> str:
     survived = sum(len(result.mutants.survived) for result in results)
     equal, same = (sum(counts) for counts in zip(*(result.equalities for result in results), strict=True))
     argued = sum(bool(result.ok and result.argued) for result in results)
-    return (
-        f"{len(results)} claims in {seconds:.1f} s: {verdicts.count('proved')} decided, {verdicts.count('iff')} decided "
-        f"with their exact condition, {verdicts.count('refuted')} refuted as written, {len(results) - len(verdicts)} "
-        f"not as stated; {argued} of them with steps argued in words; {equal} equalities, {same} of them equal by "
-        f"construction; {made} mutants, {equivalent} equivalent, {survived} survived"
+    decided, exact, refuted = (verdicts.count(kind) for kind in ("proved", "iff", "refuted"))
+    lines = (
+        f"{len(results)} claims in {seconds:.1f} s: {decided} decided, {exact} decided with their exact condition",
+        f"{refuted} refuted as written, {len(results) - len(verdicts)} not as stated",
+        f"{argued} of them with steps argued in words; {equal} equalities, {same} of them equal by construction",
+        f"{made} mutants, {equivalent} equivalent, {survived} survived",
     )
+    return f"{lines[0]}, {lines[1]}; {lines[2]}; {lines[3]}"
 
 
 def as_markdown(results: list[Result], seconds: float) -> str:

@@ -31,7 +31,7 @@ def random_point(
 def points(
     exprs: Iterable[sp.Expr], symbols: Iterable[sp.Symbol], rng: random.Random, count: int, *, unit: Unit = frozenset()
 ) -> Iterator[tuple[Point, bool]]:
-    """`count` points and more for thresholds of exprs, each with whether it is far out, where values may be too large."""
+    """`count` points and more for thresholds of exprs, each with whether it is far out, where values may overflow."""
     symbols = sorted(symbols, key=str)
     for k in range(count):
         yield random_point(symbols, rng, unit=unit, far=k % 3 == 2), k % 3 == 2

@@ -29,6 +29,7 @@ from derivations.traces import trace
 
 x, y, c = sp.symbols("x y c", positive=True)
 a, b = sp.symbols("a b", real=True)
+PAIR = sp.symbols("p_1 p_2", positive=True)
 n = sp.Symbol("n", positive=True, integer=True)
 size = sp.Symbol("len", positive=True, integer=True)
 SQUARE = Equal("(x + 1)^2", (x + 1) ** 2, x**2 + 2 * x + 1)
@@ -77,7 +78,7 @@ OUTSIDE = {
     "a probability of 3": Differs("planted", sp.log(p), -sp.log(p), {p: sp.Integer(3)}),
     "a probability that is said to be one": Differs("planted", x, x**2, {x: sp.Integer(2)}, unit=frozenset({x})),
     "two probabilities of one policy that sum to 2": Differs(
-        "planted", *sp.symbols("p_1 p_2", positive=True), dict(zip(sp.symbols("p_1 p_2", positive=True), (1, sp.Rational(1, 2)), strict=True))
+        "planted", *PAIR, dict(zip(PAIR, (1, sp.Rational(1, 2)), strict=True))
     ),
     "a probability above the other": Equal("planted", p * (1 + q), p + p * q, {p: 2 * q}),
     "a weight that may be 0": Equal("planted", x * (y + 1), x * y + x, {x: y - 1}),
@@ -312,7 +313,7 @@ def test_balls_look_at_each_side_by_itself(monkeypatch):
 
 
 def test_places_reach_long_responses_both_sides_of_thresholds_and_the_ends_of_the_unit_interval():
-    found = [point for point, _ in points([10 - x, p, size - 500], [x, p, size], random.Random(0), 60)]
+    found = [point for point, _ in points([10 - x, p, size - 500], [x, p, size], random.Random(0), 60)]  # noqa: S311
     assert max(point[size] for point in found) > 1000
     assert min(point[x] for point in found) < 1e-2
     assert max(point[x] for point in found) > 1e3

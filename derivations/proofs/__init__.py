@@ -8,6 +8,8 @@ CHAPTERS = {
     "margins": "What the margin means, and what it costs",
     "rankings": "Rankings",
     "losses": "The named losses",
+    "names": "What a name computes",
+    "calls": "The calls that programs make",
     "gradients": "Gradients and optima of the losses",
     "estimators": "Policy-gradient and KL estimators",
     "tokens": "Tokens and sequences",
