@@ -9,6 +9,7 @@ CHAPTERS = {
     "rankings": "Rankings",
     "losses": "The named losses",
     "names": "What a name computes",
+    "options": "What a name takes",
     "calls": "The calls that programs make",
     "gradients": "Gradients and optima of the losses",
     "estimators": "Policy-gradient and KL estimators",

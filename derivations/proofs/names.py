@@ -1,15 +1,14 @@
-"""The names of objectives and regularizers: a call by name, on a batch, computes the published formula."""
+"""The names of objectives: a call by name, on a batch, computes the published formula."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import sympy as sp
 
-from derivations.checks import Enumerated, Equal, Step
+from derivations.checks import Equal, Step
 from derivations.claims import claim
-from derivations.objectives import OBJECTIVES, make_objective
+from derivations.objectives import make_objective
 from derivations.proofs.tools import alpha, beta, epsilon_odds, gamma, order
-from derivations.regularizers import REGULARIZERS, parse_regularizer
 from derivations.traces import traced_array
 
 Response = tuple[sp.Expr, sp.Expr, sp.Expr]  # log pi, length, log q
@@ -30,16 +29,6 @@ TABLE: dict[str, tuple[str, frozenset[str]]] = {
     "simpo-pl": ("beta", frozenset({"top"})),
     "simpo-shannon-pl": ("beta", frozenset({"top"})),
     "maxent-pl": ("alpha", frozenset({"top"})),
-}
-# the same the other way round: option -> names
-TAKERS: dict[str, set[str]] = {
-    "alpha": {"maxent", "maxent-pl"},
-    "beta": {name for name in TABLE if not name.startswith("maxent")},
-    "gamma": {"simpo", "simpo-shannon", "maxent"},
-    "label_smoothing": {"cdpo", "f-dpo", "simpo", "simpo-shannon", "maxent"},
-    "divergence": {"f-dpo", "f-dpo-pl"},
-    "order": {"f-dpo", "f-dpo-pl"},
-    "top": {"dpo-pl", "f-dpo-pl", "simpo-pl", "simpo-shannon-pl", "maxent-pl"},
 }
 VALUES: dict[str, Any] = {
     "alpha": alpha, "beta": beta, "gamma": gamma, "label_smoothing": SMOOTHING, "order": order, "top": 2,
@@ -166,95 +155,3 @@ def objectives_by_name() -> list[Step]:
 )
 def rankings_by_name() -> list[Step]:
     return steps_of([name for name in TABLE if name.endswith("-pl")])
-
-
-def accepted() -> Iterator[tuple[str, str, bool]]:
-    """(name, option, whether a call with it is accepted), for all names of the code and of the table."""
-    for name in {**OBJECTIVES, **TABLE}:
-        for option in TAKERS:
-            yield name, option, _accepts(name, option)
-
-
-def _accepts(name: str, option: str) -> bool:
-    """Whether the name takes the option, by calling it with what it needs and the option on top."""
-    strength, takes = TABLE.get(name, ("beta", frozenset()))
-    call: dict[str, Any] = {strength: 0.5}
-    if name == "cdpo":
-        call["label_smoothing"] = 0.1
-    if "divergence" in takes:
-        call["divergence"] = "alpha-divergence"
-    call[option] = {"divergence": "alpha-divergence", "label_smoothing": 0.1, "top": 1}.get(option, 0.5)
-    try:
-        make_objective(name, **call)
-    except (ValueError, TypeError):
-        return False
-    return True
-
-
-def in_table(case: tuple[str, str, bool]) -> bool:
-    name, option, taken = case
-    return taken == (name in TABLE and option in {TABLE[name][0], *TABLE[name][1]})
-
-
-def among_takers(case: tuple[str, str, bool]) -> bool:
-    name, option, taken = case
-    return taken == (name in TAKERS[option])
-
-
-def with_margin(case: tuple[str, str, bool]) -> bool:
-    return case[2] if case[1] == "gamma" else in_table(case)
-
-
-def without_top(case: tuple[str, str, bool]) -> bool:
-    return not case[2] if case[1] == "top" else in_table(case)
-
-
-@claim(
-    "options-by-name",
-    "Each name takes its own strength and options and no others.",
-    latex=r"\text{name} \mapsto \{\text{strength}, \text{options}\}",
-    source="the table of named objectives",
-    scope="the 12 names and 7 options, each pair called",
-)
-def options_by_name() -> list[Step]:
-    wrong = {"everything takes a margin": with_margin, "nothing takes top": without_top}
-    return [Enumerated("calls of every name with every option", accepted, in_table, among_takers, wrong)]
-
-
-def formulas(text: str, coefficient: float | None, parts: dict[str, tuple[sp.Expr, sp.Expr]]) -> list[Step]:
-    """The score of a regularizer from its command-line form, on a batch, against the sum of its parts by hand."""
-    regularizer = parse_regularizer(text, coefficient)
-    rows = batch(2)
-    score = traced_array(
-        regularizer.score, column(rows, 0), length=column(rows, 1), ref_logp=column(rows, 2)
-    ).values.reshape(ROWS, 2)
-    return [
-        Equal(
-            f"{text!r}" + (f" with coefficient {coefficient}" if coefficient is not None else "") + f", row {i + 1}",
-            score[i, 1],
-            sum(implicit(kind, strength, rows[i][1], a) for kind, (strength, a) in parts.items()) + sp.S.Zero,
-        )
-        for i in range(ROWS)
-    ]
-
-
-@claim(
-    "regularizers-by-name",
-    "A regularizer in its command-line form has the implicit reward of its name, its coefficient and its order.",
-    latex=r"s_{\text{name}} = \phi'_{\text{name}}",
-    source="THEORY 1, table; the command line",
-    scope="every name with one coefficient, sums, orders and the default order 1/2; scores of a batch",
-)
-def regularizers_by_name() -> list[Step]:
-    half, third, tenth = sp.Rational(1, 2), sp.Rational(3, 10), sp.Rational(1, 10)
-    steps = [step for name in {**REGULARIZERS, "kl": KINDS} for step in formulas(name, 0.3, {name: (third, half)})]
-    for text, coefficient, parts in (
-        ("kl=0.1", None, {"kl": (tenth, half)}),
-        ("alpha-divergence:0.3=0.1", None, {"alpha-divergence": (tenth, third)}),
-        ("entropy=0.5+kl=0.1", None, {"entropy": (half, half), "kl": (tenth, half)}),
-        ("entropy+kl=0.1", 0.5, {"entropy": (half, half), "kl": (tenth, half)}),
-        ("kl=1e+1+length-normalized=0.5", None, {"kl": (sp.Integer(10), half), "length-normalized": (half, half)}),
-        ("none", None, {"none": (half, half)}),
-    ):
-        steps += formulas(text, coefficient, parts)
-    return steps
