@@ -20,7 +20,7 @@ from typing import Literal
 from derivations.checks import EnumeratedIff, Equal, Iff, InternalError, Step, StepFailed
 from derivations.commands import InputError
 from derivations.derivatives import watching, wrong_derivatives
-from derivations.mutants import Tally, try_mutants
+from derivations.mutants import Tally, try_mutants, unnoticed
 from derivations.proofs import CHAPTERS
 from derivations.traces import Traced, recording
 from derivations.verdicts import missing
@@ -156,6 +156,7 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
             problems += missing(*about, steps, traced, derivatives)
             if mutants and not problems:
                 tally = try_mutants(steps)
+                problems += [f"it does not notice when {name} is changed" for name in unnoticed(claim.steps, traced)]
                 if not tally.refuted:
                     problems.append("no wrong version of its statement was made and refuted")
         except (Exception, SystemExit) as error:  # reported under the claim's name; the claim fails

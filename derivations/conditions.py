@@ -53,7 +53,8 @@ class Iff(Step):
     def _spelled(self, expr: sp.Expr) -> sp.Expr:
         return expr.subs(dict(self.where), simultaneous=True)
 
-    def _identity(self) -> Equal:
+    def identity(self) -> Equal:
+        """lhs - rhs = the product, as an identity."""
         product = self._spelled(sp.Mul(self.nonzero, *self.factors))
         return Equal(self.statement, self._spelled(self.lhs - self.rhs), product, unit=self.unit, every=self.every)
 
@@ -61,7 +62,7 @@ class Iff(Step):
         if not self.factors or (self.relation != "=" and len(self.factors) != 1):
             raise StepFailed(f"{len(self.factors)} factors do not make a condition with {self.relation}")
         self.require_defined(*map(self._spelled, (self.lhs, self.rhs, self.nonzero)))
-        self._identity().check()
+        self.identity().check()
         self._check_sign()
         for factor in self.factors:
             if not self._vanishes_somewhere(self._spelled(factor)):
@@ -97,13 +98,13 @@ class Iff(Step):
 
     def mutants(self, per_side: int) -> Iterator[Mutant]:
         """The identity's mutants; the condition with a factor left out, changed, or one too many."""
-        yield from self._identity().mutants(per_side)
+        yield from self.identity().mutants(per_side)
         for place, factor in enumerate(self.factors):
             rest = (*self.factors[:place], *self.factors[place + 1 :])
             for wrong in (rest, *((*rest, changed) for changed in variants(factor, limit=min(3, per_side)))):
                 mutant = replace(self, factors=wrong)
                 says = "if and only if " + " or ".join(zero_set(f, self.relation) for f in wrong)
-                yield Mutant((says,), self._identity().fate(mutant._identity()) if wrong else _fate_of_none(mutant))
+                yield Mutant((says,), self.identity().fate(mutant.identity()) if wrong else _fate_of_none(mutant))
 
 
 def _fate_of_none(mutant: Iff) -> Any:

@@ -66,8 +66,11 @@ def _number(expr: sp.Expr, test: Callable[[sp.Expr], bool]) -> bool:
     return found == 1 or (found == 0 and test is is_nonnegative)
 
 
-def outside(symbol: sp.Symbol, value: sp.Expr, unit: Unit = frozenset()) -> str | None:
-    """Why the value may not stand in the symbol's place; None if it is proved that it may."""
+def outside(symbol: sp.Symbol, value: sp.Expr, unit: Unit = frozenset(), *, inside: bool = False) -> str | None:
+    """Why the value may not stand in the symbol's place; None if it is proved that it may.
+
+    inside: a probability of 1 is not let pass, as where at least two responses have some.
+    """
     value = sp.sympify(value)
     wanted = []
     if value.has(sp.I, sp.zoo, sp.nan, sp.oo):
@@ -75,8 +78,9 @@ def outside(symbol: sp.Symbol, value: sp.Expr, unit: Unit = frozenset()) -> str 
     if symbol.is_integer and not value.is_integer:
         wanted.append("a whole number")
     if is_probability(symbol, unit):
-        if not (visibly_positive(value, unit) and (value == 1 or visibly_positive(1 - value, unit))):
-            wanted.append("a probability in (0, 1]")
+        whole = value == 1 and not inside
+        if not (visibly_positive(value, unit) and (whole or visibly_positive(1 - value, unit))):
+            wanted.append("a probability in (0, 1)" if inside else "a probability in (0, 1]")
     elif symbol.is_positive:
         if not visibly_positive(value, unit):
             wanted.append("positive")
@@ -90,9 +94,9 @@ def outside(symbol: sp.Symbol, value: sp.Expr, unit: Unit = frozenset()) -> str 
     return f"{symbol} = {value} is not shown to be {' and '.join(wanted)}" if wanted else None
 
 
-def check_values(values: Mapping[sp.Symbol, sp.Expr], unit: Unit = frozenset()) -> list[str]:
+def check_values(values: Mapping[sp.Symbol, sp.Expr], unit: Unit = frozenset(), *, inside: bool = False) -> list[str]:
     """What is wrong with values for symbols: outside of their ranges, or probabilities that sum to more than 1."""
-    wrong = [reason for symbol, value in values.items() if (reason := outside(symbol, value, unit))]
+    wrong = [reason for symbol, value in values.items() if (reason := outside(symbol, value, unit, inside=inside))]
     for family in families(values):
         total = sum(sp.sympify(values[symbol]) for symbol in family)
         if total != 1 and not visibly_positive(1 - total, unit):

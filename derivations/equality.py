@@ -1,5 +1,6 @@
 """Identities: `Equal`."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -80,6 +81,14 @@ class Equal(Step):
         values = [sp.sympify(value) for value in self.given.values()]
         free = (self.lhs.free_symbols | self.rhs.free_symbols) - set(self.given)
         return self.points([self.lhs, self.rhs], symbols=free.union(*(value.free_symbols for value in values)))
+
+    def near(self, count: int) -> Iterator[Point]:
+        """Points near 1."""
+        return itertools.islice((point for point, far in self._places() if not far), count)
+
+    def agrees(self, point: Point) -> bool | None:
+        """Whether balls of the two sides agree at a point; None where they are not finite or not settled."""
+        return balls.compare(self.lhs, self.rhs, self._leaves(point))
 
     def _leaves(self, point: Point) -> Mapping[sp.Symbol, Any]:
         """The point, and the condition's values there as balls."""

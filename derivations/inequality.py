@@ -63,7 +63,7 @@ class Differs(Step):
 
     def check(self) -> None:
         point = {symbol: sp.Rational(value) for symbol, value in self.point.items()}
-        wrong = check_values(point, self.unit)
+        wrong = check_values(point, self.unit, inside=True)
         if wrong:
             raise StepFailed(f"the counterexample is outside of the hypotheses: {'; '.join(wrong)}")
         missing = (self.lhs.free_symbols | self.rhs.free_symbols) - set(point)

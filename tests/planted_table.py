@@ -76,7 +76,7 @@ OPTIONS = (
     Mistake("DPO takes a margin", "objectives", '"dpo": Recipe(KL, "beta")', '"dpo": Recipe(KL, "beta", ("gamma",))', "options-by-name"),
     Mistake("SimPO takes no margin", "objectives", '"simpo": Recipe(LengthNormalized, "beta", ("gamma", "label_smoothing"))', '"simpo": Recipe(LengthNormalized, "beta", ("label_smoothing",))', "options-by-name"),
     Mistake("a strength of 0", "objectives", "not 0 < strength < math.inf", "not 0 <= strength < math.inf", "options-by-name"),
-    Mistake("an infinite strength", "objectives", "not 0 < strength < math.inf", "not 0 < strength", "options-by-name"),
+    Mistake("an infinite margin", "objectives", "if not 0 <= self.gamma < math.inf:", "if not 0 <= self.gamma:", "options-by-name"),
     Mistake("a negative margin", "objectives", "if not 0 <= self.gamma < math.inf:", "if not self.gamma < math.inf:", "options-by-name"),
     Mistake("every second label flipped", "objectives", "if not 0 <= self.label_smoothing < 0.5:", "if not 0 <= self.label_smoothing <= 0.5:", "options-by-name"),
     Mistake("no place observed", "objectives", "(self.listwise and self.top >= 1)", "(self.listwise and self.top >= 0)", "options-by-name"),
@@ -114,7 +114,7 @@ PARSING = (
     Mistake("an order that is read and dropped", "regularizers", "AlphaDivergence(strength, _number(order, text)) if order else", "AlphaDivergence(strength) if order else", "regularizers-by-name"),
     Mistake("a formula's coefficient dropped", "derive", "return derivation.regularizer(**dict.fromkeys(names, coefficient))", "return derivation.regularizer(**dict.fromkeys(names, 1.0))", "regularizers-by-name"),
     Mistake("a minus read as a plus", "expression_parser", "return _read(left) - _read(right)", "return _read(left) + _read(right)", "tests/test_derive.py::test_the_known_objectives_come_out_of_their_regularizers_on_numpy_and_torch"),
-    Mistake("exponents on logs forgotten", "log_space", "logs.append(evaluate_in_logs(exponent, values, xp) * _log_sum(exponents, values, xp))", "logs.append(_log_sum(exponents, values, xp))", "tests/test_derive.py"),
+    Mistake("exponents on logs forgotten", "log_space", "logs.append(evaluate_in_logs(exponent, values, xp) * _log_sum(exponents, values, xp))", "logs.append(_log_sum(exponents, values, xp))", "regularizers-by-name"),
 )  # fmt: skip
 NUMBERS = (
     Mistake("log sigmoid overflows", "arrays", "xp.minimum(x, xp.zeros_like(x)) - xp.log1p(xp.exp(-xp.abs(x)))", "-xp.log1p(xp.exp(-x))", "numeric-branches"),

@@ -137,6 +137,21 @@ def test_any_score_is_finite_at_the_log_probs_of_long_sequences(formula):
 
 
 @pytest.mark.parametrize(
+    "formula", ["p*log(p/(p + q))", "p*log(p) + (p + q)**2", "q*exp(q/p)", "p*log(p) + p/(p + 3*q)"]
+)
+def test_scores_in_log_space_are_the_derivative_up_to_a_constant(formula):
+    derivation = derive(formula)
+    p, q = np.array([0.2, 0.5, 0.9]), np.array([0.6, 0.5, 0.3])
+    score = derivation.regularizer().score(np.log(p), ref_logp=np.log(q))
+    symbols = {str(symbol): symbol for symbol in derivation.phi.free_symbols}
+    slope = sp.diff(derivation.phi, symbols["p"])
+    exact = [
+        float(slope.subs({symbols["p"]: a, symbols.get("q", sp.Symbol("q")): b})) for a, b in zip(p, q, strict=True)
+    ]
+    np.testing.assert_allclose(score - score[0], np.array(exact) - exact[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
     "formula",
     [
         "-log(p) + 1000*(39/40 - p)**(length + 2)",  # not convex near p = 1

@@ -80,6 +80,7 @@ OUTSIDE = {
     "two probabilities of one policy that sum to 2": Differs(
         "planted", *PAIR, dict(zip(PAIR, (1, sp.Rational(1, 2)), strict=True))
     ),
+    "a response that has all of the probability": Differs("planted", p, p**2 / 2, {p: sp.S.One}),
     "a probability above the other": Equal("planted", p * (1 + q), p + p * q, {p: 2 * q}),
     "a weight that may be 0": Equal("planted", x * (y + 1), x * y + x, {x: y - 1}),
     "no whole number": Equal("planted", n * (n + 1), n**2 + n, {n: x}),
@@ -155,6 +156,21 @@ UNTIED = {
         {"title": "The square expands for any number m."},
         "no decided step has a symbol that stands for any number",
     ),
+    "a sentence with its own if and only if": (
+        [SQUARE],
+        {"title": "The square vanishes if and only if x = -1."},
+        "no step (`Iff`, `EnumeratedIff`) decides an exact condition",
+    ),
+    "cases for any response set": (
+        [Equal(f"m = {m}", (x + m) ** 2, x**2 + 2 * m * x + m**2) for m in (2, 3)],
+        {"scope": "any finite Y"},
+        "no decided step has a symbol that stands for any number",
+    ),
+    "numbers for a theorem": (
+        [Positive("3 > 2", sp.log(3) - sp.log(2)), Differs("1 is not 2", x, x**2, {x: sp.Integer(2)})],
+        {"title": "Every loss is convex."},
+        "every decided step is about numbers alone",
+    ),
     "any number in the scope": ([SQUARE], {"scope": "any number of responses"}, "no decided step has a symbol"),
     "e to the logarithm of a real number": ([Equal("planted", sp.exp(sp.log(a)), a)], {}, "equal by construction"),
     "a over a": ([Equal("planted", a / a, sp.S.One)], {}, "equal by construction"),
@@ -184,6 +200,28 @@ def test_no_verdict_without_a_refuted_mutant(monkeypatch):
     monkeypatch.setattr(Equal, "mutants", lambda self, per_side: iter(()))
     result = verdict([SQUARE, silent], monkeypatch)
     assert result.problems == ["no wrong version of its statement was made and refuted"]
+
+
+def test_a_claim_must_notice_when_the_code_it_traces_is_changed(monkeypatch):
+    """An identity between a loss and itself holds whatever the loss is; so does one between two calls of a wrong one."""
+
+    def itself():
+        return [SQUARE, Equal("planted", simpo_loss(), simpo_loss())]
+
+    result = verdict(itself, monkeypatch)
+    assert result.problems == ["it does not notice when objectives.simpo is changed"]
+
+    def by_hand():
+        margin = beta * logp_w / len_w - beta * logp_l / len_l
+        return [Equal("planted", simpo_loss(), sp.log(1 + sp.exp(-margin)))]
+
+    assert verdict(by_hand, monkeypatch).problems == []
+
+    def shifted():
+        return [Equal("planted", trace(pair_loss, r_w + a, r_l + a), trace(pair_loss, r_w, r_l))]
+
+    assert verdict(shifted, monkeypatch).problems == []
+    assert trace(pair_loss, r_w, r_l) == sp.log(1 + sp.exp(r_l - r_w))  # the code is as it was
 
 
 def residual_iff(factors, nonzero=None):

@@ -15,6 +15,7 @@ CHAPTERS = {
     "estimators": "Policy-gradient and KL estimators",
     "tokens": "Tokens and sequences",
     "dynamics": "Online dynamics: forgetting the reference",
+    "turning": "When gold turns down",
     "offline": "Offline dynamics: what the data does not touch",
     "goodhart": "Best-of-n and Goodhart's law",
 }

@@ -94,7 +94,7 @@ def losses_on_batches() -> list[Step]:
 
 @claim(
     "rankings-on-batches",
-    "On a batch of rankings Plackett-Luce computes each ranking by itself, all places or the first ones.",
+    "On a batch of rankings Plackett-Luce computes every example by itself, all places or the first ones.",
     latex=r"\log P(\rho_i)",
     source="docstrings of derivations.preferences",
     scope="batches of two rankings of 3, 4 and 5 responses; top not given, and 1 to m - 1 for m = 4",

@@ -1,15 +1,14 @@
-"""THEORY 4.1 to 4.3 and 4.8: why entropy fails online. It is KL plus a bonus for the improbable, and it forgets."""
+"""THEORY 4.1 and 4.2: why entropy fails online. It is KL plus a bonus for the improbable, and it forgets."""
 
 import sympy as sp
 
-from derivations.checks import Argued, Differs, Equal, Iff, Positive, Step, TendsTo
+from derivations.checks import Argued, Differs, Equal, Positive, Step, TendsTo
 from derivations.claims import claim
 from derivations.objectives import shaped_reward
 from derivations.proofs.tools import (
     alpha,
     beta,
     by_logit,
-    covariance,
     length,
     mean,
     moment,
@@ -232,77 +231,4 @@ def retention_length() -> list[Step]:
         Equal("the path solves the flow", sp.diff(free, time) - integral_rate, shaped - mean_advantage),
         Equal("it starts at log q", free.subs(time, moment), log_q, {moment: sp.S.Zero}),
         Positive("retention e^(-beta t / |y|) grows with the length", sp.diff(sp.exp(-beta * time / size), size)),
-    ]
-
-
-@claim(
-    "turning-point",
-    "On pi proportional to q e^(tau r), gold turns down exactly where its covariance with the proxy turns negative.",
-    latex=r"\frac{dE[g]}{d\tau} = \mathrm{Cov}(g, r),\quad \frac{d\mathrm{KL}(\pi_\tau\|q)}{d\tau} = \tau\,\mathrm{Var}(r)",
-    source="THEORY 4.3",
-    scope="any finite Y: the change of one probability; three responses written out",
-)
-def turning_point() -> list[Step]:
-    pressure = sp.Symbol("tau", positive=True)
-    weights, proxy, gold = positives("w", 3), reals("r", 3), reals("g", 3)
-    reference = normalized(weights)
-    tilted = [w * sp.exp(pressure * x) for w, x in zip(reference, proxy, strict=True)]
-    policy = normalized(tilted)
-    logps = [sp.log(pi) for pi in policy]
-    kl = sum(traced_array(KL(SymArray(sp.S.One)).phi, logps, ref_logp=[sp.log(w) for w in reference]).values)
-    (w,), average = positives("w", 1), sp.Symbol("E_r", real=True)
-    total = w * sp.exp(pressure * r) + rest
-    # d rest / d tau chosen so that d log total / d tau = E[r], which defines E[r]
-    change = sp.diff(w * sp.exp(pressure * r), pressure) / total - w * sp.exp(pressure * r) / total * average
-    return [
-        Equal(
-            "one probability: d pi / d tau = pi (r - E[r])", change, w * sp.exp(pressure * r) / total * (r - average)
-        ),
-        Argued("summed against g: d E[g] / d tau = Cov(g, r)", by="summation", uses=("one probability",)),
-        Equal("three responses: gold", sp.diff(mean(policy, gold), pressure), covariance(policy, gold, proxy)),
-        Equal("three responses: KL", sp.diff(kl, pressure), pressure * covariance(policy, proxy, proxy)),
-    ]
-
-
-@claim(
-    "first-step-signs",
-    "Under entropy and natural gradient, gold's rate at t = 0 is negative exactly if alpha Cov_q(g, log q) > Cov_q(g, r).",
-    latex=r"\dot E[g]\big|_{t=0} = \mathrm{Cov}_q(g, r) - \alpha\,\mathrm{Cov}_q(g, \log q)",
-    source="THEORY 4.8",
-    scope="three responses with any reference, gold and proxy",
-    depends_on=("natural-gradient-flow",),
-    expected="iff",
-)
-def first_step_signs() -> list[Step]:
-    weights, proxy, gold = positives("w", 3), reals("r", 3), reals("g", 3)
-    reference = normalized(weights)
-    logs = [sp.log(w) for w in reference]
-    shaped = list(traced_array(shaped_reward, proxy, logs, regularizer=Entropy(SymArray(alpha))).values)
-    average = mean(reference, shaped)
-    moving = [pi * (a - average) for pi, a in zip(reference, shaped, strict=True)]  # d pi / d t at t = 0
-    names = sp.symbols("Cov_q(g\\,r) Cov_q(g\\,log(q)) Var_q(r) Cov_q(r\\,log(q))", real=True)
-    pairs = ((gold, proxy), (gold, logs), (proxy, proxy), (proxy, logs))
-    where = {name: covariance(reference, *pair) for name, pair in zip(names, pairs, strict=True)}
-    at = dict(zip((*weights, *proxy, *gold, alpha), (1, 2, 1, 1, 0, 0, 1, 0, 0, 1), strict=True))
-    return [
-        Iff(
-            "gold falls at once",
-            mean(moving, gold),
-            sp.S.Zero,
-            sp.S.One,
-            (names[0] - alpha * names[1],),
-            at,
-            where=where,
-            relation="<",
-        ),
-        Iff(
-            "the proxy rises at once",
-            mean(moving, proxy),
-            sp.S.Zero,
-            sp.S.One,
-            (names[2] - alpha * names[3],),
-            at,
-            where=where,
-            relation=">",
-        ),
     ]

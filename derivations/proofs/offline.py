@@ -133,6 +133,7 @@ def unseen_mass_can_rise() -> list[Step]:
     mass = 1 / (1 + x + 1 / x)
     tie = trace(pair_loss, sp.log(x), -sp.log(x)) + trace(pair_loss, -sp.log(x), sp.log(x))
     return [
+        Equal("one win each: the loss", tie, sp.log(1 + x**2) + sp.log(1 + 1 / x**2)),
         Equal("one win each: the loss is stationary at equal logits", sp.diff(tie, x), sp.S.Zero, {x: sp.S.One}),
         Equal("unseen mass at the start", mass, sp.Rational(4, 21), {x: sp.Integer(4)}),
         Equal("unseen mass at the end", mass, sp.Rational(1, 3), {x: sp.S.One}),

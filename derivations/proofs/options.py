@@ -178,7 +178,7 @@ def needs_nothing(case: Need) -> bool:
 
 @claim(
     "regularizer-needs",
-    "A regularizer asks for lengths and a reference exactly if its formula has them.",
+    "What a regularizer asks for, lengths and a reference, is what its formula has.",
     latex=r"\text{needs}(\phi) = \{|y|, q\} \cap \phi",
     source="docstrings of derivations.regularizers",
     scope="every name, none, and sums of two",
@@ -186,6 +186,23 @@ def needs_nothing(case: Need) -> bool:
 def regularizer_needs() -> list[Step]:
     wrong = {"none needs anything": needs_nothing}
     return [Enumerated("what each says against its formula", needs, as_the_formula, as_the_numbers, wrong)]
+
+
+def formula_of_a_sum() -> list[Step]:
+    """A formula of the user's with a quotient by p + q, on logarithms: the scores' difference between two responses."""
+    rows = batch(2)
+    score = traced_array(
+        parse_regularizer("p*log(p/(p + q))").score, column(rows, 0), length=column(rows, 1), ref_logp=column(rows, 2)
+    ).values.reshape(ROWS, 2)
+
+    def slope(response: tuple[sp.Expr, sp.Expr, sp.Expr]) -> sp.Expr:
+        p, q = sp.exp(response[0]), sp.exp(response[2])
+        return sp.log(p / (p + q)) - p / (p + q)
+
+    return [
+        Equal(f"'p*log(p/(p + q))', row {i + 1}", score[i, 1] - score[i, 0], slope(row[1]) - slope(row[0]))
+        for i, row in enumerate(rows)
+    ]
 
 
 @claim(
@@ -214,4 +231,4 @@ def regularizers_by_name() -> list[Step]:
         ("none", None, {"none": (half, half)}),
     ):
         steps += formulas(text, coefficient, parts)
-    return steps
+    return steps + formula_of_a_sum()

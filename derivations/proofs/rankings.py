@@ -8,7 +8,7 @@ from derivations.checks import Argued, Equal, Positive, Step
 from derivations.claims import claim
 from derivations.objectives import pair_loss, ranking_loss
 from derivations.preferences import bradley_terry, plackett_luce
-from derivations.proofs.tools import gamma, normalized, positives, r_l, r_w, rest
+from derivations.proofs.tools import gamma, normalized, positives, r_l, r_w, rest, sigmoid
 from derivations.traces import trace
 
 
@@ -140,6 +140,11 @@ def plackett_luce_convex() -> list[Step]:
     pair = trace(pair_loss, d, sp.S.Zero, gamma=gamma)
     return [
         *steps,
+        Equal(
+            "pair loss with margin: the curvature is sigma(m) sigma(-m), m = d - gamma",
+            sp.diff(pair, d, 2),
+            sigmoid(d - gamma) * sigmoid(gamma - d),
+        ),
         Positive("pair loss with margin: second derivative in the difference", sp.diff(pair, d, 2)),
         Argued(
             "sums of squares with positive weights are >= 0, and the factors of a ranking add up",

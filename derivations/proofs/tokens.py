@@ -79,6 +79,7 @@ def token_entropy_drops_prefix() -> list[Step]:
     uniform = dict.fromkeys((*first, *after_0, after_1[0]), sp.S.One)
     return [
         Equal("what is lost: the change of the prefix distribution", true - sampled, dropped),
+        Equal("the entropy in it is Shannon's", entropy_of(pi), -sum(x * sp.log(x) for x in pi)),
         Iff(
             "the true gradient is what is sampled",
             true,
