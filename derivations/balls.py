@@ -1,9 +1,9 @@
 """The second opinion: rigorous ball arithmetic at random exact points.
 
-Shares no code with `derivations.fields`: expressions are evaluated directly with python-flint's `arb`,
-which returns a midpoint and a radius that is guaranteed to hold the true value. A ball that excludes 0
-*proves* that the expression is not identically zero; a tiny ball around 0 at many points agrees with a
-proof that it is.
+No arithmetic of SymPy or of `derivations.fields` is used: the tree of an expression is evaluated directly with
+python-flint's `arb`, which returns a midpoint and a radius that is guaranteed to hold the true value. A ball
+that excludes 0 *proves* that the expression is not identically zero; a tiny ball around 0 at many points agrees
+with a proof that it is.
 """
 
 from collections.abc import Mapping

@@ -55,18 +55,21 @@ STORY = (
     ),
     (
         "so SimPO is maximum-entropy RL",
-        "true after a repair: SimPO is the optimum of a length-weighted generalized entropy; Shannon's adds an offset",
+        "true after a repair: SimPO's loss is the likelihood of the reward for which the policy is optimal under a "
+        "length-weighted generalized entropy; Shannon's adds an offset",
         ("repair-generalized", "repair-shannon", "simpo-objective"),
     ),
     (
         "γ is a target margin",
-        "it is the tie threshold of Rao and Kupper; where ties were thrown away the margin loss overstates differences",
+        "it can be read as the tie threshold of Rao and Kupper; where ties were thrown away the margin loss overstates "
+        "differences",
         ("margin-rao-kupper", "margin-discarded-ties", "margin-overstates"),
     ),
     (
         "rankings work alike",
-        "true: Plackett-Luce sees only differences, so the multiplier cancels for any number of responses",
-        ("plackett-luce-normalized", "objectives-by-name"),
+        "true: Plackett-Luce sees only differences, so the multiplier cancels; decided by name for up to four responses, "
+        "factor by factor for any number",
+        ("plackett-luce-normalized", "multiplier-cancels", "rankings-by-name"),
     ),
     (
         "entropy does not regularize towards the reference, KL does",

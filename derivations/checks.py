@@ -1,10 +1,10 @@
 """The steps a proof is made of, and how each is decided.
 
-`Equal`, `Positive`, `Differs`, `TendsTo`, `Enumerated` and `Iff` are *decided* by a procedure, and a second one that
-shares no code with it must agree; `Argued` applies a named theorem to decided steps and is shown as such. Every
-step carries its domain: what is not shown to be defined, and every value outside of the declared range of its symbol,
-fails. Undecided counts as failure. Two procedures that contradict each other raise InternalError: then nothing
-can be trusted.
+`Equal`, `Positive`, `Differs`, `TendsTo`, `Enumerated` and `Iff` are *decided* by a procedure, and a second one
+of another library must agree (balls, mpmath, power series; a second algorithm for enumerations); `Argued`
+applies a named theorem to decided steps and is shown as such. Every step carries its domain: what is not shown
+to be defined, and every value outside of the declared range of its symbol, fails. Undecided counts as failure.
+Two procedures that contradict each other raise InternalError: then nothing can be trusted.
 """
 
 from derivations.conditions import EnumeratedIff, Iff

@@ -24,6 +24,7 @@ from derivations.mutants import Tally, try_mutants, unnoticed
 from derivations.proofs import CHAPTERS
 from derivations.traces import Traced, recording
 from derivations.verdicts import missing
+from derivations.written import not_allowed, writing
 
 Expected = Literal["proved", "refuted", "iff"]
 
@@ -148,10 +149,11 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
     tally = Tally()
     with recording() as traced:
         try:
-            with watching() as derivatives:
+            with watching() as derivatives, writing() as written:
                 steps = claim.steps()
+            unit = frozenset().union(*(step.unit for step in steps))
             problems = [problem for step in steps for problem in _problems(step)]
-            problems += wrong_derivatives(derivatives, frozenset().union(*(step.unit for step in steps)))
+            problems += wrong_derivatives(derivatives, unit) + not_allowed(written, unit)
             about = claim.title, claim.scope, claim.expected, claim.condition, claim.depends_on
             problems += missing(*about, steps, traced, derivatives)
             if mutants and not problems:

@@ -12,7 +12,7 @@ from derivations.domains import check_values
 from derivations.expressions import variants
 from derivations.fields import Undecided, is_zero
 from derivations.sampling import Point
-from derivations.steps import Fate, Mutant, Step, StepFailed, show
+from derivations.steps import Fate, InternalError, Mutant, Step, StepFailed, show
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Equal(Step):
         for point, far in self._places():
             agree = balls.compare(self.lhs, self.rhs, self._leaves(point))
             if agree is False:
+                self._check_contradiction(point)
                 raise StepFailed(f"not equal, for example at {show(point)}")
             if agree is None and not far:
                 undecided = point
@@ -67,6 +68,15 @@ class Equal(Step):
             raise StepFailed(f"undecided: {error}") from error
         if not proved:
             raise StepFailed("undecided: the sides agree to 40 digits at every point tried, but no proof")
+
+    def _check_contradiction(self, point: Point) -> None:
+        """Balls of the two sides differ: then the field of kernels must not call them equal."""
+        try:
+            contradiction = is_zero(self.residual())
+        except Undecided:
+            return
+        if contradiction:
+            raise InternalError(f"field says 0, balls say not, at {show(point)}: {self.statement}")
 
     def _check_given(self) -> None:
         idle = set(self.given) - self.lhs.free_symbols - self.rhs.free_symbols

@@ -17,6 +17,7 @@ from derivations.checks import (
     EnumeratedIff,
     Equal,
     Iff,
+    InternalError,
     Positive,
     StepFailed,
     TendsTo,
@@ -173,7 +174,22 @@ UNTIED = {
     ),
     "any number in the scope": ([SQUARE], {"scope": "any number of responses"}, "no decided step has a symbol"),
     "e to the logarithm of a real number": ([Equal("planted", sp.exp(sp.log(a)), a)], {}, "equal by construction"),
-    "a over a": ([Equal("planted", a / a, sp.S.One)], {}, "equal by construction"),
+    "a over a": ([Equal("planted", a / a + b, 1 + b)], {}, "equal by construction"),
+    "e to the logarithm of a real number, among others": (
+        lambda: [SQUARE, Equal("planted", sp.exp(sp.log(a)) * x, a * x)],
+        {},
+        "written, and not shown to be defined: log(a)",
+    ),
+    "a over a, among others": (
+        lambda: [SQUARE, Equal("planted", (a - b) / (a - b) + x, 1 + x)],
+        {},
+        "division by a - b",
+    ),
+    "the square of a root, among others": (
+        lambda: [SQUARE, Equal("planted", sp.sqrt(a) ** 2 * x, a * x)],
+        {},
+        "root of a: a >= 0 is not shown",
+    ),
     "SimPO's loss for DPO's": (
         lambda: [Equal("planted", simpo_loss(), simpo_loss())],
         {"title": "SimPO is DPO for every reference policy."},
@@ -203,7 +219,7 @@ def test_no_verdict_without_a_refuted_mutant(monkeypatch):
 
 
 def test_a_claim_must_notice_when_the_code_it_traces_is_changed(monkeypatch):
-    """An identity between a loss and itself holds whatever the loss is; so does one between two calls of a wrong one."""
+    """An identity between a loss and itself holds whatever the loss is."""
 
     def itself():
         return [SQUARE, Equal("planted", simpo_loss(), simpo_loss())]
@@ -313,7 +329,7 @@ def test_an_enumeration_needs_a_wrong_version_and_a_condition_that_changes():
 
 def test_a_wrong_derivative_is_caught_by_power_series(monkeypatch):
     right = sp.diff
-    monkeypatch.setattr(sp, "diff", lambda expr, *by: right(expr, *by) + (1 if expr.has(sp.log) else 0))
+    monkeypatch.setattr(sp, "diff", lambda expr, *by: right(expr, *by) + 1)
 
     def steps():
         return [Equal("planted", sp.diff(sp.log(x) + x**2, x), 1 / x + 2 * x + 1)]
@@ -346,7 +362,7 @@ def test_breaking_sympy_s_diff_fails_the_claims_that_take_derivatives(monkeypatc
 def test_balls_look_at_each_side_by_itself(monkeypatch):
     """A subtraction that always gives 0 deceives the field of kernels, and not the balls."""
     monkeypatch.setattr(Equal, "residual", lambda self: sp.S.Zero)
-    with pytest.raises(StepFailed, match="not equal"):
+    with pytest.raises(InternalError, match="field says 0, balls say not"):
         Equal("planted", x + 1, x + 2, {x: y}).check()
 
 

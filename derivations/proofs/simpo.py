@@ -42,7 +42,8 @@ def simpo_loss(margin: sp.Expr = gamma) -> sp.Expr:
     latex=r"r_w - r_l - \Big[\tfrac{\beta}{|w|}\log\pi(w) - \tfrac{\beta}{|l|}\log\pi(l)\Big]"
     r" = \Big(\tfrac{\beta}{|w|} - \tfrac{\beta}{|l|}\Big)\log Z",
     hypotheses="pi(y) = exp(|y| r(y) / beta) / Z, Z = sum_y exp(|y| r(y) / beta) finite; u = e^(r_w), v = e^(r_l)",
-    source="THEORY 2.4; paper, the step from MaxEnt to SimPO",
+    source="THEORY 2.4; arXiv:2509.20265, abstract of version 1: 'SimPO can be derived as Maximum Entropy Reinforcement "
+    "Learning with length-normalized temperature' (version 2 leaves the last three words out)",
     scope="any countable Y with finite Z: `rest` is the part of Z that w and l do not give, 0 for two responses",
     expected="refuted",
 )
