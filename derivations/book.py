@@ -67,7 +67,7 @@ STORY = (
     ),
     (
         "rankings work alike",
-        "true: Plackett-Luce sees only differences, so the multiplier cancels; decided by name for up to four responses, "
+        "true: Plackett-Luce sees only differences, so the multiplier cancels; decided by name for four responses, "
         "factor by factor for any number",
         ("plackett-luce-normalized", "multiplier-cancels", "rankings-by-name"),
     ),

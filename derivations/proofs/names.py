@@ -116,9 +116,9 @@ def settings(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     extra = {option: VALUES[option] for option in sorted(takes & {"gamma", "label_smoothing"})}
     sizes: tuple[tuple[int, dict[str, Any]], ...] = ((2, {}),)
     if "top" in takes:
-        sizes = ((4, {}), (4, {"top": 2}))
-        if name == "simpo-pl":
-            sizes = (*sizes, (5, {}))
+        sizes = ((3, {}),) if name == "f-dpo-pl" else ((4, {}),)
+        if name in ("simpo-pl", "dpo-pl"):
+            sizes = (*sizes, (4, {"top": 2}))
     for divergence in DIVERGENCES if "divergence" in takes else ("",):
         choice = {"divergence": divergence} if divergence else {}
         for m, top in sizes:
@@ -150,7 +150,7 @@ def objectives_by_name() -> list[Step]:
     "A listwise objective by name, on a batch, computes the published loss of that name, over all places or the first two.",
     latex=r"\ell_{\text{name}} = -\sum_k \Big[s_k - \log\sum_{j \ge k} e^{s_j}\Big]",
     source="THEORY 2.8, SimPO-PL and DPO-PL; the table of named objectives",
-    scope="batches of two rankings of 4 responses (SimPO-PL: 5 too); every strength and order; top not given, and 2",
+    scope="batches of two rankings of 4 responses (f-DPO: 3); every strength and order; top not given, for SimPO and DPO 2 as well",
     depends_on=("multiplier-cancels", "plackett-luce-top-k"),
 )
 def rankings_by_name() -> list[Step]:
