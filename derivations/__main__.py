@@ -1,6 +1,7 @@
 """Claims about preference optimization, proved about the very functions that train."""
 
 import contextlib
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,6 @@ class Derive:
 
     Example: python -m derivations derive "beta/length*(p*log(p) - p)" --preference rao-kupper
 
-    A formula that begins with a minus sign goes behind two dashes: derive -- "-beta*q*log(p/q)".
     Exit status: 0 phi meets the conditions of the master theorem, 1 it does not (the report says which
     and what follows), 2 the formula cannot be read.
     """
@@ -238,8 +238,16 @@ COMMANDS = {
 }
 
 
+def formulas_apart(words: list[str]) -> list[str]:
+    """The command line with a formula that begins with a minus sign marked, so that it is not taken for an option."""
+    if words[:1] != ["derive"]:
+        return words
+    return [f" {word}" if re.match(r"-[^-].*[*/(]", word) else word for word in words]
+
+
 def main() -> int | None:
-    return read_command(COMMANDS, prog="python -m derivations", about=str(__doc__)).run()
+    words = formulas_apart(sys.argv[1:])
+    return read_command(COMMANDS, prog="python -m derivations", about=str(__doc__), arguments=words).run()
 
 
 if __name__ == "__main__":

@@ -91,7 +91,11 @@ class Result:
     def in_words(self) -> str:
         """The verdict as it is printed: what was decided, and how much of it was argued."""
         if self.verdict == "failed":
-            return "cannot decide"
+            return (
+                "false"
+                if any(word in problem for problem in self.problems for word in SHOWN_FALSE)
+                else "cannot decide"
+            )
         kind = {"proved": "decided", "refuted": "refuted", "iff": "holds iff"}[self.verdict]
         return kind + (f", {self.argued} step{'s' * (self.argued > 1)} argued" if self.argued else "")
 
@@ -102,6 +106,7 @@ class Result:
         return len(equal), sum(step.by_construction for step in equal)
 
 
+SHOWN_FALSE = ("not equal, for example at", "not positive at", "the limit is", "does not hold for")
 CLAIMS: dict[str, Claim] = {}
 
 

@@ -227,7 +227,7 @@ def _strictly_convex(curvature: sp.Expr) -> Condition:
         if balls.evaluate(curvature, place) < 0:
             value = float(balls.evaluate(curvature, place))
             return Condition(statement, False, f"phi'' = {value:.4g} at {show(place)}", consequence)
-    if visibly_positive(curvature, UNIT):
+    if any(visibly_positive(form, UNIT) for form in (curvature, sp.expand(curvature))):
         return Condition(statement, True, "phi'' has positive coefficients in positive quantities")
     how = f"positive at {PLACES} random exact places, but no proof"
     return Condition(statement, None, how, "uniqueness of the optimum is not established")

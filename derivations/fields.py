@@ -42,8 +42,8 @@ def is_zero(expr: sp.Expr) -> bool:
 def is_positive(expr: sp.Expr) -> bool:
     """True if the expression is proved positive: a ratio of polynomials with positive coefficients in positive things.
 
-    Even powers of anything real count as >= 0, and e^x with x > 0 as 1 plus something positive. Sufficient, not
-    necessary; False proves nothing.
+    Even powers of anything real count as >= 0, e^x with x > 0 as 1 plus something positive, and log x with x > 1 as
+    positive. Sufficient, not necessary; False proves nothing.
     """
     return any(
         numerator != 0 and (sign := _sign(numerator)) is not None and sign == _sign(denominator)
@@ -60,7 +60,7 @@ def is_nonnegative(expr: sp.Expr) -> bool:
 
 
 def _forms(expr: sp.Expr) -> Iterator[tuple[Any, Any]]:
-    """The expression as a fraction in its kernels, and again with 1 + k for e^x with x > 0, 1 / (1 + k) for x < 0."""
+    """The expression as a fraction in kernels, and again knowing that e^x > 1 for x > 0, and log x > 0 for x > 1."""
     kernels, reduced = reduce(expr)
     yield _fraction(reduced)
     above = {}
@@ -70,6 +70,9 @@ def _forms(expr: sp.Expr) -> Iterator[tuple[Any, Any]]:
         if None not in signs:
             larger = 1 + sp.Dummy(generator.name, positive=True)
             above[generator] = larger if signs[0] == signs[1] else 1 / larger
+    for generator, argument in kernels.log_argument.items():
+        if argument.is_Integer or is_positive(argument - 1):
+            above[generator] = sp.Dummy(generator.name, positive=True)
     if above:
         yield _fraction(reduced.subs(above))
 

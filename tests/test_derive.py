@@ -170,6 +170,30 @@ def test_good_regularizers_in_odd_clothes_are_recognized(formula):
     assert derive(formula).ok
 
 
+def test_squared_hellinger_passes_as_it_is_written():
+    assert derive("beta*(sqrt(p) - sqrt(q))**2").ok
+
+
+@pytest.mark.parametrize("formula", ["alpha*p*log(p)*(1 + exp(-length))", "alpha*p*log(p)*log(1 + exp(beta))"])
+def test_sums_of_exponentials_of_lengths_and_strengths_alone_are_numbers(formula):
+    derivation = derive(formula)
+    assert derivation.ok
+    given = {"length": np.array([3.0, 5.0])}
+    score = derivation.regularizer(**dict.fromkeys(derivation.parameters, 0.5)).score(np.array([-2.0, -2.0]), **given)
+    factor = 1 + np.exp(-given["length"]) if "length" in formula else np.log(1 + np.exp(0.5)) * np.ones(2)
+    difference = score - 0.5 * factor * -2.0
+    # the score is s = alpha (log p + 1) factor up to the same constant for both
+    assert any(np.allclose(difference, left, rtol=1e-12) for left in (0.5 * factor, 0 * factor, 0.5 * (factor - 1)))
+
+
+def test_ln_is_log_and_a_leading_minus_is_no_option():
+    assert parse_formula("p*ln(p)") == parse_formula("p*log(p)")
+    command = [sys.executable, "-m", "derivations", "derive", "-beta*q*log(p/q)"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "implicit reward  s = -beta*q/p" in run.stdout
+
+
 @pytest.mark.parametrize(
     ("formula", "failing", "words"),
     [

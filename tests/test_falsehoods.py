@@ -385,6 +385,8 @@ def test_what_is_true_is_still_decided(monkeypatch):
         Equal("at a probability", sp.log(p) * (1 + p), sp.log(p) + p * sp.log(p), {p: q * sp.Rational(1, 2)}),
         Positive("of e^x - 1", sp.exp(x) - 1),
         Positive("of the other side", 1 - p),
+        Positive("of a logarithm above 0", sp.log(1 + x) * sp.log(2 + sp.exp(a))),
+        Positive("of minus a logarithm of a probability", -sp.log(p)),
         Positive("of lengths", 2 * size - 1),
         Equal("code", trace(pair_loss, r_w, r_l), sp.log(1 + sp.exp(r_l - r_w))),
         Differs("weights", weights[0], weights[1], {weights[0]: sp.S.One, weights[1]: sp.Integer(2)}),
