@@ -149,8 +149,9 @@ def _index(results: list[Result]) -> str:
 
 def _claim(result: Result) -> list[str]:
     claim, tally = result.claim, result.mutants
-    verdict = VERDICTS[result.verdict] + (f", {result.argued} steps argued" if result.argued and result.ok else "")
-    verdict += f": {result.condition}" if result.condition else ""
+    plural = "s" * (result.argued > 1)
+    verdict = VERDICTS[result.verdict] + (f", {result.argued} step{plural} argued" if result.argued else "")
+    verdict += f": {report.condition(result)}" if result.condition else ""
     rows = [
         ("verdict", f"**{_cell(verdict)}**"),
         ("hypotheses", _cell(claim.hypotheses)),

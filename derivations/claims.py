@@ -168,6 +168,7 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
                     problems.append("no wrong version of its statement was made and refuted")
         except (Exception, SystemExit) as error:  # reported under the claim's name; the claim fails
             problems = [f"the proof broke off: {type(error).__name__}: {error}"]
+            steps = []  # nothing can be shown of what cannot be evaluated
     verdict = "failed" if problems else claim.expected
     return Result(claim, verdict, problems, steps, time.perf_counter() - start, tally, sorted(traced))
 

@@ -31,14 +31,13 @@ class Enumerated(Step):
             raise StepFailed(f"`confirm` is no second algorithm: it shares {names} with `holds`")
         if not self.wrong:
             raise StepFailed("there is no wrong version that the enumeration refutes")
-        looked = False
-        for case in self.cases():
-            looked = True
+        cases = list(self.cases())  # all of them, so that cases which cannot be made break the proof off
+        for case in cases:
             if not self.holds(case):
                 raise StepFailed(f"does not hold for {case}")
             if not self.confirm(case):
                 raise InternalError(f"two algorithms disagree on {case}: {self.statement}")
-        if not looked:
+        if not cases:
             raise StepFailed("there is no case to look at")
 
     @property

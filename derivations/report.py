@@ -88,7 +88,7 @@ def as_text(results: list[Result], seconds: float) -> str:
         mark = "ok  " if result.ok else "FAIL"
         lines.append(f"{mark} {result.in_words:25} {result.claim.id:42} {trial}".rstrip())
         if result.ok and result.condition:
-            lines.append(f"     {result.condition}")
+            lines.append(f"     {condition(result)}")
         lines += [f"     {problem}" for problem in _complaints(result)]
     lines.append(summary(results, seconds))
     return "\n".join(lines) + "\n"
@@ -97,6 +97,11 @@ def as_text(results: list[Result], seconds: float) -> str:
 def _complaints(result: Result) -> list[str]:
     """Everything for which a claim is not ok."""
     return result.problems + [f"mutant survived: {wrong}" for wrong in result.mutants.survived]
+
+
+def condition(result: Result) -> str:
+    """When exactly it holds, as a phrase."""
+    return result.condition if result.claim.expected == "iff" else f"holds {result.condition}"
 
 
 def summary(results: list[Result], seconds: float) -> str:
@@ -130,7 +135,7 @@ def as_markdown(results: list[Result], seconds: float) -> str:
             lines += [f"- **{result.claim.id}**: {_cell(problem)}" for problem in _complaints(result)]
     lines += ["", "| claim | verdict | mutants refuted | sentence |", "|---|---|---|---|"]
     for result in results:
-        said = result.in_words + (f"; {result.condition}" if result.condition else "")
+        said = result.in_words + (f"; {condition(result)}" if result.condition else "")
         trial = f"{result.mutants.refuted}/{result.mutants.made}"
         lines.append(f"| `{result.claim.id}` | {_cell(said)} | {trial} | {_cell(result.claim.title)} |")
     return "\n".join(lines) + "\n"
@@ -195,7 +200,7 @@ def show(result: Result) -> str:
         ("scope", claim.scope),
         ("rests on", ", ".join(claim.depends_on) or "nothing else"),
         ("traces", ", ".join(f"{module}.{name}" for module, _, name in result.traced) or "nothing"),
-        ("verdict", result.in_words + (f"; {result.condition}" if result.condition else "")),
+        ("verdict", result.in_words + (f"; {condition(result)}" if result.condition else "")),
         ("mutants", f"{result.mutants.refuted} of {result.mutants.made} refuted"),
     ]
     lines = [f"{name:11} {value}".rstrip() for name, value in rows]

@@ -9,7 +9,7 @@ import random
 import pytest
 import sympy as sp
 
-from derivations import claims
+from derivations import claims, report
 from derivations.checks import (
     Argued,
     Differs,
@@ -307,6 +307,18 @@ def digit(number):
 
 def upto():
     return iter(range(50))
+
+
+def test_an_enumeration_whose_cases_break_off_is_a_failed_claim_in_every_format(monkeypatch):
+    def broken():
+        raise ValueError("no such case")
+        yield 0
+
+    step = Enumerated("planted", broken, even, halves, {"never": lambda case: False})
+    result = verdict([step], monkeypatch)
+    assert result.problems == ["the proof broke off: ValueError: no such case"]
+    for form in report.FORMATS.values():
+        assert "no such case" in form([result], 1.0)
 
 
 @pytest.mark.parametrize("confirm", [even, through_even, functools.partial(through_even)], ids=str)
