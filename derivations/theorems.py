@@ -62,10 +62,6 @@ THEOREMS: dict[str, Theorem] = {
         "Rudin, 4.23",
         2,
     ),
-    "product": Theorem(
-        "A product is zero exactly if one of its factors is.",
-        "the real numbers are a field",
-    ),
     "limits": Theorem(
         "Limits may be multiplied by constants and added up.",
         "Rudin, 3.3",

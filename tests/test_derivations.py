@@ -14,6 +14,8 @@ from derivations.balls import evaluate, excludes_zero
 from derivations.checks import Argued, Differs, Enumerated, Equal, InternalError, Positive, StepFailed, TendsTo
 from derivations.expressions import variants
 from derivations.fields import Undecided, is_positive, is_zero
+from derivations.shown import formulas
+from derivations.theorems import THEOREMS
 
 ROOT = Path(__file__).parents[1]
 x, y = sp.symbols("x y", positive=True)
@@ -211,6 +213,48 @@ def test_json_of_the_command_is_complete_and_does_not_depend_on_jobs_or_hash_see
         answers[0]["claims"][0]
     )
     assert {step["by"] for claim in answers[0]["claims"] for step in claim["steps"]} == {"decided", "argued"}
+
+
+SAYS = {
+    "Equal": ("lhs", "rhs", "given"),
+    "Positive": ("expr",),
+    "Differs": ("lhs", "rhs", "point"),
+    "TendsTo": ("expr", "symbol", "place", "limit"),
+    "Iff": ("lhs", "rhs", "nonzero", "factors", "at", "where", "condition"),
+    "Enumerated": ("cases", "wrong"),
+    "EnumeratedIff": ("cases", "wrong", "condition"),
+    "Argued": ("theorem", "uses"),
+}
+
+
+def test_json_and_show_have_what_every_step_says_and_how_it_was_decided(results):
+    data = report.as_json(results, 1.0)["claims"]
+    steps = [step for claim in data for step in claim["steps"]]
+    assert {step["kind"] for step in steps} == set(SAYS)
+    for step in steps:
+        assert {"statement", "by", "decided_by", "domain", "by_construction", *SAYS[step["kind"]]} <= set(step)
+        assert step["decided_by"] or step["kind"] == "Argued"
+    for result in results:
+        text = report.show(result)
+        for step in result.steps:
+            assert all(line in text for line in formulas(step))
+            assert isinstance(step, Argued) or len(formulas(step)) >= 1
+
+
+def test_the_summary_counts_what_was_argued_and_what_is_equal_by_construction(results):
+    text = report.as_text(results, 1.0)
+    equal, same = (sum(counts) for counts in zip(*(result.equalities for result in results), strict=True))
+    assert 0 < same < 0.6 * equal
+    assert f"{equal} equalities, {same} of them equal by construction" in text
+    assert "decided, 1 step argued" in text
+    assert "refuted, 2 steps argued" in text
+
+
+def test_every_theorem_is_used_and_says_where_it_is_proved(results):
+    used = {step.by for result in results for step in result.steps if isinstance(step, Argued)}
+    assert used <= set(THEOREMS)
+    assert set(THEOREMS) - used == set()
+    assert all(theorem.says.endswith(".") and theorem.source for theorem in THEOREMS.values())
 
 
 def test_show_prints_residual_condition_and_numbers(results):
