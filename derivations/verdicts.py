@@ -14,11 +14,12 @@ from derivations.traces import Traced
 
 UNIVERSAL = re.compile(
     r"\b(any|every|each|all|arbitrary|whatever the)\s+(finite\s+)?(number|numbers|size|sizes|count|m|k|n|rankings?)\b"
-    r"|\brankings? of (any|every|all|arbitrary) lengths?\b|\bhowever (many|long)\b|\barbitrarily many\b",
+    r"|\brankings? of (any|every|all|arbitrary) lengths?\b|\bhowever (many|long)\b|\barbitrarily many\b"
+    r"|\b[mnk] (responses|samples|tokens|pairs|arms|places)\b",
     re.IGNORECASE,
 )
 ANY_SET = re.compile(r"\b(any|every|all|each)\s+(finite\s+|countable\s+)?(Y|response sets?|data sets?)\b")
-CASE = re.compile(r"\b(?:m|k|n|K|N) = (\d+)")
+CASE = re.compile(r"\b[mknKN] ?= ?(\d+)|\b(\d+) (?:responses|samples|tokens|pairs|arms|places)\b")
 EXACTLY = re.compile(r"\bif and only if\b|\biff\b|\bexactly (if|when|where)\b|\bonly if\b", re.IGNORECASE)
 # what a sentence calls an objective, and which traced code is about it
 NAMED = {

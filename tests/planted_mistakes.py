@@ -31,7 +31,9 @@ def sign_flips(file: str) -> Iterator[Mistake]:
         sign = lines[row][column]
         wrong = "+" if sign == "-" else "-"
         changed = [*lines[:row], lines[row][:column] + wrong + lines[row][column + 1 :], *lines[row + 1 :]]
-        yield Mistake(f"line {row + 1}: {lines[row].strip()}  ({sign} -> {wrong})", file, source, "".join(changed))
+        yield Mistake(
+            f"line {row + 1}: {lines[row].strip()}  ({sign} -> {wrong})", file, source, "".join(changed), "*-on-batches"
+        )
 
 
 def _computing(node: ast.AST) -> Iterator[ast.AST]:

@@ -167,6 +167,16 @@ UNTIED = {
         {"scope": "any finite Y"},
         "no decided step has a symbol that stands for any number",
     ),
+    "a few cases of m responses": (
+        [Equal(f"{m} responses", (x + m) ** 2, x**2 + 2 * m * x + m**2) for m in (2, 3)],
+        {"title": "The loss of m responses is a square.", "scope": "all of them"},
+        "no decided step has a symbol that stands for any number",
+    ),
+    "cases with words for any countable set": (
+        [Equal(f"with {m} responses", (x + m) ** 2, x**2 + 2 * m * x + m**2) for m in (2, 3)],
+        {"scope": "any countable Y"},
+        "no decided step has a symbol that stands for any number",
+    ),
     "numbers for a theorem": (
         [Positive("3 > 2", sp.log(3) - sp.log(2)), Differs("1 is not 2", x, x**2, {x: sp.Integer(2)})],
         {"title": "Every loss is convex."},

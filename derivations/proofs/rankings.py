@@ -94,7 +94,7 @@ def plackett_luce_bradley_terry() -> list[Step]:
 
 @claim(
     "plackett-luce-top-k",
-    "A ranking of which only the first k places were seen has the first k factors as its probability.",
+    "A ranking of three or four responses whose first places alone were seen has the first factors as its probability.",
     latex=r"P(\rho_1 \dots \rho_k) = \prod_{i \le k} \frac{w_{\rho_i}}{\sum_{j \ge i} w_{\rho_j}}",
     source="THEORY 2.8",
     scope="3 and 4 responses enumerated; more by the sum over completions, argued",
