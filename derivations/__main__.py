@@ -1,6 +1,7 @@
 """Claims about preference optimization, proved about the very functions that train."""
 
 import contextlib
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ class List:
     def run(self) -> None:
         claims = load_claims(self.only)
         if self.format == "json":
-            names = ("id", "expected", "title", "condition", "scope", "source", "depends_on")
+            names = ("id", "expected", "title", "scope", "source", "depends_on")
             print(to_json([{name: getattr(claim, name) for name in names} for claim in claims], indent=2))
         else:
             Console(highlight=False).print(report.claims_table(claims))
@@ -129,7 +130,6 @@ class Derive:
 
     Example: python -m derivations derive "beta/length*(p*log(p) - p)" --preference rao-kupper
 
-    A formula that begins with a minus sign goes behind two dashes: derive -- "-beta*q*log(p/q)".
     Exit status: 0 phi meets the conditions of the master theorem, 1 it does not (the report says which
     and what follows), 2 the formula cannot be read.
     """
@@ -269,8 +269,16 @@ COMMANDS = {
 }
 
 
+def formulas_apart(words: list[str]) -> list[str]:
+    """The command line with a formula that begins with a minus sign marked, so that it is not taken for an option."""
+    if words[:1] != ["derive"]:
+        return words
+    return [f" {word}" if re.match(r"-[^-].*[*/(]", word) else word for word in words]
+
+
 def main() -> int | None:
-    return read_command(COMMANDS, prog="python -m derivations", about=str(__doc__)).run()
+    words = formulas_apart(sys.argv[1:])
+    return read_command(COMMANDS, prog="python -m derivations", about=str(__doc__), arguments=words).run()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import ast
 from pathlib import Path
 
 from derivations import report
-from derivations.checks import Differs, Step
+from derivations.checks import Step
 from derivations.claims import Result
 from derivations.cli.errors import InputError
 from derivations.cli.files import write_text
@@ -17,21 +17,26 @@ from derivations.graph import draw_graph
 from derivations.proofs import CHAPTERS
 from derivations.rocq.kernel import Verdict
 from derivations.rocq.report import note, whole
+from derivations.shown import decided_by, formulas
 from derivations.traces import Traced
 
 PACKAGE = Path(__file__).parent
 VERDICTS = {
-    "proved": "proved",
-    "iff": "proved with its exact condition",
+    "proved": "decided",
+    "iff": "holds with an exact condition",
     "refuted": "refuted as written",
     "failed": "FAILED",
 }
 HOW_TO_READ = """\
-A proof is a list of steps. A *decided* step was settled by a procedure (equality in a field of rational functions
-over independent exponentials and logarithms, positive coefficients, an exact counterexample, a limit by Gruntz's
-algorithm, exhaustive enumeration) and confirmed by a second procedure that shares no code with the first. An
-*argued* step is ordinary mathematics in words. A *mutant* is a wrong version of a step, made systematically from
-its formula; the check must refute every one that is not provably the same. Traced code was not copied into the
+A proof is a list of steps, and each shows what was decided: its equation or inequality, the condition it stands
+under, and for which values of its symbols. A *decided* step was settled by a procedure (equality in a field of
+rational functions over independent exponentials and logarithms, positive coefficients, an exact counterexample,
+a limit by Gruntz's algorithm, exhaustive enumeration), shown to be defined for all those values, and confirmed
+by a second procedure: rigorous balls that evaluate each side of an equation by itself, power series of balls
+for every derivative. *Equal by construction* means that the two sides became the same expression when they were
+written down. An *argued* step applies a named theorem to steps or claims that it names. An "if and only if" is
+computed from the zeros of a product. A *mutant* is a wrong version of a step, made systematically from its
+formula; the check must refute every one that is not provably the same. Traced code was not copied into the
 proof: it was run on symbols. Where *Rocq's kernel* is named, it accepted these identities too, as lemmas with the
 hypotheses of the claim (what SymPy made of the code and of derivatives is where they start), and a theorem without
 any step in words is the whole sentence."""
@@ -55,18 +60,21 @@ STORY = (
     ),
     (
         "so SimPO is maximum-entropy RL",
-        "true after a repair: SimPO is the optimum of a length-weighted generalized entropy; Shannon's adds an offset",
+        "true after a repair: SimPO's loss is the likelihood of the reward for which the policy is optimal under a "
+        "length-weighted generalized entropy; Shannon's adds an offset",
         ("repair-generalized", "repair-shannon", "simpo-objective"),
     ),
     (
         "γ is a target margin",
-        "it is the tie threshold of Rao and Kupper; where ties were thrown away the margin loss overstates differences",
+        "it can be read as the tie threshold of Rao and Kupper; where ties were thrown away the margin loss overstates "
+        "differences",
         ("margin-rao-kupper", "margin-discarded-ties", "margin-overstates"),
     ),
     (
         "rankings work alike",
-        "true: Plackett-Luce sees only differences, so the multiplier cancels for any number of responses",
-        ("plackett-luce-normalized", "objectives-by-name"),
+        "true: Plackett-Luce sees only differences, so the multiplier cancels; decided by name for four responses, "
+        "factor by factor for any number",
+        ("plackett-luce-normalized", "multiplier-cancels", "rankings-by-name"),
     ),
     (
         "entropy does not regularize towards the reference, KL does",
@@ -150,7 +158,9 @@ def _index(results: list[Result]) -> str:
 
 def _claim(result: Result, kernel: Verdict | None = None) -> list[str]:
     claim, tally = result.claim, result.mutants
-    verdict = VERDICTS[result.verdict] + (f": {report.condition(claim)}" if claim.condition else "")
+    plural = "s" * (result.argued > 1)
+    verdict = VERDICTS[result.verdict] + (f", {result.argued} step{plural} argued" if result.argued else "")
+    verdict += f": {report.condition(result)}" if result.condition else ""
     rows = [
         ("verdict", f"**{_cell(verdict)}**"),
         ("hypotheses", _cell(claim.hypotheses)),
@@ -197,9 +207,13 @@ def _display(latex: str) -> str:
 
 def _step(step: Step) -> list[str]:
     lines = [f"- *{'decided' if step.decided else 'argued'}*: {_prose(step.statement)}"]
-    if isinstance(step, Differs):
-        lines.append(f"  <br>**counterexample**: {_prose(report.counterexample(step))}")
-    return lines
+    lines += [f"  <br>{_code(line)}" for line in formulas(step)]
+    return [*lines, f"  <br>by {_prose(decided_by(step))}"]
+
+
+def _code(text: str) -> str:
+    """A formula in plain text, set as code."""
+    return f"`{text.replace('`', '')}`"
 
 
 def _prose(text: str) -> str:

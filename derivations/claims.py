@@ -2,9 +2,10 @@
 
 A proof file registers claims with the `claim` decorator on a function that returns the steps. Its author
 says what kind of verdict they amount to (`expected`): `proved`; `refuted` as written in the source, with
-a counterexample and the condition under which it does hold; `iff`: something holds if and only if a
-condition does, proved both ways. A run computes whether that stands: a claim fails if one of its steps
-does, if a step that its kind needs is missing, or if a claim it rests on fails.
+a counterexample, and the exact condition where one is decided; `iff`: something holds if and only if a
+condition does. A run computes whether that stands, and the condition: a claim fails if one of its steps
+does, if a rule of its kind is not met (`derivations.verdicts`), if a derivative it took is contradicted, if
+no wrong version of it is refuted, or if a claim it rests on fails.
 """
 
 import fnmatch
@@ -16,11 +17,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
-from derivations.checks import Differs, InternalError, Step, StepFailed
+from derivations.checks import EnumeratedIff, Equal, Iff, InternalError, Step, StepFailed
 from derivations.cli.errors import InputError
-from derivations.mutants import Tally, try_mutants
+from derivations.derivatives import watching, wrong_derivatives
+from derivations.mutants import Tally, try_mutants, unnoticed
 from derivations.proofs import CHAPTERS
 from derivations.traces import Traced, recording
+from derivations.verdicts import missing
+from derivations.written import not_allowed, writing
 
 Expected = Literal["proved", "refuted", "iff"]
 
@@ -29,8 +33,9 @@ Expected = Literal["proved", "refuted", "iff"]
 class Claim:
     """One statement with its proof.
 
-    title: the sentence. condition: for `refuted` when exactly it does hold, for `iff` the condition of
-    the sentence. scope: for which response sets the proof holds. depends_on: ids of claims the proof uses.
+    title: the sentence. condition: must stay empty, since conditions are computed (`Result.condition`); words that
+    claim one make the claim fail. scope: for which response sets the proof holds. depends_on: ids of claims the
+    proof uses.
     """
 
     id: str
@@ -69,7 +74,39 @@ class Result:
     def ok(self) -> bool:
         return self.verdict == self.claim.expected and not self.mutants.survived
 
+    @property
+    def condition(self) -> str:
+        """When exactly it holds, as the steps decided it; empty if no step decides a condition."""
+        exact = [step for step in self.steps if isinstance(step, Iff | EnumeratedIff)]
+        if len(exact) == 1:
+            return exact[0].condition
+        return "; ".join(f"{step.statement}: {step.condition}" for step in exact)
 
+    @property
+    def argued(self) -> int:
+        """How many steps are in words."""
+        return sum(not step.decided for step in self.steps)
+
+    @property
+    def in_words(self) -> str:
+        """The verdict as it is printed: what was decided, and how much of it was argued."""
+        if self.verdict == "failed":
+            return (
+                "false"
+                if any(word in problem for problem in self.problems for word in SHOWN_FALSE)
+                else "cannot decide"
+            )
+        kind = {"proved": "decided", "refuted": "refuted", "iff": "holds iff"}[self.verdict]
+        return kind + (f", {self.argued} step{'s' * (self.argued > 1)} argued" if self.argued else "")
+
+    @property
+    def equalities(self) -> tuple[int, int]:
+        """How many equalities it has, and how many of them SymPy's rewriting alone makes the same."""
+        equal = [step for step in self.steps if isinstance(step, Equal)]
+        return len(equal), sum(step.by_construction for step in equal)
+
+
+SHOWN_FALSE = ("not equal, for example at", "not positive at", "the limit is", "does not hold for")
 CLAIMS: dict[str, Claim] = {}
 
 
@@ -117,12 +154,21 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
     tally = Tally()
     with recording() as traced:
         try:
-            steps = claim.steps()
-            problems = [problem for step in steps for problem in _problems(step)] + _missing(claim, steps)
+            with watching() as derivatives, writing() as written:
+                steps = claim.steps()
+            unit = frozenset().union(*(step.unit for step in steps))
+            problems = [problem for step in steps for problem in _problems(step)]
+            problems += wrong_derivatives(derivatives, unit) + not_allowed(written, unit)
+            about = claim.title, claim.scope, claim.expected, claim.condition, claim.depends_on
+            problems += missing(*about, steps, traced, derivatives)
             if mutants and not problems:
                 tally = try_mutants(steps)
+                problems += [f"it does not notice when {name} is changed" for name in unnoticed(claim.steps, traced)]
+                if not tally.refuted:
+                    problems.append("no wrong version of its statement was made and refuted")
         except (Exception, SystemExit) as error:  # reported under the claim's name; the claim fails
             problems = [f"the proof broke off: {type(error).__name__}: {error}"]
+            steps = []  # nothing can be shown of what cannot be evaluated
     verdict = "failed" if problems else claim.expected
     return Result(claim, verdict, problems, steps, time.perf_counter() - start, tally, sorted(traced))
 
@@ -136,22 +182,6 @@ def _problems(step: Step) -> list[str]:
     except InternalError as error:
         return [f"INTERNAL ERROR, trust nothing until it is mended: {error}"]
     return []
-
-
-def _missing(claim: Claim, steps: list[Step]) -> list[str]:
-    """What a claim of its kind must show and this one does not."""
-    missing = []
-    if not any(step.decided for step in steps):
-        missing.append("no step was decided by a procedure")
-    if claim.expected == "refuted" and not any(isinstance(step, Differs) for step in steps):
-        missing.append("a refutation needs a counterexample")
-    if claim.expected != "proved":
-        if not claim.condition:
-            missing.append("a verdict other than proved needs the condition under which the claim holds")
-        for way in ("if", "only if"):
-            if not any(step.decided and step.direction in (way, "both") for step in steps):
-                missing.append(f"no step decides the direction {way!r} of the condition")
-    return missing
 
 
 def check_claims(claims: list[Claim], *, mutants: bool = True, jobs: int = 1) -> list[Result]:

@@ -20,10 +20,12 @@ from derivations import balls
 from derivations.arrays import Array, namespace
 from derivations.checks import InternalError, StepFailed, TendsTo, show
 from derivations.cli.errors import InputError
+from derivations.domains import visibly_positive
 from derivations.expression_parser import SYMBOLS, parse_formula
-from derivations.fields import Undecided, is_positive, is_zero
+from derivations.fields import Undecided, is_zero
 from derivations.log_space import LOGP, REF_LOGP, evaluate_in_logs, in_logs, is_finite_in_logs
 from derivations.objectives import Objective
+from derivations.obligations import undefined
 from derivations.proofs.tools import length, order, p, q
 from derivations.regularizers import Regularizer
 
@@ -208,22 +210,11 @@ def _defined(phi: sp.Expr, s: sp.Expr) -> Condition:
     for place in _places(phi, PLACES):
         if not (balls.evaluate(phi, place).is_finite() and balls.evaluate(s, place).is_finite()):
             return Condition(statement, False, f"not defined at {show(place)}", "nothing follows: J is not defined")
-    for node in sp.preorder_traversal(sp.Tuple(phi, s)):
-        whole = node.is_Pow and node.exp.is_Integer
-        inner = node.args[0] if isinstance(node, sp.log) or (node.is_Pow and not (whole and node.exp > 0)) else None
-        if inner is not None and not (_positive(inner) or (whole and _positive(-inner))):
-            how = f"real at {PLACES} random exact places, but no proof: the sign of {readable(inner)} is not evident"
-            return Condition(statement, None, how, "J may be undefined for some policies")
+    reason = undefined(phi, UNIT, smooth=True) or undefined(s, UNIT, smooth=True)
+    if reason:
+        how = f"real at {PLACES} random exact places, but no proof: {reason}"
+        return Condition(statement, None, how, "J may be undefined for some policies")
     return Condition(statement, True, "logarithms, roots and quotients of visibly positive quantities only")
-
-
-def _positive(expr: sp.Expr) -> bool:
-    """Positive coefficients in positive quantities, taken as they are or in the odds of what lies in (0, 1)."""
-    odds = {symbol: 1 / (1 + sp.Symbol(f"odds_{symbol}", positive=True)) for symbol in UNIT}
-    try:
-        return is_positive(expr) or is_positive(expr.subs(odds))
-    except Undecided:
-        return False
 
 
 def _strictly_convex(curvature: sp.Expr) -> Condition:
@@ -239,7 +230,7 @@ def _strictly_convex(curvature: sp.Expr) -> Condition:
         if balls.evaluate(curvature, place) < 0:
             value = float(balls.evaluate(curvature, place))
             return Condition(statement, False, f"phi'' = {value:.4g} at {show(place)}", consequence)
-    if _positive(curvature):
+    if any(visibly_positive(form, UNIT) for form in (curvature, sp.expand(curvature))):
         return Condition(statement, True, "phi'' has positive coefficients in positive quantities")
     how = f"positive at {PLACES} random exact places, but no proof"
     return Condition(statement, None, how, "uniqueness of the optimum is not established")

@@ -15,7 +15,7 @@ from derivations.proofs.tools import alpha, beta, gamma, length, order, p, q
 SYMBOLS: dict[str, sp.Symbol] = {
     "p": p, "q": q, "length": length, "alpha": alpha, "beta": beta, "gamma": gamma, "order": order,
 }  # fmt: skip
-FUNCTIONS = {"log": sp.log, "exp": sp.exp, "sqrt": sp.sqrt}
+FUNCTIONS = {"log": sp.log, "ln": sp.log, "exp": sp.exp, "sqrt": sp.sqrt}
 MAX_LENGTH, MAX_EXPONENT, MAX_DIGITS, MAX_TERMS = 1000, 64, 30, 300
 
 
@@ -88,7 +88,7 @@ def _read(node: ast.expr) -> sp.Expr:
                     raise _refused(node, f"exp of {value} (numbers up to {MAX_EXPONENT})")
                 return FUNCTIONS[name](value)
             raise _refused(node, f"unknown function {name!r}{suggest(name, [*FUNCTIONS])}")
-    raise _refused(node, f"{type(node).__name__} is not part of a formula (numbers, + - * / **, log, exp, sqrt)")
+    raise _refused(node, f"{type(node).__name__} is not part of a formula (numbers, + - * / **, log or ln, exp, sqrt)")
 
 
 def _number(node: ast.Constant) -> sp.Expr:

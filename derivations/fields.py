@@ -13,6 +13,7 @@ No call of `simplify`, no heuristics, no random numbers.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import sympy as sp
@@ -41,11 +42,39 @@ def is_zero(expr: sp.Expr) -> bool:
 def is_positive(expr: sp.Expr) -> bool:
     """True if the expression is proved positive: a ratio of polynomials with positive coefficients in positive things.
 
-    Sufficient, not necessary; False proves nothing.
+    Even powers of anything real count as >= 0, e^x with x > 0 as 1 plus something positive, and log x with x > 1 as
+    positive. Sufficient, not necessary; False proves nothing.
     """
-    numerator, denominator = _fraction(reduce(expr)[1])
-    signs = {_sign(numerator), _sign(denominator)}
-    return numerator != 0 and len(signs) == 1 and None not in signs
+    return any(
+        numerator != 0 and (sign := _sign(numerator)) is not None and sign == _sign(denominator)
+        for numerator, denominator in _forms(expr)
+    )
+
+
+def is_nonnegative(expr: sp.Expr) -> bool:
+    """True if the expression is proved >= 0 wherever it is defined, in the same way."""
+    return any(
+        numerator == 0 or ((sign := _sign(numerator, strict=False)) is not None and sign == _sign(denominator))
+        for numerator, denominator in _forms(expr)
+    )
+
+
+def _forms(expr: sp.Expr) -> Iterator[tuple[Any, Any]]:
+    """The expression as a fraction in kernels, and again knowing that e^x > 1 for x > 0, and log x > 0 for x > 1."""
+    kernels, reduced = reduce(expr)
+    yield _fraction(reduced)
+    above = {}
+    for generator, argument in kernels.exp_argument.items():
+        top, bottom = _fraction(argument)
+        signs = _sign(top), _sign(bottom)
+        if None not in signs:
+            larger = 1 + sp.Dummy(generator.name, positive=True)
+            above[generator] = larger if signs[0] == signs[1] else 1 / larger
+    for generator, argument in kernels.log_argument.items():
+        if argument.is_Integer or is_positive(argument - 1):
+            above[generator] = sp.Dummy(generator.name, positive=True)
+    if above:
+        yield _fraction(reduced.subs(above))
 
 
 def reduce(expr: sp.Expr) -> tuple["Kernels", sp.Expr]:
@@ -66,16 +95,20 @@ def _fraction(expr: sp.Expr) -> tuple[Any, Any]:
     return element.numer, element.denom
 
 
-def _sign(polynomial: Any) -> int | None:
-    """+1 or -1 if all coefficients share that sign and all symbols in it are positive, else None."""
-    coefficients = list(polynomial.itercoeffs())
-    used = {symbol for symbol in polynomial.as_expr().free_symbols}
-    if all(symbol.is_positive for symbol in used):
-        if all(c > 0 for c in coefficients):
-            return 1
-        if all(c < 0 for c in coefficients):
-            return -1
-    return None
+def _sign(polynomial: Any, *, strict: bool = True) -> int | None:
+    """+1 or -1 if all terms share that sign wherever the symbols obey their assumptions, else None.
+
+    strict: one term at least must be certain not to be 0.
+    """
+    symbols = polynomial.ring.symbols
+    signs, certain = set(), not strict
+    for monomial, coefficient in polynomial.terms():
+        used = [(symbol, degree) for symbol, degree in zip(symbols, monomial, strict=True) if degree]
+        if not all(symbol.is_nonnegative or (symbol.is_real and degree % 2 == 0) for symbol, degree in used):
+            return None
+        certain = certain or all(symbol.is_positive for symbol, _ in used)
+        signs.add(1 if coefficient > 0 else -1)
+    return signs.pop() if certain and len(signs) == 1 else None
 
 
 class Kernels:

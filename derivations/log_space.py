@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import sympy as sp
+from array_api_compat import is_array_api_obj
 
 from derivations.arrays import is_exact, log_sigmoid
 from derivations.proofs.tools import p, q
@@ -70,7 +71,10 @@ def _log_sum(exponents: list[sp.Expr], values: Mapping[sp.Symbol, Any], xp: Any)
     """log(e^z_1 + e^z_2 + ...), by log(e^a + e^b) = a - log sigmoid(a - b)."""
     total, *others = [evaluate_in_logs(exponent, values, xp) for exponent in exponents]
     for other in others:
-        total = total - log_sigmoid(total - other)
+        gap = total - other
+        total = total - log_sigmoid(
+            gap if is_array_api_obj(gap) else xp.asarray(gap)
+        )  # numbers alone, as strengths are
     return total
 
 

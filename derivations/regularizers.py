@@ -220,7 +220,7 @@ class AlphaDivergence(Term):
         if isinstance(self.order, int | float) and not 0 < self.order < 1:
             raise ValueError(
                 f"regularizer {self.name}: order is {self.order}, expected a number strictly between 0 and 1 "
-                f"(outside, the slope at 0 is finite or phi is not convex); its ends are kl and forward-kl"
+                f"(negative orders have no barrier at 0, those above 1 are not offered); its ends are kl and forward-kl"
             )
 
     def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:

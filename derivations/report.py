@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 from rich.table import Table
 
-from derivations.checks import Differs, Enumerated, Equal, Positive, TendsTo
-from derivations.checks import show as show_point
+from derivations.checks import Differs, Enumerated, Equal, Iff, Positive, TendsTo
 from derivations.claims import Claim, Result
 from derivations.cli.files import to_json
 from derivations.derive import Derivation, readable
+from derivations.shown import as_data, decided_by, formulas
 
 T = TypeVar("T")
 
@@ -39,7 +39,8 @@ def _claim_json(result: Result) -> dict[str, Any]:
         "latex": claim.latex,
         "verdict": result.verdict,
         "expected": claim.expected,
-        "condition": condition(claim) if claim.condition else "",
+        "in_words": result.in_words,
+        "condition": result.condition,
         "hypotheses": claim.hypotheses,
         "source": claim.source,
         "scope": claim.scope,
@@ -48,7 +49,8 @@ def _claim_json(result: Result) -> dict[str, Any]:
         "depends_on": list(claim.depends_on),
         "problems": result.problems,
         "traced": [f"{module}.{name}" for module, _, name in result.traced],
-        "steps": [{"statement": s.statement, "by": "decided" if s.decided else "argued"} for s in result.steps],
+        "equalities": dict(zip(("all", "by_construction"), result.equalities, strict=True)),
+        "steps": [as_data(step) for step in result.steps],
         "mutants": {
             "made": tally.made,
             "refuted": tally.refuted,
@@ -66,6 +68,7 @@ def method(result: Result) -> str:
         Equal: "equality in a field of kernels",
         Positive: "positive coefficients",
         TendsTo: "Gruntz limits",
+        Iff: "zero set of a product",
         Differs: "exact counterexample",
         Enumerated: "exhaustive enumeration",
     }
@@ -83,9 +86,9 @@ def as_text(results: list[Result], seconds: float) -> str:
         if tally.equivalent:
             trial += f" ({len(tally.equivalent)} equivalent)"
         mark = "ok  " if result.ok else "FAIL"
-        lines.append(f"{mark} {result.verdict:8} {result.claim.id:42} {trial}".rstrip())
-        if result.ok and result.claim.condition:
-            lines.append(f"     {condition(result.claim)}")
+        lines.append(f"{mark} {result.in_words:25} {result.claim.id:42} {trial}".rstrip())
+        if result.ok and result.condition:
+            lines.append(f"     {condition(result)}")
         lines += [f"     {problem}" for problem in _complaints(result)]
     lines.append(summary(results, seconds))
     return "\n".join(lines) + "\n"
@@ -96,9 +99,9 @@ def _complaints(result: Result) -> list[str]:
     return result.problems + [f"mutant survived: {wrong}" for wrong in result.mutants.survived]
 
 
-def condition(claim: Claim) -> str:
-    """When a claim that is not simply proved holds, as a phrase."""
-    return claim.condition if claim.expected == "iff" else f"holds {claim.condition}"
+def condition(result: Result) -> str:
+    """When exactly it holds, as a phrase."""
+    return result.condition if result.claim.expected == "iff" else f"holds {result.condition}"
 
 
 def summary(results: list[Result], seconds: float) -> str:
@@ -107,11 +110,16 @@ def summary(results: list[Result], seconds: float) -> str:
     made = sum(result.mutants.made for result in results)
     equivalent = sum(len(result.mutants.equivalent) for result in results)
     survived = sum(len(result.mutants.survived) for result in results)
-    return (
-        f"{len(results)} claims in {seconds:.1f} s: {verdicts.count('proved')} proved, {verdicts.count('iff')} proved "
-        f"with their exact condition, {verdicts.count('refuted')} refuted as written, {len(results) - len(verdicts)} "
-        f"not as stated; {made} mutants, {equivalent} equivalent, {survived} survived"
+    equal, same = (sum(counts) for counts in zip(*(result.equalities for result in results), strict=True))
+    argued = sum(bool(result.ok and result.argued) for result in results)
+    decided, exact, refuted = (verdicts.count(kind) for kind in ("proved", "iff", "refuted"))
+    lines = (
+        f"{len(results)} claims in {seconds:.1f} s: {decided} decided, {exact} decided with their exact condition",
+        f"{refuted} refuted as written, {len(results) - len(verdicts)} not as stated",
+        f"{argued} of them with steps argued in words; {equal} equalities, {same} of them equal by construction",
+        f"{made} mutants, {equivalent} equivalent, {survived} survived",
     )
+    return f"{lines[0]}, {lines[1]}; {lines[2]}; {lines[3]}"
 
 
 def as_markdown(results: list[Result], seconds: float) -> str:
@@ -127,7 +135,7 @@ def as_markdown(results: list[Result], seconds: float) -> str:
             lines += [f"- **{result.claim.id}**: {_cell(problem)}" for problem in _complaints(result)]
     lines += ["", "| claim | verdict | mutants refuted | sentence |", "|---|---|---|---|"]
     for result in results:
-        said = result.verdict + (f"; {condition(result.claim)}" if result.claim.condition else "")
+        said = result.in_words + (f"; {condition(result)}" if result.condition else "")
         trial = f"{result.mutants.refuted}/{result.mutants.made}"
         lines.append(f"| `{result.claim.id}` | {_cell(said)} | {trial} | {_cell(result.claim.title)} |")
     return "\n".join(lines) + "\n"
@@ -192,28 +200,15 @@ def show(result: Result) -> str:
         ("scope", claim.scope),
         ("rests on", ", ".join(claim.depends_on) or "nothing else"),
         ("traces", ", ".join(f"{module}.{name}" for module, _, name in result.traced) or "nothing"),
-        ("verdict", result.verdict + (f"; {condition(claim)}" if claim.condition else "")),
+        ("verdict", result.in_words + (f"; {condition(result)}" if result.condition else "")),
         ("mutants", f"{result.mutants.refuted} of {result.mutants.made} refuted"),
     ]
     lines = [f"{name:11} {value}".rstrip() for name, value in rows]
     for step in result.steps:
         lines.append(f"  [{'decided' if step.decided else 'argued '}] {step.statement}")
-        if isinstance(step, Equal):
-            lines.append(f"            {step.rhs}")
-        if isinstance(step, Differs):
-            lines.append(f"            {counterexample(step)}")
+        lines += [f"            {line}" for line in [*formulas(step), f"by {decided_by(step)}"]]
     lines += [f"  PROBLEM {problem}" for problem in result.problems]
     return "\n".join(lines) + "\n"
-
-
-def counterexample(step: Differs) -> str:
-    """Both sides of a counterexample, exactly where they are short, and where it is."""
-    sides = []
-    for exact, number in zip(step.exact(), step.numbers(), strict=True):
-        rational = exact.is_Rational
-        sides.append(f"{exact}" if rational else f"{number:.6g}")
-    place = f" at {show_point(step.point)}" if step.point else ""
-    return f"{sides[0]} against {sides[1]}{place}"
 
 
 def derivation_text(derivation: Derivation) -> str:

@@ -7,11 +7,13 @@ where they are defined, and the book links to those lines.
 
 import contextlib
 import functools
+import importlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+import numpy as np
 import sympy as sp
 
 from derivations.symbolic import SymArray
@@ -26,6 +28,7 @@ class Traced(NamedTuple):
 
 
 _RECORD: ContextVar[set[Traced] | None] = ContextVar("traced functions", default=None)
+_CHANGED: ContextVar[Traced | None] = ContextVar("a function whose formulas are changed", default=None)
 
 
 @contextlib.contextmanager
@@ -39,6 +42,28 @@ def recording() -> Iterator[set[Traced]]:
         _RECORD.reset(token)
 
 
+@contextlib.contextmanager
+def changed(function: Traced) -> Iterator[None]:
+    """Inside the block one function of the code computes something else, for whoever calls it: see `_wrong`."""
+    owner: Any = importlib.import_module(f"derivations.{function.module}")
+    *path, name = function.name.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    original = vars(owner)[name]
+
+    @functools.wraps(original)
+    def wrong(*arguments: Any, **options: Any) -> Any:
+        return _wrong(original(*arguments, **options), [*arguments, *options.values()])
+
+    setattr(owner, name, wrong)
+    token = _CHANGED.set(function)
+    try:
+        yield
+    finally:
+        _CHANGED.reset(token)
+        setattr(owner, name, original)
+
+
 def trace(function: Callable[..., Any], *arguments: Any, **options: Any) -> sp.Expr:
     """Formula of a function whose answer is one number; sequences become the last axis."""
     return traced_array(function, *arguments, **options).item()
@@ -49,7 +74,21 @@ def traced_array(function: Callable[..., Any], *arguments: Any, **options: Any) 
     record = _RECORD.get()
     if record is not None:
         record |= _definitions(function)
-    return function(*map(_wrap, arguments), **{name: _wrap(value) for name, value in options.items()})
+    places, named = [_wrap(value) for value in arguments], {name: _wrap(value) for name, value in options.items()}
+    result = function(*places, **named)
+    return _wrong(result, [*places, *named.values()]) if _CHANGED.get() in _definitions(function) else result
+
+
+def _wrong(result: Any, arguments: list[Any]) -> Any:
+    """The result plus a form of second degree in all arguments, another one in each entry."""
+    if isinstance(result, dict):
+        return {name: _wrong(value, arguments) for name, value in result.items()}
+    if not isinstance(result, SymArray):
+        return result
+    entries = [entry for value in arguments if isinstance(value, SymArray) for entry in value.values.flat]
+    added = sp.Rational(1, 97) + sum(sp.prime(i + 5) * entry / 97 for i, entry in enumerate(entries))
+    factors = np.arange(1, result.values.size + 1, dtype=object).reshape(result.values.shape)
+    return result + SymArray((added + added**2) * factors)
 
 
 def _definitions(function: Callable[..., Any]) -> set[Traced]:

@@ -1,7 +1,8 @@
-"""Twenty mistakes planted by hand in the ground floor, and every flipped sign: each must be caught by `check`.
+"""Mistakes planted in the ground floor, by hand and every flipped sign: each must be caught, by `check` or by a test.
 
-Run as `make mutation` (a few minutes); prints each mistake with the claims that caught it and exits with 1
-if one was not caught. `tests/derivations/test_mutation.py` runs a few of them in the test suite.
+Run as `make mutation` (minutes); prints each mistake with the claims or the test that caught it and exits with 1 if one
+was not caught; `--no-flips` leaves the flipped signs out. `tests/derivations/test_mutation.py` runs a few in the test
+suite.
 """
 
 import ast
@@ -12,44 +13,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from planted_table import KINDS, PLANTED, Mistake
+
 ROOT = Path(__file__).parents[1]
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """In `file`, `right` (which occurs there) becomes `wrong`."""
-
-    words: str
-    file: str
-    right: str
-    wrong: str
-
-
-PLANTED = (
-    Mistake("length normalization left out", "regularizers", "return (self.coefficient / length) * logp\n", "return self.coefficient * logp\n"),
-    Mistake("multiplied by the length instead", "regularizers", "return (self.coefficient / length) * logp\n", "return (self.coefficient * length) * logp\n"),
-    Mistake("generalized entropy without its -p", "regularizers", "(namespace(logp).exp(logp) * (logp - 1))", "(namespace(logp).exp(logp) * logp)"),
-    Mistake("Shannon form without its + 1", "regularizers", "(self.coefficient / length) * (logp + 1)", "(self.coefficient / length) * logp"),
-    Mistake("KL weighted with the reference", "regularizers", "namespace(logp).exp(logp) * (logp - ref_logp)", "namespace(logp).exp(ref_logp) * (logp - ref_logp)"),
-    Mistake("forward KL with the ratio upside down", "regularizers", "namespace(logp).exp(ref_logp - logp)", "namespace(logp).exp(logp - ref_logp)"),
-    Mistake("Jensen-Shannon's other slope", "regularizers", "return self.coefficient * (log_sigmoid(log_u) -", "return self.coefficient * (log_sigmoid(-log_u) -"),
-    Mistake("order forgotten in the divisor", "regularizers", "(logp - ref_logp)) / self.order)", "(logp - ref_logp)))"),
-    Mistake("a sum that counts its first part twice", "regularizers", "sum((part.score(logp, length=length, ref_logp=ref_logp) for part in self.parts)", "sum((self.parts[0].score(logp, length=length, ref_logp=ref_logp) for part in self.parts)"),
-    Mistake("gamma added instead of subtracted", "preferences", "rejected_reward - gamma)", "rejected_reward + gamma)"),
-    Mistake("winner and loser swapped", "preferences", "return log_sigmoid(chosen_reward - rejected_reward)\n", "return log_sigmoid(rejected_reward - chosen_reward)\n"),
-    Mistake("ties of theta instead of theta squared", "preferences", "2 * width + xp.log(-xp.expm1(-2 * width))", "width + xp.log(-xp.expm1(-width))"),
-    Mistake("Plackett-Luce over all responses at every place", "preferences", "logsumexp(rewards[..., k:], axis=-1)", "logsumexp(rewards, axis=-1)"),
-    Mistake("the last place counted once more than seen", "preferences", "m - 1 if top is None else top", "m - 1"),
-    Mistake("label smoothing that flips only the reward difference", "objectives", "log_sigmoid(-(chosen_reward - rejected_reward - gamma))", "log_sigmoid(rejected_reward - chosen_reward - gamma)"),
-    Mistake("IPO's target 1 / beta", "objectives", "rejected_reward - 0.5) / beta", "rejected_reward - 1.0) / beta"),
-    Mistake("SimPO normalizes both by the chosen length", "objectives", "regularizer.score(rejected_logp, length=rejected_length)", "regularizer.score(rejected_logp, length=chosen_length)"),
-    Mistake("group-mean baseline", "objectives", " * (k / (k - 1))", ""),
-    Mistake("the shaped reward pays for the regularizer", "objectives", "return reward - regularizer.score", "return reward + regularizer.score"),
-    Mistake("k3 as loss", "objectives", '"loss": kl_k2', '"loss": kl_k3'),
-)  # fmt: skip
 
 
 def sign_flips(file: str) -> Iterator[Mistake]:
@@ -64,7 +32,9 @@ def sign_flips(file: str) -> Iterator[Mistake]:
         sign = lines[row][column]
         wrong = "+" if sign == "-" else "-"
         changed = [*lines[:row], lines[row][:column] + wrong + lines[row][column + 1 :], *lines[row + 1 :]]
-        yield Mistake(f"line {row + 1}: {lines[row].strip()}  ({sign} -> {wrong})", file, source, "".join(changed))
+        yield Mistake(
+            f"line {row + 1}: {lines[row].strip()}  ({sign} -> {wrong})", file, source, "".join(changed), "*-on-batches"
+        )
 
 
 def _computing(node: ast.AST) -> Iterator[ast.AST]:
@@ -89,22 +59,46 @@ def _sign(node: ast.AST, lines: list[str]) -> tuple[int, int] | None:
     return None
 
 
-def caught_by(mistake: Mistake, folder: Path, only: str = "*") -> list[str]:
-    """Claims that fail when the mistake is in the code, in a fresh copy of the package inside `folder`."""
+def caught_by(mistake: Mistake, folder: Path, only: str = "") -> list[str]:
+    """Claims, or the test, that fail when the mistake is in the code, in a fresh copy of the package inside `folder`.
+
+    only: claims to look at, in place of those that the mistake names.
+    """
     shutil.copytree(ROOT / "derivations", folder / "derivations", ignore=shutil.ignore_patterns("__pycache__"))
     target = folder / "derivations" / f"{mistake.file}.py"
     source = target.read_text()
     if mistake.right not in source:
         raise ValueError(f"{mistake.words}: the right code is not in {target.name} (any more)")
     target.write_text(source.replace(mistake.right, mistake.wrong, 1))
+    by = only or mistake.by
+    return _failing_test(by, folder) if by.startswith("tests/") else _failing_claims(by, folder)
+
+
+def _failing_claims(only: str, folder: Path) -> list[str]:
     command = [sys.executable, "-m", "derivations", "check", "--no-mutants", "--only", only]
     command += ["--format", "json", "--output", str(folder / "checks.json")]
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if run.returncode not in (0, 1):
-        raise RuntimeError(f"{mistake.words}: the check broke off: {run.stderr}")
+    run = _run(command, folder)
+    if run.returncode not in (0, 1) or not (folder / "checks.json").exists():
+        raise RuntimeError(f"the check broke off: {run.stderr}")
     report = json.loads((folder / "checks.json").read_text())
     return [c["id"] for c in report["claims"] if c["verdict"] == "failed" and not _only_rests(c["problems"])]
+
+
+def _failing_test(name: str, folder: Path) -> list[str]:
+    """The test, if it fails on the copy: the tests lie beside it, the other packages are linked."""
+    for package in ("toybandit", "llm", "hard", "benchmarks", "experiments", "docs"):
+        (folder / package).symlink_to(ROOT / package)
+    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "pyproject.toml").write_text("")
+    run = _run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", name], folder)
+    if run.returncode not in (0, 1):
+        raise RuntimeError(f"the test broke off: {run.stdout[-2000:]}{run.stderr[-2000:]}")
+    return [name] if run.returncode else []
+
+
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def _only_rests(problems: list[str]) -> bool:
@@ -112,15 +106,19 @@ def _only_rests(problems: list[str]) -> bool:
 
 
 def main() -> int:
-    missed = 0
+    missed = by_check = 0
     flips = [flip for file in ("objectives", "preferences", "regularizers") for flip in sign_flips(file)]
-    for number, mistake in enumerate((*PLANTED, *flips), start=1):
+    cases = [(kind, mistake) for kind, mistakes in KINDS.items() for mistake in mistakes]
+    cases += [] if "--no-flips" in sys.argv else [("flipped signs", flip) for flip in flips]
+    for number, (kind, mistake) in enumerate(cases, start=1):
         with tempfile.TemporaryDirectory() as folder:
-            claims = caught_by(mistake, Path(folder))
-        missed += not claims
-        told = ", ".join(claims[:4]) + (f" and {len(claims) - 4} more" if len(claims) > 4 else "")
-        print(f"{number:3} {mistake.file:12} {mistake.words[:90]:90} {told or 'NOT CAUGHT'}", flush=True)
-    print(f"{len(PLANTED)} planted mistakes and {len(flips)} flipped signs, {missed} not caught")
+            found = caught_by(mistake, Path(folder))
+        missed += not found
+        by_check += bool(found) and "::" not in mistake.by and not mistake.by.startswith("tests/")
+        told = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+        print(f"{number:3} {kind:16} {mistake.file:17} {mistake.words[:70]:70} {told or 'NOT CAUGHT'}", flush=True)
+    print(f"{len(cases)} mistakes ({len(PLANTED)} planted by hand): {by_check} caught by `check`, "
+          f"{len(cases) - by_check - missed} by a named test, {missed} not caught")  # fmt: skip
     return 1 if missed else 0
 
 

@@ -1,4 +1,4 @@
-"""THEORY 4.1 to 4.3 and 4.8: why entropy fails online. It is KL plus a bonus for the improbable, and it forgets."""
+"""THEORY 4.1 and 4.2: why entropy fails online. It is KL plus a bonus for the improbable, and it forgets."""
 
 from functools import partial
 
@@ -11,9 +11,9 @@ from derivations.proofs.tools import (
     alpha,
     beta,
     by_logit,
-    covariance,
     length,
     mean,
+    moment,
     normalized,
     p,
     positives,
@@ -94,7 +94,11 @@ def natural_gradient_flow() -> list[Step]:
         ),
         Equal("a row of F A is pi (A - E A), the policy gradient", row, pi * (own - average)),
         Equal("also as pi (1 - pi) times the gap to the others", row, pi * (1 - pi) * (own - other)),
-        Argued("so the logits move by A (constants lie in the kernel of F), and log pi by A - E_pi[A]"),
+        Argued(
+            "so the logits move by A (constants lie in the kernel of F), and log pi by A - E_pi[A]",
+            by="chain rule",
+            uses=("a row of F A",),
+        ),
     ]
 
 
@@ -115,13 +119,17 @@ def retention_law() -> list[Step]:
     pace = sp.Symbol("eta", positive=True)
     return [
         Equal("the path solves the flow: its rate is the shaped reward, up to a function of t", sp.diff(path, time), shaped + c * k),
-        Equal("it starts at log q", path, log_q, {time: sp.S.Zero}),
+        Equal("it starts at log q", path.subs(time, moment), log_q, {moment: sp.S.Zero}),
         Equal("it is kappa log q + tau r with kappa = 1 - alpha tau", path, (1 - alpha * tau) * log_q + tau * r),
         Equal("kappa is what `retention_law` returns", law[0].item(), 1 - alpha * tau),
         Equal("tau is what `retention_law` returns", law[1].item(), tau),
         Equal("a learning rate eta only rescales t", sp.diff(path.subs(time, pace * time), time),
               pace * (shaped + c * k).subs(time, pace * time)),
-        Argued("differences of log pi between responses obey a linear equation, so the solution is the only one"),
+        Argued(
+            "differences of log pi between responses obey a linear equation, so the solution is the only one",
+            by="linear flow",
+            uses=("the path solves the flow", "it starts at log q"),
+        ),
     ]  # fmt: skip
 
 
@@ -136,11 +144,12 @@ def retention_law() -> list[Step]:
 def retention_limits() -> list[Step]:
     kappa = 1 - alpha * tau
     x = sp.Symbol("x", positive=True)
+    any_alpha, any_beta = sp.symbols("alpha beta", nonnegative=True)
     return [
-        Equal("KL alone", kappa, sp.S.One, {alpha: sp.S.Zero}),
-        Equal("entropy alone", kappa, sp.exp(-alpha * time), {beta: sp.S.Zero}),
+        Equal("KL alone", kappa.subs(alpha, any_alpha), sp.S.One, {any_alpha: sp.S.Zero}),
+        Equal("entropy alone", kappa.subs(beta, any_beta), sp.exp(-alpha * time), {any_beta: sp.S.Zero}),
         Equal("both", kappa, beta / c + alpha / c * decay),
-        TendsTo("e^(-ct) -> 0 (for c = 1; any c > 0 is a change of clock), so beta / c is what is kept", sp.exp(-time), time, sp.oo, sp.S.Zero),
+        TendsTo("e^(-ct) -> 0 for every c > 0, so beta / c is what is kept", decay, time, sp.oo, sp.S.Zero),
         Equal("tau = t (1 - e^(-x)) / x with x = c t", (1 - sp.exp(-x)) / (x / time), tau.subs(c, x / time)),
         TendsTo("and (1 - e^(-x)) / x -> 1, so without regularizer (c -> 0) tau = t", (1 - sp.exp(-x)) / x, x, sp.S.Zero, sp.S.One),
         Positive("forgetting never stops: -d kappa / dt = alpha e^(-ct) > 0", -sp.diff(kappa, time)),
@@ -152,11 +161,12 @@ def retention_limits() -> list[Step]:
     "Discrete mirror steps keep kappa = 1 - alpha tau exactly, with (1 - eta c)^k in the place of e^(-ct).",
     latex=r"\tau_k = \frac{1-(1-\eta c)^k}{c},\quad \kappa_k = 1-\alpha\tau_k",
     source="THEORY 4.2",
-    scope="any finite Y, any number of steps by induction",
+    scope="any finite Y; one step from any state decided, the rest by induction",
     depends_on=("natural-gradient-flow",),
 )
 def retention_discrete() -> list[Step]:
-    eta, power, pressure = sp.symbols("eta power tau_k", positive=True)  # power = (1 - eta c)^k
+    eta = sp.Symbol("eta", positive=True)
+    power, pressure = sp.symbols("power tau_k", real=True)  # power = (1 - eta c)^k, of either sign
     retention = 1 - alpha * pressure
     k = sp.Symbol("const", real=True)
     here = retention * log_q + pressure * r + k
@@ -175,6 +185,7 @@ def retention_discrete() -> list[Step]:
             {pressure: (1 - power) / c},
         ),
         Equal("k = 0: tau = 0, kappa = 1", retention, sp.S.One, {pressure: sp.S.Zero}),
+        Argued("so for all k", by="induction", uses=("k = 0", "one step keeps", "and tau_k")),
     ]
 
 
@@ -193,7 +204,11 @@ def retention_needs_natural_gradient() -> list[Step]:
     average = mean(policy, rewards)
     return [
         Equal("the rate of a logit is pi (r - E[r])", rates[0], policy[0] * (rewards[0] - average)),
-        Argued("the law with alpha = beta = 0 moves every log pi by tau r + const, so equal rewards move alike"),
+        Argued(
+            "the law with alpha = beta = 0 moves every log pi by tau r + const, so equal rewards move alike",
+            by="limits",
+            uses=("retention-law",),
+        ),
         Differs(
             "q = (1/4, 1/2, 1/4), r = (1, 1, 0): the rates of the first two logits",
             rates[0],
@@ -212,77 +227,14 @@ def retention_needs_natural_gradient() -> list[Step]:
     depends_on=("natural-gradient-flow", "implicit-reward-length-normalized"),
 )
 def retention_length() -> list[Step]:
-    rate = beta / length
+    rate, size = beta / length, sp.Symbol("size", positive=True)
     integral, mean_advantage = sp.symbols("I c", real=True)
     free = sp.exp(-rate * time) * log_q + (1 - sp.exp(-rate * time)) * r / rate
     shaped = trace(shaped_reward, r, free - integral, regularizer=LengthNormalized(SymArray(beta)), length=length)
     integral_rate = mean_advantage - rate * integral  # of I = int_0^t e^(-a(t-u)) c(u) du
     return [
-        Argued("I(t) = int_0^t e^(-a(t-u)) c(u) du obeys I' = c - a I and I(0) = 0 (Leibniz)"),
+        Argued("I(t) = int_0^t e^(-a(t-u)) c(u) du obeys I' = c - a I and I(0) = 0", by="integral rule"),
         Equal("the path solves the flow", sp.diff(free, time) - integral_rate, shaped - mean_advantage),
-        Equal("it starts at log q", free, log_q, {time: sp.S.Zero}),
-        Positive("retention e^(-beta t / |y|) grows with the length", sp.diff(sp.exp(-beta * time / p), p)),
-    ]
-
-
-@claim(
-    "turning-point",
-    "On pi proportional to q e^(tau r), gold turns down exactly where its covariance with the proxy turns negative.",
-    latex=r"\frac{dE[g]}{d\tau} = \mathrm{Cov}(g, r),\quad \frac{d\mathrm{KL}(\pi_\tau\|q)}{d\tau} = \tau\,\mathrm{Var}(r)",
-    source="THEORY 4.3",
-    scope="any finite Y: the change of one probability; three responses written out",
-)
-def turning_point() -> list[Step]:
-    pressure = sp.Symbol("tau", positive=True)
-    weights, proxy, gold = positives("w", 3), reals("r", 3), reals("g", 3)
-    reference = normalized(weights)
-    tilted = [w * sp.exp(pressure * x) for w, x in zip(reference, proxy, strict=True)]
-    policy = normalized(tilted)
-    logps = [sp.log(pi) for pi in policy]
-    kl = sum(traced_array(KL(SymArray(sp.S.One)).phi, logps, ref_logp=[sp.log(w) for w in reference]).values)
-    (w,), average = positives("w", 1), sp.Symbol("E_r", real=True)
-    total = w * sp.exp(pressure * r) + rest
-    # d rest / d tau chosen so that d log total / d tau = E[r], which defines E[r]
-    change = sp.diff(w * sp.exp(pressure * r), pressure) / total - w * sp.exp(pressure * r) / total * average
-    return [
-        Equal(
-            "one probability: d pi / d tau = pi (r - E[r])", change, w * sp.exp(pressure * r) / total * (r - average)
-        ),
-        Argued("summed against g: d E[g] / d tau = Cov(g, r)"),
-        Equal("three responses: gold", sp.diff(mean(policy, gold), pressure), covariance(policy, gold, proxy)),
-        Equal("three responses: KL", sp.diff(kl, pressure), pressure * covariance(policy, proxy, proxy)),
-    ]
-
-
-@claim(
-    "first-step-signs",
-    "Under entropy and natural gradient, gold's rate at t = 0 is negative exactly if alpha Cov_q(g, log q) > Cov_q(g, r).",
-    latex=r"\dot E[g]\big|_{t=0} = \mathrm{Cov}_q(g, r) - \alpha\,\mathrm{Cov}_q(g, \log q)",
-    source="THEORY 4.8",
-    scope="any finite Y: the formula is linear in each response's share; three responses written out",
-    depends_on=("natural-gradient-flow",),
-    expected="iff",
-    condition="gold's initial rate < 0: if and only if alpha Cov(g, log q) > Cov(g, r); the proxy's > 0: if and only if "
-    "alpha Cov(r, log q) < Var(r)",
-)
-def first_step_signs() -> list[Step]:
-    weights, proxy, gold = positives("w", 3), reals("r", 3), reals("g", 3)
-    reference = normalized(weights)
-    logs = [sp.log(w) for w in reference]
-    shaped = list(traced_array(shaped_reward, proxy, logs, regularizer=Entropy(SymArray(alpha))).values)
-    average = mean(reference, shaped)
-    moving = [pi * (a - average) for pi, a in zip(reference, shaped, strict=True)]  # d pi / d t at t = 0
-    return [
-        Equal(
-            "gold's rate",
-            mean(moving, gold),
-            covariance(reference, gold, proxy) - alpha * covariance(reference, gold, logs),
-            direction="both",
-        ),
-        Equal(
-            "the proxy's rate",
-            mean(moving, proxy),
-            covariance(reference, proxy, proxy) - alpha * covariance(reference, proxy, logs),
-            direction="both",
-        ),
+        Equal("it starts at log q", free.subs(time, moment), log_q, {moment: sp.S.Zero}),
+        Positive("retention e^(-beta t / |y|) grows with the length", sp.diff(sp.exp(-beta * time / size), size)),
     ]

@@ -4,7 +4,7 @@ import itertools
 
 import sympy as sp
 
-from derivations.checks import Argued, Differs, Equal, Positive, Step
+from derivations.checks import Argued, Differs, Equal, Iff, Positive, Step
 from derivations.claims import claim
 from derivations.objectives import kl_estimate, kl_k1, kl_k2, kl_k3, rloo_advantage
 from derivations.proofs.tools import by_logit, mean, normalized, p, positives, q, reals, rest
@@ -13,6 +13,8 @@ from derivations.symbolic import SymArray
 from derivations.traces import trace, traced_array
 
 logp, ref_logp = sp.symbols("logp ref_logp", real=True)
+others_of_k = sp.Symbol("others", positive=True, integer=True)
+any_k = others_of_k + 1  # samples of one prompt, at least two
 
 
 @claim(
@@ -20,7 +22,9 @@ logp, ref_logp = sp.symbols("logp ref_logp", real=True)
     "The leave-one-out advantage is the reward minus the mean of the others, and its policy gradient is unbiased.",
     latex=r"E\Big[\tfrac1k\sum_i A_i \nabla\log\pi(y_i)\Big] = \nabla E_\pi[r]",
     source="THEORY 3.2; arXiv:2402.14740",
-    scope="the formula traced for k = 2, 3, 4, 8, and for any k; unbiasedness for any Y by independence, two responses with k = 2, 3 enumerated",
+    scope="the code for k = 2, 3, 4, 8, the formula for any k; unbiasedness decided for two responses with k = 2, 3, in general "
+    "by independence",
+    depends_on=("score-mean-zero",),
 )
 def rloo_unbiased() -> list[Step]:
     steps: list[Step] = []
@@ -30,8 +34,10 @@ def rloo_unbiased() -> list[Step]:
         others = sum(rewards[1:]) / (k - 1)
         steps.append(Equal(f"k = {k}: minus the mean of the others", advantage[0], rewards[0] - others))
         steps.append(Equal(f"k = {k}: they sum to 0", sum(advantage), sp.S.Zero))
-    r, total, k = *reals("r", 2), sp.Symbol("k", positive=True)
-    steps.append(Equal("any k", (r - total / k) * k / (k - 1), r - (total - r) / (k - 1)))
+    r, total = reals("r", 2)
+    steps.append(
+        Equal("any k", (r - total / any_k) * any_k / (any_k - 1), r - (total - r) / (any_k - 1), every=(others_of_k,))
+    )
     weights, rewards = positives("w", 2), reals("r", 2)
     policy = normalized(weights)
     score = [1 - policy[0], -policy[0]]  # d log pi(y) / d logit_1
@@ -46,7 +52,11 @@ def rloo_unbiased() -> list[Step]:
         )
     return [
         *steps,
-        Argued("the mean of the others is independent of y_i, and E[grad log pi] = 0: a baseline like any other"),
+        Argued(
+            "the mean of the others is independent of y_i: a baseline like any other",
+            by="baseline",
+            uses=("any k", "score-mean-zero"),
+        ),
     ]
 
 
@@ -55,7 +65,7 @@ def rloo_unbiased() -> list[Step]:
     "The group-mean baseline shrinks the policy gradient by (k - 1) / k.",
     latex=r"r_i - \bar r = \frac{k-1}{k}\Big(r_i - \tfrac{1}{k-1}\sum_{j\ne i} r_j\Big)",
     source="THEORY 3.2",
-    scope="any k (traced for 2, 3, 4), any Y",
+    scope="the formula for any k, the code for 2, 3, 4; any Y",
     depends_on=("rloo-unbiased",),
 )
 def group_mean_shrinks() -> list[Step]:
@@ -65,8 +75,11 @@ def group_mean_shrinks() -> list[Step]:
         advantage = traced_array(rloo_advantage, rewards).values[0]
         centred = rewards[0] - sum(rewards) / k
         steps.append(Equal(f"k = {k}", centred, sp.Rational(k - 1, k) * advantage))
-    r, total, k = *reals("r", 2), sp.Symbol("k", positive=True)
-    return [*steps, Equal("any k", r - total / k, (k - 1) / k * (r - (total - r) / (k - 1)))]
+    r, total = reals("r", 2)
+    return [
+        *steps,
+        Equal("any k", r - total / any_k, (any_k - 1) / any_k * (r - (total - r) / (any_k - 1)), every=(others_of_k,)),
+    ]
 
 
 @claim(
@@ -92,10 +105,9 @@ def score_mean_zero() -> list[Step]:
     "Differentiating the mean of -log pi(sample) as it stands gives the gradient of the entropy.",
     latex=r"E_\pi[\nabla(-\log\pi(y))] = 0 \ne \nabla H(\pi)",
     source="THEORY 3.3",
-    scope="softmax over any finite Y",
+    scope="two responses with weights w_1, w_2; that what it gives is 0 for any finite Y, by score-mean-zero",
     depends_on=("score-mean-zero",),
     expected="refuted",
-    condition="if and only if the entropy is stationary (for a softmax: the policy is uniform); what it gives is always 0",
 )
 def entropy_bonus_without_gradient() -> list[Step]:
     weights = positives("w", 2)
@@ -108,18 +120,15 @@ def entropy_bonus_without_gradient() -> list[Step]:
     return [
         Equal("what automatic differentiation averages", direct, sp.S.Zero),
         Equal("the true gradient, two responses: p (1 - p) log((1 - p) / p)", by_logit(entropy, weights[0]), slope),
-        Differs(
-            "pi = (2/3, 1/3): 0 against the true gradient",
-            direct,
+        Iff(
+            "the gradient of the entropy is what automatic differentiation averages",
             by_logit(entropy, weights[0]),
+            direct,
+            policy[0] * policy[1],
+            (sp.log(weights[1]) - sp.log(weights[0]),),
             {weights[0]: sp.Integer(2), weights[1]: sp.S.One},
         ),
-        Equal("uniform: both are 0", slope, sp.S.Zero, {weights[0]: weights[1]}, direction="if"),
-        Positive("p (1 - p) > 0", policy[0] * policy[1], direction="only if"),
-        Positive("and the log of the odds is strictly increasing", sp.diff(sp.log(q), q), direction="only if"),
-        Argued(
-            "for any Y: the mean of -grad log pi is 0 (score-mean-zero), and grad H = 0 only where all log pi agree"
-        ),
+        Argued("for any finite Y the mean of -grad log pi is 0", by="summation", uses=("score-mean-zero",)),
     ]
 
 
@@ -139,7 +148,7 @@ def kl_estimator_values() -> list[Step]:
     return [
         Equal("k1: its share of the mean is KL's", p * k1, phi),
         Equal("k3: its share of the mean is KL's plus q - p", p * k3, phi + q - p),
-        Argued("summed over y: q - p adds up to 0"),
+        Argued("summed over y: q - p adds up to 0", by="summation", uses=("k3: its share",)),
         Equal("k3 = rho - 1 - log rho", k3, rho - 1 - sp.log(rho)),
         Equal("its value at rho = 1 is 0", k3, sp.S.Zero, {q: p}),
         Equal("and its slope there, too", sp.diff(k3, q), sp.S.Zero, {q: p}),
@@ -178,7 +187,7 @@ def kl_estimators_as_loss() -> list[Step]:
 
 def _two_responses(cases: dict[str, tuple], *, detached: bool) -> list[Step]:
     """Expected gradient by the first logit, two responses with any reference, against the exact gradients."""
-    weights, references = positives("w", 2), positives("q", 2)
+    weights, references = positives("w", 2), positives("k", 2)
     policy, ref = normalized(weights), normalized(references)
     one = SymArray(sp.S.One)
     logps, refs = [sp.log(pi) for pi in policy], [sp.log(x) for x in ref]

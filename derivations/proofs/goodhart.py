@@ -20,13 +20,12 @@ def kl_share(policy: sp.Expr, reference: sp.Expr) -> sp.Expr:
 
 @claim(
     "best-of-n",
-    "KL(best-of-n || q) is at most log n - (n - 1)/n, with equality if and only if the reward has no atoms under q.",
+    "Without atoms KL(best-of-n || q) is log n - (n - 1)/n; for n = 2 every atom makes it strictly smaller.",
     latex=r"\mathrm{KL}(\mathrm{BoN}\|q) \le \log n - \frac{n-1}{n}",
-    hypotheses="n >= 2; q the reference; an atom: a reward value that q gives positive probability",
+    hypotheses="n >= 2; q the reference; an atom: a reward value that q gives positive probability; ties are broken "
+    "independently of the response",
     source="THEORY 4.5; arXiv:2401.01879",
-    scope="the integral for any n; the gap of an atom decided for n = 2, for any n by Jensen's inequality",
-    expected="iff",
-    condition="equality if and only if the reward has no atoms under q, so never on a countable Y",
+    scope="the integral for any n; the gap of an atom decided for n = 2, for other n argued",
 )
 def best_of_n() -> list[Step]:
     density = n * x ** (n - 1)
@@ -39,23 +38,26 @@ def best_of_n() -> list[Step]:
     atom = kl_share(b**2 - (rho * b) ** 2, b - rho * b)
     arms = sp.Rational(1, 2)
     return [
-        Argued("best-of-n has P(quantile <= x) = x^n, so without atoms its density against q is n x^(n-1)"),
+        Argued(
+            "best-of-n has P(quantile <= x) = x^n, so without atoms its density against q is n x^(n-1)",
+            by="largest of n",
+        ),
         Equal("antiderivative of that density times its log", sp.diff(antiderivative, x), density * sp.log(density)),
         Equal(
             "from 0 to 1: log n - (n - 1)/n (no atoms: equality)",
             antiderivative,
             sp.log(n) - (n - 1) / n,
             {x: sp.S.One},
-            direction="if",
+            every=(n,),
         ),
-        TendsTo("and nothing at 0 (n = 2)", antiderivative.subs(n, 2), x, sp.S.Zero, sp.S.Zero),
+        TendsTo("and nothing at 0", antiderivative, x, sp.S.Zero, sp.S.Zero),
         Equal(
             "n = 2, an atom from rho b to b: integral minus KL is b^2 gap(rho)",
             integral - atom,
             b**2 * gap,
             unit=frozenset({rho, b}),
         ),
-        Equal("gap(1) = 0", gap, sp.S.Zero, {rho: sp.S.One}),
+        Equal("gap(1) = 0", gap, sp.S.Zero, {rho: sp.S.One}, unit=frozenset({rho})),
         Equal(
             "gap'(rho) = -2 rho h(t) with t = (1 + rho) / (2 rho), h(t) = t - 1 - log t",
             sp.diff(gap, rho),
@@ -67,11 +69,19 @@ def best_of_n() -> list[Step]:
             1 - rho,
         ),
         Positive(
-            "h is strictly convex with h(1) = h'(1) = 0, so gap' < 0 for rho < 1 and gap > 0: an atom loses strictly",
+            "h is strictly convex (and h(1) = h'(1) = 0)",
             sp.diff(growth - 1 - sp.log(growth), growth, 2),
-            direction="only if",
         ),
-        Argued("any n: t log t is strictly convex and n x^(n-1) is not constant on an atom (Jensen)"),
+        Argued(
+            "so gap' < 0 for rho < 1, and gap > gap(1) = 0: an atom loses strictly",
+            by="tangent",
+            uses=("h is strictly convex", "gap(1) = 0", "and 2 rho (t - 1)"),
+        ),
+        Argued(
+            "other n: t log t is strictly convex and n x^(n-1) is not constant on an atom, so it loses strictly as well",
+            by="jensen",
+            uses=("antiderivative of that density",),
+        ),
         Positive(
             "two equal arms, n = 2: log 2 - 1/2 - KL > 0",
             sp.log(2) - arms - kl_share(sp.Rational(1, 4), arms) - kl_share(sp.Rational(3, 4), arms),
@@ -101,20 +111,23 @@ def regressional_goodhart() -> list[Step]:
         ),
         Positive("the slope is positive", slope),
         Positive("and below 1: part of every proxy gain is noise", 1 - slope),
-        Argued("given r, g is Gaussian around slope r, so that is its conditional mean"),
+        Argued(
+            "given r, g is Gaussian around slope r, so that is its conditional mean",
+            by="conditional density",
+            uses=("log density of (g, r)",),
+        ),
     ]
 
 
 @claim(
     "goodhart-slope-is-gaussian",
-    "Gold follows the proxy along a line whatever the distribution of gold.",
+    "Gold follows the proxy along a line through 0 whatever the distribution of gold.",
     latex=r"E[g \mid r] = r + \mathrm{Var}(\epsilon)\,\frac{f'(r)}{f(r)},\qquad g = \pm 1:\ E[g \mid r] = \tanh(r / \mathrm{Var}(\epsilon))",
     hypotheses="r = g + noise, noise centred Gaussian with variance v, independent; f the density of r",
     source="THEORY 4.6, remark",
     scope="any distribution of gold (Tweedie's formula, argued); exact counterexample g = +-1 for every v",
     depends_on=("regressional-goodhart",),
     expected="refuted",
-    condition="if and only if gold is Gaussian",
 )
 def goodhart_slope_is_gaussian() -> list[Step]:
     r, var = sp.Symbol("r", real=True), sp.Symbol("v", positive=True)
@@ -125,7 +138,7 @@ def goodhart_slope_is_gaussian() -> list[Step]:
     odds = sp.Symbol("odds", positive=True)  # e^{2 r / v}: E[g | r] = (odds - 1) / (odds + 1)
     line = sp.exp((slope - 1) * r**2 / (2 * var))
     return [
-        Argued("Tweedie: E[g | r] = r + v f'/f, as the normal density of the noise obeys v d/dr = -(r - g)"),
+        Argued("E[g | r] = r + v f'/f, as the normal density of the noise obeys v d/dr = -(r - g)", by="tweedie"),
         Equal(
             "g = +-1: the formula gives the conditional mean", r + var * sp.diff(up + down, r) / (up + down), given_r
         ),
@@ -141,15 +154,15 @@ def goodhart_slope_is_gaussian() -> list[Step]:
             "Gaussian gold: f is Gaussian with variance v_g + v, and the mean is the line of regressional-goodhart",
             r + var * sp.diff(-(r**2) / (2 * (var_g + var)), r),
             var_g / (var_g + var) * r,
-            direction="if",
         ),
         Equal(
             "a line c r means f'/f = (c - 1) r / v, which exp((c - 1) r^2 / (2 v)) solves",
             sp.diff(line, r) / line,
             (slope * r - r) / var,
-            direction="only if",
         ),
-        Argued("and nothing else but its multiples: so r is Gaussian, and by Cramer's theorem so is g"),
+        Argued(
+            "and nothing else but its multiples: so r is Gaussian, and so is g", by="cramer", uses=("a line c r means",)
+        ),
     ]
 
 
@@ -164,20 +177,27 @@ def goodhart_slope_is_gaussian() -> list[Step]:
 )
 def heavy_tails() -> list[Step]:
     d, tail = sp.symbols("d tail", positive=True)  # tail = P(X > t)
-    t, exponent, budget = sp.symbols("t k eps", positive=True)
-    weight = budget / (exponent * sp.log(t))  # d = eps / log(1 / P)
+    w, exponent, budget = sp.symbols("w k eps", positive=True)
+    t = sp.exp(w)
+    weight = budget / (exponent * w)  # d = eps / log(1 / P)
     gold = sp.Symbol("E_g", real=True)
-    two = {budget: 1, exponent: 2}
     return [
-        Equal("KL of q(. | X > t): a response in the tail", kl_share(q / tail, q), q / tail * sp.log(1 / tail)),
-        Argued("summed over the tail, which has mass `tail` under q: KL(q(. | X > t) || q) = log(1/P(X > t))"),
+        Equal("KL of q(. | X > t): a response in the tail", kl_share(q / tail, q), q / tail * sp.log(1 / tail), unit=frozenset({tail})),
+        Argued(
+            "summed over the tail, which has mass `tail` under q: KL(q(. | X > t) || q) = log(1/P(X > t))",
+            by="summation",
+            uses=("KL of q(. | X > t)",),
+        ),
         Positive("p log(p/q) is convex in p", sp.diff(kl_share(p, q), p, 2)),
-        Argued("so KL of the mixture is at most (1 - d) 0 + d log(1/P), and d = eps / log(1/P) keeps it below eps"),
-        Equal("Pareto: log(1/P) = k log t", budget / sp.log(1 / t ** (-exponent)), weight),
-        TendsTo("the proxy gains at least d (t - E[X]), E[X] finite, and d t grows without bound (eps = 1, k = 2)",
-                (weight * t).subs(two), t, sp.oo, sp.oo),
-        TendsTo("while d itself tends to 0", weight.subs(two), t, sp.oo, sp.S.Zero),
-        Argued("eps and k only scale d t and d, so both limits hold for all of them"),
+        Argued(
+            "so KL of the mixture is at most (1 - d) 0 + d log(1/P), and d = eps / log(1/P) keeps it below eps",
+            by="convex sums",
+            uses=("p log(p/q) is convex",),
+        ),
+        Equal("Pareto, t = e^w: log(1/P) = k w", budget / sp.log(1 / t ** (-exponent)), weight),
+        TendsTo("the proxy gains at least d (t - E[X]), E[X] finite, and d t grows without bound", weight * t, w, sp.oo, sp.oo),
+        TendsTo("while d itself tends to 0", weight, w, sp.oo, sp.S.Zero),
         Equal("X independent of g: E[g] of the mixture is that of q", (1 - d) * gold + d * gold, gold),
-        Argued("on a finite Y with Cov_q(g, r) > 0 there is no contradiction: at large beta KL still gains (turning-point)"),
+        Argued("on a finite Y with Cov_q(g, r) > 0 there is no contradiction: at large beta KL still gains",
+               by="limits", uses=("turning-point",)),
     ]  # fmt: skip

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 
 import sympy as sp
 
-from derivations.checks import Argued, Differs, Enumerated, Equal, Positive, Step
+from derivations.checks import Argued, EnumeratedIff, Equal, Iff, Positive, Step
 from derivations.claims import claim
 from derivations.objectives import dpo, ipo_loss, maxent, pair_loss, simpo
 from derivations.proofs.tools import (
     alpha,
+    any_gamma,
     beta,
     epsilon_odds,
     gamma,
@@ -69,7 +70,10 @@ def three_or_four() -> Iterator[Edges]:
 
 
 def runs_away(edges: Edges) -> bool:
-    """Some direction of the scores raises no pair's loss and lowers one's for ever: v_w >= v_l, once strictly."""
+    """Some direction of the scores raises no pair's loss and lowers one's for ever.
+
+    That is: v_w >= v_l for all pairs, once strictly.
+    """
     nodes = 1 + max((max(edge) for edge in edges), default=0)
     levels = itertools.product(range(nodes), repeat=nodes)  # orders of the nodes, ties allowed, suffice
     return any(
@@ -78,7 +82,10 @@ def runs_away(edges: Edges) -> bool:
 
 
 def edge_on_no_cycle(edges: Edges) -> bool:
-    """Some edge winner -> loser has no directed way back, by search."""
+    """Some edge winner -> loser lies on no directed cycle.
+
+    By search for a way back.
+    """
     return any(not _reaches(edges, l, w) for w, l in edges)
 
 
@@ -102,10 +109,6 @@ def edge_on_no_cycle_by_powers(edges: Edges) -> bool:
     return any(not reach[l, w] for w, l in edges)
 
 
-def agrees(edges: Edges) -> bool:
-    return runs_away(edges) == edge_on_no_cycle(edges)
-
-
 def some_set_only_wins(edges: Edges) -> bool:
     """`runs_away` otherwise: a set that no response outside beats, with a win over one outside (its indicator is v)."""
     nodes = 1 + max((max(edge) for edge in edges), default=0)
@@ -113,10 +116,6 @@ def some_set_only_wins(edges: Edges) -> bool:
         if all(inside[w] or not inside[l] for w, l in edges) and any(inside[w] and not inside[l] for w, l in edges):
             return True
     return False
-
-
-def agrees_by_powers(edges: Edges) -> bool:
-    return some_set_only_wins(edges) == edge_on_no_cycle_by_powers(edges)
 
 
 def has_no_cycle_at_all(edges: Edges) -> bool:
@@ -129,14 +128,14 @@ def has_an_unbeaten_response(edges: Edges) -> bool:
 
 @claim(
     "loss-has-minimum",
-    "On a data set the loss has no minimum if and only if some winner -> loser edge lies on no directed cycle.",
+    "On a data set over three or four responses the loss has no minimum if and only if some winner -> loser edge lies on no "
+    "directed cycle.",
     latex=r"\inf \text{ unattained} \iff \exists\, (w \to l) \text{ on no directed cycle}",
     hypotheses="free scores (tabular policy); losses -log sigma(s_w - s_l), summed over the pairs seen",
     source="THEORY 3.1",
-    scope="every comparison graph on 3 and 4 responses enumerated; any graph by the argument",
+    scope="every comparison graph on 3 and 4 responses enumerated; more responses by the argument in the last words",
     depends_on=("plackett-luce-convex",),
     expected="iff",
-    condition="if and only if some edge winner -> loser lies on no directed cycle",
 )
 def loss_has_minimum() -> list[Step]:
     a, b, c = reals("s", 3)
@@ -147,19 +146,24 @@ def loss_has_minimum() -> list[Step]:
         Argued(
             "a sum of convex, strictly decreasing functions of s_w - s_l, bounded below, has no minimum exactly if some "
             "direction has v_w >= v_l for every pair, and > for one: along it the sum falls for ever; without one its "
-            "level sets are bounded, up to shifts that change no difference"
+            "level sets are bounded, up to shifts that change no difference",
+            by="recession",
+            uses=("plackett-luce-convex", "one pair: -log sigma(d) falls"),
         ),
-        Enumerated(
-            "such a direction exists exactly if an edge lies on no cycle: all 4160 graphs",
+        EnumeratedIff(
+            "such a direction exists exactly if an edge lies on no cycle: all graphs on three and four responses",
             three_or_four,
-            agrees,
-            agrees_by_powers,
             {"no cycle at all": has_no_cycle_at_all, "an unbeaten response": has_an_unbeaten_response},
-            direction="both",
+            left=runs_away,
+            right=edge_on_no_cycle,
+            left_again=some_set_only_wins,
+            right_again=edge_on_no_cycle_by_powers,
         ),
         Argued(
-            "in general: along a cycle all v are equal; and if an edge lies on none, level the strongly connected "
-            "parts in topological order"
+            "more responses: along a cycle all v are equal; and if an edge lies on none, level the strongly connected "
+            "parts in topological order",
+            by="recession",
+            uses=("a sum of convex, strictly decreasing",),
         ),
         Positive("one pair: -log sigma(d) falls for ever", -sp.diff(trace(pair_loss, d, sp.S.Zero), d)),
         Equal("a > b > c > a: stationary at equal scores", sp.diff(cycle, a), sp.S.Zero, zero),
@@ -196,10 +200,9 @@ def label_smoothing() -> list[Step]:
     scope="any pair",
     depends_on=("label-smoothing", "margin-rao-kupper"),
     expected="refuted",
-    condition="if and only if gamma = 0",
 )
 def label_smoothing_likelihood() -> list[Step]:
-    theta, tau = sp.exp(gamma), sp.Symbol("tau", positive=True)
+    theta = sp.exp(gamma)
     eps = 1 / (1 + epsilon_odds)
     pair = (sp.log(u), sp.log(v))
     loss = trace(pair_loss, *pair, gamma=gamma, label_smoothing=eps)
@@ -207,27 +210,27 @@ def label_smoothing_likelihood() -> list[Step]:
     likelihood = (1 - eps) * trace(pair_loss, *pair, gamma=gamma) + eps * flipped_pair
     used = theta * v / (u + theta * v)  # sigma(-d + gamma)
     true = v / (v + theta * u)  # sigma(-d - gamma)
-    gap = (theta**2 - 1) * u * v / ((u + theta * v) * (v + theta * u))
+    shared = u * v / ((u + theta * v) * (v + theta * u))
     return [
         Equal("the two differ by eps (log true - log used)", loss - likelihood, eps * (sp.log(true) - sp.log(used))),
-        Equal("used - true", used - true, gap),
-        Equal("gamma = 0: the same", loss, likelihood, {gamma: sp.S.Zero}, direction="if"),
-        Positive("gamma > 0 (theta = 1 + tau): not, for any pair", gap.subs(theta, 1 + tau), direction="only if"),
-        Differs(
-            "theta = 2, u = 2, v = 1: the chance it gives a flipped label against the true one",
-            used.subs(theta, 2),
-            true.subs(theta, 2),
-            {u: sp.Integer(2), v: sp.S.One},
+        Positive("eps > 0, and log is strictly increasing: they agree where used = true", eps),
+        Iff(
+            "the chance it gives a flipped label (used) is the true one",
+            used.subs(gamma, any_gamma),
+            true.subs(gamma, any_gamma),
+            ((theta + 1) * shared).subs(gamma, any_gamma),
+            (sp.exp(any_gamma) - 1,),
+            {any_gamma: 1, u: 2, v: 1},
         ),
     ]
 
 
 @claim(
     "ipo-optimum",
-    "IPO has its optimum at log-ratio difference 1 / (2 beta) for one pair, and at the least-squares fit for several.",
+    "IPO has its optimum at log-ratio difference 1 / (2 beta) for one pair, and at the least-squares fit for a > b > c, a > c.",
     latex=r"h^* = \frac{1}{2\beta};\quad a \succ b \succ c,\ a \succ c:\ h_{ab} = h_{bc} = \tfrac23\cdot\tfrac1{2\beta}",
     source="THEORY 3.1; arXiv:2310.12036",
-    scope="one pair; three pairs written out; any number: the normal equations of a least-squares problem",
+    scope="one pair; three pairs written out",
     depends_on=("ipo-objective",),
 )
 def ipo_optimum() -> list[Step]:

@@ -2,11 +2,11 @@
 
 import sympy as sp
 
-from derivations.checks import Argued, Differs, Equal, Positive, Step
+from derivations.checks import Argued, Differs, Equal, Iff, Positive, Step
 from derivations.claims import claim
 from derivations.objectives import pair_loss
 from derivations.preferences import bradley_terry, rao_kupper, rao_kupper_tie
-from derivations.proofs.tools import gamma, r_l, r_w, sigmoid, u, v
+from derivations.proofs.tools import any_gamma, gamma, r_l, r_w, sigmoid, u, v
 from derivations.traces import trace
 
 theta = sp.exp(gamma)
@@ -30,7 +30,7 @@ def decisive_win() -> sp.Expr:
 
 @claim(
     "margin-rao-kupper",
-    "The margin gamma is the tie threshold of the Rao-Kupper model: win, loss and tie probabilities sum to 1.",
+    "Read as the tie threshold of Rao and Kupper, the margin gamma gives win, loss and tie probabilities that sum to 1.",
     latex=r"P(w \succ l) = \sigma(d-\gamma),\ P(l \succ w) = \sigma(-d-\gamma),\ "
     r"P(\text{tie}) = \frac{(\theta^2-1)uv}{(u+\theta v)(\theta u+v)}",
     hypotheses="theta = e^gamma, u = e^(r_w), v = e^(r_l), d = r_w - r_l",
@@ -70,13 +70,13 @@ def margin_rao_kupper() -> list[Step]:
     scope="any pair of responses",
     depends_on=("margin-rao-kupper",),
     expected="refuted",
-    condition="if and only if gamma = 0",
 )
 def margin_discarded_ties() -> list[Step]:
     decisive = sp.exp(win()) / (sp.exp(win()) + sp.exp(loss()))
     margin = sp.exp(-trace(pair_loss, sp.log(u), sp.log(v), gamma=gamma))
     one = {gamma: sp.S.One, u: sp.E, v: sp.S.One}
-    gap = (theta**2 - 1) * u**2 * v / ((theta * u**2 + 2 * u * v + theta * v**2) * (u + theta * v))
+    shared = u**2 * v / ((theta * u**2 + 2 * u * v + theta * v**2) * (u + theta * v))
+    gap = (theta**2 - 1) * shared
     return [
         Equal("P(w > l | decisive) in closed form", decisive, decisive_win()),
         Differs(
@@ -91,11 +91,13 @@ def margin_discarded_ties() -> list[Step]:
         ),
         Positive("and < 0.8075", sp.Rational(8075, 10000) - decisive_win().subs(one)),
         Equal("the exact difference to sigma(d - gamma)", decisive - margin, gap),
-        Equal("gamma = 0: the two agree", decisive, margin, {gamma: sp.S.Zero}, direction="if"),
-        Positive(
-            "gamma > 0 (theta = 1 + tau): the difference is positive for every pair",
-            gap.subs(theta, 1 + tau),
-            direction="only if",
+        Iff(
+            "the probability among decisive comparisons is the margin loss's",
+            decisive_win().subs(gamma, any_gamma),
+            margin.subs(gamma, any_gamma),
+            ((theta + 1) * shared).subs(gamma, any_gamma),
+            (sp.exp(any_gamma) - 1,),
+            {any_gamma: 1, u: 2, v: 1},
         ),
     ]
 
@@ -136,9 +138,12 @@ def margin_overstates() -> list[Step]:
             "which is positive for gamma > 0, d > 0: the loss still falls at f = d",
             gap.subs({theta: 1 + tau, u: 1 + omega}),
         ),
+        Positive("-log sigma(f - gamma) is convex", sp.diff(trace(pair_loss, f, zero, gamma=gamma), f, 2)),
         Argued(
             "the loss is convex in f (a mixture of -log sigma), so its minimizer lies beyond d; for d < 0 by symmetry, "
-            "d = 0 gives 0"
+            "d = 0 gives 0",
+            by="convex slope",
+            uses=("-log sigma(f", "at f = d", "which is positive for gamma"),
         ),
         Positive("gamma = d = 1: the loss falls at f = 2.21", -slope.subs(one).subs(f, sp.Rational(221, 100))),
         Positive(

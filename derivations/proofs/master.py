@@ -38,12 +38,13 @@ def every_regularizer() -> dict[str, Regularizer]:
 
 @claim(
     "master-theorem",
-    "The regularized optimum exists, is unique and interior, and satisfies r = s + lambda with one multiplier per prompt.",
+    "The regularized optimum, which exists and is unique and interior by argument, satisfies r = s + lambda with one "
+    "multiplier per prompt.",
     latex=r"\arg\max_\pi E_\pi[r] - \sum_y \phi_y(\pi(y)) \iff r(y) = s(y) + \lambda(x)",
-    hypotheses="Y finite with at least two responses; phi_y strictly convex, C^1 on (0, 1), phi_y'(0+) = -oo",
+    hypotheses="Y finite with at least two responses; phi_y strictly convex, C^1 on (0, 1), phi_y'(0+) = -oo, continuous at 1",
     source="THEORY 1, master theorem",
-    scope="finite Y, any size; stationarity decided, every response with its own reference and length; existence, "
-    "uniqueness and interiority argued",
+    scope="finite Y: one response at a time, each with its own reference and length, the others in `others`; stationarity "
+    "decided, existence, uniqueness and interiority argued",
     depends_on=REGULARIZER_CLAIMS,
 )
 def master_theorem() -> list[Step]:
@@ -56,20 +57,32 @@ def master_theorem() -> list[Step]:
     return [
         *steps,
         Argued(
-            "J is continuous on a compact simplex where phi(0) is finite; where it is +oo, J = -oo there and J is "
-            "upper semicontinuous: a maximizer exists"
+            "the simplex is compact, J continuous where phi(0) and the slope at 1 are finite, and J = -oo where phi(0) = "
+            "+oo, so J is upper semicontinuous: a maximizer exists",
+            by="extreme value",
+            uses=REGULARIZER_CLAIMS,
         ),
         Argued(
-            "J is a linear function minus a sum of strictly convex ones, so strictly concave: the maximizer is unique"
+            "J is a linear function minus a sum of strictly convex ones, so strictly concave: the maximizer is unique",
+            by="strict concavity",
+            uses=REGULARIZER_CLAIMS,
         ),
         Argued(
             "it is interior: from a point with p_y = 0 move mass to y; the derivative of J in that direction is "
-            "+oo because phi_y'(0+) = -oo, while the other slopes stay finite or help"
+            "+oo because phi_y'(0+) = -oo, while the other slopes stay finite or help",
+            by="first order",
+            uses=REGULARIZER_CLAIMS,
         ),
         Argued(
-            "an interior maximizer is stationary for the Lagrangian: r = s + lambda; by concavity the converse holds"
+            "an interior maximizer is stationary for the Lagrangian: r = s + lambda; by concavity the converse holds",
+            by="first order",
+            uses=("entropy: dL/dp_y",),
         ),
-        Argued("so every interior pi maximizes J for the reward r = s: take lambda = 0"),
+        Argued(
+            "so every interior pi maximizes J for the reward r = s: take lambda = 0",
+            by="first order",
+            uses=("entropy: dL/dp_y",),
+        ),
     ]
 
 
@@ -80,7 +93,6 @@ def master_theorem() -> list[Step]:
     source="THEORY 1, end: what follows if a condition fails",
     scope="exact counterexample with two responses; the inequality for any finite Y",
     expected="refuted",
-    condition="if and only if r = s(0) + lambda off the support of the optimum; in general only r <= s(0) + lambda there",
 )
 def interior_needs_barrier() -> list[Step]:
     s = beta * (p / q - 1)
@@ -113,23 +125,25 @@ def interior_needs_barrier() -> list[Step]:
             first,
             second,
             {reward: sp.Integer(2)},
-            direction="if",
         ),
         Equal(
             "r_1 = 1: an interior optimum, p = 3/4, and r - s is the same for both",
             reward - s.subs(half),
             -s.subs({p: 1 - p, **half}),
             {reward: sp.S.One, p: sp.Rational(3, 4)},
-            direction="if",
         ),
-        Positive("r_1 > 2: the gap is r_1 - 2", (first - second).subs(reward, 2 + excess), direction="only if"),
-        Argued("on the support stationarity holds; off it moving mass in must not help: r_y - s_y(0) <= lambda"),
+        Positive("r_1 > 2: the gap is r_1 - 2, so no multiplier fits", (first - second).subs(reward, 2 + excess)),
+        Argued(
+            "in general r = s + lambda on the support, and off it r_y - s_y(0) <= lambda, as moving mass in must not help",
+            by="first order",
+            uses=("J' at reward r_1",),
+        ),
     ]
 
 
 @claim(
     "entropy-infinite-responses",
-    "On infinitely many responses a regularizer may leave no maximizer: r = 0 with entropy has none.",
+    "On infinitely many responses r = 0 with entropy has no maximizer of finite value.",
     latex=r"\sup_\pi \alpha H(\pi) = \lim_n \alpha\log n = \infty",
     source="THEORY 1, remark on countable Y",
     scope="countably infinite Y",
@@ -140,11 +154,14 @@ def entropy_infinite_responses() -> list[Step]:
     return [
         Equal("J of the uniform policy on n responses is alpha log n", -n * phi, alpha * sp.log(n)),
         TendsTo("which grows without bound (alpha = 1)", -n * phi.subs(alpha, 1), n, sp.oo, sp.oo),
-        Argued("so sup J = oo, and no policy with finite J attains it; a policy with J = oo is no single maximizer"),
+        Argued(
+            "so sup J = oo, which no policy of finite J attains; policies of infinite entropy do, and many of them",
+            by="limits",
+            uses=("which grows without bound",),
+        ),
         Equal("and no multiplier exists: s = -lambda would make all p_y equal to e^(-lambda/alpha - 1)",
               trace(Entropy(SymArray(alpha)).implicit_reward, -shift / alpha - 1), -shift),
-        Argued("infinitely many equal probabilities cannot sum to 1"),
-        Argued("in general a countable Y needs a lambda with sum_y (phi_y')^-1(r_y - lambda) = 1 and a finite J there"),
+        Argued("infinitely many equal probabilities cannot sum to 1", by="summation", uses=("and no multiplier exists",)),
     ]  # fmt: skip
 
 
@@ -153,7 +170,7 @@ def entropy_infinite_responses() -> list[Step]:
     "Losses see only reward differences within a prompt, so the multiplier lambda(x) drops out of every one of them.",
     latex=r"r(w) - r(l) = s(w) - s(l)",
     source="THEORY 1, consequence; the offline reading",
-    scope="any response set (pairs); rankings of 2 to 4 responses, and any length by one factor with the rest summed",
+    scope="any response set (pairs); rankings of 2 to 4 responses; in a ranking of any number, each factor (rest summed)",
 )
 def multiplier_cancels() -> list[Step]:
     smoothing = {"gamma": gamma, "label_smoothing": 1 / (1 + epsilon_odds)}
@@ -168,7 +185,7 @@ def multiplier_cancels() -> list[Step]:
         steps.append(Equal(f"ranking loss, m = {m}", trace(ranking_loss, shifted), trace(ranking_loss, rewards)))
     factor = sp.exp(r) / (sp.exp(r) + rest)
     moved_factor = sp.exp(r + shift) / (sp.exp(r + shift) + sp.exp(shift) * rest)
-    steps.append(Equal("one factor of a ranking of any length", moved_factor, factor))
+    steps.append(Equal("one factor of a ranking of any length", moved_factor, factor, every=(rest,)))
     return steps
 
 
@@ -210,5 +227,9 @@ def online_gradient() -> list[Step]:
             b * (w_1 / total * (1 - w_1 / total) - w_1 / total * (w + rest) / total),
             sp.S.Zero,
         ),
-        Argued("summed over y; the constant that `score` leaves out is such a baseline"),
+        Argued(
+            "summed over y; the constant that `score` leaves out is such a baseline",
+            by="summation",
+            uses=("a baseline adds b times",),
+        ),
     ]

@@ -33,8 +33,16 @@ def kl_nonnegative() -> list[Step]:
         Equal("h'(t) = log t, so h'(1) = 0", sp.log(t), sp.diff(h, t)),
         Positive("h'' > 0", sp.diff(h, t, 2)),
         TendsTo("h(0) = 1: a response with p = 0 adds q > 0", h, t, sp.S.Zero, sp.S.One),
-        Argued("a strictly convex function lies above its tangent at t = 1, which is 0, and touches it only there"),
-        Argued("summing over Y: sum p log(p/q) >= sum p - sum q = 0, equality only if p = q everywhere"),
+        Argued(
+            "h lies above its tangent at t = 1, which is 0, and touches it only there",
+            by="tangent",
+            uses=("h'' > 0", "h(1) = 0", "h'(t) = log t"),
+        ),
+        Argued(
+            "summing over Y: sum p log(p/q) >= sum p - sum q = 0, equality only if p = q everywhere",
+            by="summation",
+            uses=("p log(p/q) - p + q = q h",),
+        ),
     ]
 
 
@@ -56,11 +64,15 @@ def maxent_optimal_policy() -> list[Step]:
             alpha * p * sp.log(Z) - alpha * p * (sp.log(p) - log_optimum),
         ),
         TendsTo("at p = 0 both sides are 0, as 0 log 0 = 0", p * sp.log(p), p, sp.S.Zero, sp.S.Zero),
-        Argued("summed over Y with sum p = 1: E[r] + alpha H = alpha log Z - alpha KL(pi || pi*)"),
         Argued(
-            "both sums converge absolutely where E_pi[r] > -oo, because Z is finite; elsewhere J = -oo or pi is not in the race"
+            "summed over Y with sum p = 1: E[r] + alpha H = alpha log Z - alpha KL(pi || pi*); both sums converge "
+            "absolutely where E_pi[r] > -oo, because Z is finite; elsewhere J = -oo or pi is not in the race",
+            by="summation",
+            uses=("pointwise:", "at p = 0"),
         ),
-        Argued("KL >= 0 with equality only at pi* (kl-nonnegative), so pi* is the only maximizer"),
+        Argued(
+            "KL >= 0 with equality only at pi*, so pi* is the only maximizer", by="summation", uses=("kl-nonnegative",)
+        ),
     ]
 
 
@@ -69,7 +81,7 @@ def maxent_optimal_policy() -> list[Step]:
     "Second proof: pi* is stationary and the objective is strictly concave.",
     latex=r"r_y - \alpha(\log\pi^*_y + 1) = \lambda,\quad \nabla^2 J = -\alpha\,\mathrm{diag}(1/\pi)",
     source="THEORY 2.1, second proof",
-    scope="finite Y, any size: one response at a time",
+    scope="finite Y of any size: one response at a time, the others summed",
     depends_on=("implicit-reward-entropy",),
 )
 def maxent_stationarity() -> list[Step]:
@@ -81,10 +93,15 @@ def maxent_stationarity() -> list[Step]:
             "r - s at pi* is the same multiplier for every response (the others have weight `rest`)",
             r - s,
             alpha * sp.log(total) - alpha,
+            every=(rest,),
         ),
         Equal("d2 phi / dp2 = alpha / p", alpha / p, sp.diff(phi, p, 2)),
         Positive("alpha / p > 0", sp.diff(phi, p, 2)),
-        Argued("J is separable, so its Hessian is diagonal: -alpha diag(1/pi), negative definite"),
+        Argued(
+            "J is separable, so its Hessian is diagonal: -alpha diag(1/pi), negative definite",
+            by="convex sums",
+            uses=("alpha / p > 0",),
+        ),
     ]
 
 
@@ -143,7 +160,7 @@ def maxent_bradley_terry() -> list[Step]:
     "On a finite Y the entropy regularizer and KL to the uniform reference have the same losses.",
     latex=r"\alpha\log\pi(w) - \alpha\log\pi(l) = \alpha\log\frac{\pi(w)}{1/n} - \alpha\log\frac{\pi(l)}{1/n}",
     source="THEORY 2.9 for one length",
-    scope="finite Y, any size n",
+    scope="finite Y of any size n",
 )
 def maxent_is_kl_to_uniform() -> list[Step]:
     (n,) = positives("n", 1)
@@ -154,5 +171,6 @@ def maxent_is_kl_to_uniform() -> list[Step]:
             "dpo with a uniform reference is maxent",
             trace(dpo, logp_w, logp_l, ref_chosen_logp=uniform, ref_rejected_logp=uniform, beta=alpha),
             trace(maxent, logp_w, logp_l, alpha=alpha),
+            every=(n,),
         )
     ]

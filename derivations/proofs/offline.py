@@ -2,7 +2,7 @@
 
 import sympy as sp
 
-from derivations.checks import Argued, Equal, Positive, Step
+from derivations.checks import Argued, Equal, Iff, Positive, Step
 from derivations.claims import claim
 from derivations.objectives import dpo, pair_loss, simpo
 from derivations.proofs.tools import (
@@ -58,7 +58,6 @@ def dpo_leaves_unseen() -> list[Step]:
     scope="any finite Y: the responses not written out are summed",
     depends_on=("simpo-objective",),
     expected="iff",
-    condition="if and only if |w| = |l|",
 )
 def simpo_leaves_unseen() -> list[Step]:
     gradient = by_logit(simpo_loss(), unseen)
@@ -66,8 +65,14 @@ def simpo_leaves_unseen() -> list[Step]:
     pull = beta * sigmoid(-margin) * unseen / total
     return [
         Equal("the gradient", gradient, (1 / len_w - 1 / len_l) * pull),
-        Equal("equal lengths: zero", gradient, sp.S.Zero, {len_l: len_w}, direction="if"),
-        Positive("unequal lengths: the other factor is never zero", pull, direction="only if"),
+        Iff(
+            "the gradient is zero",
+            gradient,
+            sp.S.Zero,
+            pull / (len_w * len_l),
+            (len_l - len_w,),
+            {w: 1, l: 1, unseen: 1, rest: 1, len_w: 1, len_l: 2, beta: 1, gamma: 1},
+        ),
     ]
 
 
@@ -103,9 +108,15 @@ def offline_limit() -> list[Step]:
         ),
         Argued(
             "strongly connected: the fit exists and is unique up to a shift (loss-has-minimum, strict convexity across "
-            "pairs); small gradient steps on a convex loss reach it, and the conserved mean picks the shift"
+            "pairs); small gradient steps on a convex loss reach it, and the conserved mean picks the shift",
+            by="gradient descent",
+            uses=("loss-has-minimum", "so the gradient sums to 0"),
         ),
-        Argued("so pi(. | S) is proportional to exp(r_hat |y| / beta): the MaxEnt optimum for the fitted reward"),
+        Argued(
+            "so pi(. | S) is proportional to exp(r_hat |y| / beta): the MaxEnt optimum for the fitted reward",
+            by="first order",
+            uses=("maxent-optimal-policy",),
+        ),
     ]
 
 
@@ -122,6 +133,7 @@ def unseen_mass_can_rise() -> list[Step]:
     mass = 1 / (1 + x + 1 / x)
     tie = trace(pair_loss, sp.log(x), -sp.log(x)) + trace(pair_loss, -sp.log(x), sp.log(x))
     return [
+        Equal("one win each: the loss", tie, sp.log(1 + x**2) + sp.log(1 + 1 / x**2)),
         Equal("one win each: the loss is stationary at equal logits", sp.diff(tie, x), sp.S.Zero, {x: sp.S.One}),
         Equal("unseen mass at the start", mass, sp.Rational(4, 21), {x: sp.Integer(4)}),
         Equal("unseen mass at the end", mass, sp.Rational(1, 3), {x: sp.S.One}),

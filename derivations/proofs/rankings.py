@@ -8,7 +8,7 @@ from derivations.checks import Argued, Equal, Positive, Step
 from derivations.claims import claim
 from derivations.objectives import pair_loss, ranking_loss
 from derivations.preferences import bradley_terry, plackett_luce
-from derivations.proofs.tools import gamma, normalized, positives, r_l, r_w, rest
+from derivations.proofs.tools import gamma, normalized, positives, r_l, r_w, rest, sigmoid
 from derivations.traces import trace
 
 
@@ -26,10 +26,11 @@ def probability(weights: tuple[sp.Expr, ...], top: int | None = None) -> sp.Expr
     "Plackett-Luce probabilities of all rankings sum to 1.",
     latex=r"\sum_\rho \prod_k \frac{e^{s_{\rho_k}}}{\sum_{j\ge k} e^{s_{\rho_j}}} = 1",
     source="THEORY 2.8; Plackett 1975",
-    scope="any number of responses by the recursion (traced for 3 to 6); 2, 3, 4 responses enumerated",
+    scope="2, 3, 4 responses enumerated; the recursion decided for the code with 3 to 6 responses; any number by induction on it",
 )
 def plackett_luce_normalized() -> list[Step]:
     steps: list[Step] = []
+    (a,) = positives("w", 1)
     for m in (2, 3, 4):
         orders = list(itertools.permutations(positives("w", m)))
         steps.append(Equal(f"m = {m}: all {len(orders)} rankings", sum(map(probability, orders)), sp.S.One))
@@ -45,7 +46,17 @@ def plackett_luce_normalized() -> list[Step]:
         )
     return [
         *steps,
-        Argued("by induction the rankings of the other m - 1 sum to 1, and the first-place shares w_i / W sum to 1"),
+        Equal(
+            "the first-place shares of one response and of all others (`rest`) sum to 1, whatever their number",
+            a / (a + rest) + rest / (a + rest),
+            sp.S.One,
+            every=(rest,),
+        ),
+        Argued(
+            "the rankings of the other m - 1 sum to 1, times first-place shares that sum to 1",
+            by="induction",
+            uses=("m = 2:", "m = 3: the first place", "the first-place shares"),
+        ),
     ]
 
 
@@ -54,7 +65,7 @@ def plackett_luce_normalized() -> list[Step]:
     "Two responses give Bradley-Terry, and pairwise marginals of a ranking are Bradley-Terry.",
     latex=r"P(a \succ b) = \frac{w_a}{w_a + w_b}",
     source="THEORY 2.8",
-    scope="any number of responses by induction; 3 and 4 responses enumerated",
+    scope="2, 3 and 4 responses enumerated; any number by induction, one response more being decided",
     depends_on=("plackett-luce-normalized",),
 )
 def plackett_luce_bradley_terry() -> list[Step]:
@@ -71,16 +82,22 @@ def plackett_luce_bradley_terry() -> list[Step]:
             "induction: a comes first, or one of the others does (weight `rest`) and a beats b among those left",
             a / (a + b + rest) + rest / (a + b + rest) * a / (a + b),
             a / (a + b),
+            every=(rest,),
+        ),
+        Argued(
+            "so for any number of responses, by induction on the others",
+            by="induction",
+            uses=("two responses", "induction: a comes first", "plackett-luce-normalized"),
         ),
     ]
 
 
 @claim(
     "plackett-luce-top-k",
-    "A ranking of which only the first k places were seen has the first k factors as its probability.",
+    "A ranking of three or four responses whose first places alone were seen has the first factors as its probability.",
     latex=r"P(\rho_1 \dots \rho_k) = \prod_{i \le k} \frac{w_{\rho_i}}{\sum_{j \ge i} w_{\rho_j}}",
     source="THEORY 2.8",
-    scope="any number of responses; 3 and 4 responses enumerated",
+    scope="3 and 4 responses enumerated; more by the sum over completions, argued",
     depends_on=("plackett-luce-normalized",),
 )
 def plackett_luce_top_k() -> list[Step]:
@@ -92,17 +109,19 @@ def plackett_luce_top_k() -> list[Step]:
     return [
         *steps,
         Argued(
-            "in general the first k factors come out of the sum, and what is left sums to 1 (plackett-luce-normalized)"
+            "in general the first k factors come out of the sum, and what is left sums to 1",
+            by="summation",
+            uses=("plackett-luce-normalized",),
         ),
     ]
 
 
 @claim(
     "plackett-luce-convex",
-    "The ranking loss is convex in the scores: its curvature is a sum of squared differences, and so is the pair loss.",
+    "The ranking loss of up to four responses is convex in the scores, its curvature a sum of squared differences; so is the pair loss.",
     latex=r"\frac{d^2}{dt^2}\log\sum_j e^{s_j + t v_j}\Big|_0 = \sum_{i<j} p_i p_j (v_i - v_j)^2",
     source="THEORY 3.1, convexity",
-    scope="log-sum-exp of 2, 3 and 4 scores in every direction; any number by the pairwise form of a variance",
+    scope="log-sum-exp of 2, 3 and 4 scores in every direction; the pair loss",
 )
 def plackett_luce_convex() -> list[Step]:
     steps: list[Step] = []
@@ -121,6 +140,15 @@ def plackett_luce_convex() -> list[Step]:
     pair = trace(pair_loss, d, sp.S.Zero, gamma=gamma)
     return [
         *steps,
+        Equal(
+            "pair loss with margin: the curvature is sigma(m) sigma(-m), m = d - gamma",
+            sp.diff(pair, d, 2),
+            sigmoid(d - gamma) * sigmoid(gamma - d),
+        ),
         Positive("pair loss with margin: second derivative in the difference", sp.diff(pair, d, 2)),
-        Argued("sums of squares with positive weights are >= 0, and the factors of a ranking add up"),
+        Argued(
+            "sums of squares with positive weights are >= 0, and the factors of a ranking add up",
+            by="convex sums",
+            uses=("m = 2: curvature", "m = 3: curvature", "m = 4: curvature"),
+        ),
     ]

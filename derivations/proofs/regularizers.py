@@ -115,9 +115,13 @@ def proof(name: str) -> list[Step]:
             unit=UNIT,
         ),
         TendsTo("that function falls to -oo at 0 (the order, where there is one, at 1/2)", s.subs(ones).subs(half), p, sp.S.Zero, -sp.oo),
-        *([] if name != "alpha-divergence" else [Argued("u^-a -> oo for every a > 0, so the limit holds for every order")]),
+        *([] if name != "alpha-divergence" else [TendsTo("and p^-a -> oo for every order a > 0", p ** (-order), p, sp.S.Zero, sp.oo, unit=UNIT)]),
         TendsTo("phi(0) is its limit there (unit parameters)", phi.subs(ones).subs(half), p, sp.S.Zero, form.at_zero),
-        Argued("so phi_y'(0+) = -oo whatever the reference, the length and the strength > 0 are"),
+        Argued(
+            "so phi_y'(0+) = -oo whatever the reference, the length and the strength > 0 are",
+            by="limits",
+            uses=("s is a positive strength times", "that function falls to -oo"),
+        ),
     ]  # fmt: skip
 
 
@@ -159,7 +163,7 @@ for _name, (_words, _latex) in TEXTS.items():
     "A sum of regularizers is a regularizer, and its implicit reward is the sum of theirs.",
     latex=r"\phi = \sum_i \phi_i \ \Rightarrow\ s = \sum_i s_i",
     source="THEORY 1, table",
-    scope="any response set; entropy + KL + length-normalized + KL written out, any number of terms by induction",
+    scope="any response set; four terms written out: entropy + KL + length-normalized + KL",
     depends_on=tuple(f"implicit-reward-{name}" for name in ("entropy", "kl", "length-normalized")),
 )
 def implicit_reward_sum() -> list[Step]:
@@ -168,7 +172,6 @@ def implicit_reward_sum() -> list[Step]:
     by_hand += parts[1].by_hand.subs(beta, sp.Symbol("beta_2", positive=True))
     return [
         *derivative_steps(symbolic_sum(), by_hand),
-        Argued(
-            "sums of strictly convex functions are strictly convex, and sums of slopes that fall to -oo fall to -oo"
-        ),
+        Argued("the sum is strictly convex", by="convex sums", uses=("phi is strictly convex",)),
+        Argued("and its slope falls to -oo, as every slope does", by="limits", uses=("implicit-reward-entropy",)),
     ]

@@ -4,7 +4,7 @@ import itertools
 
 import sympy as sp
 
-from derivations.checks import Argued, Differs, Equal, Positive, Step
+from derivations.checks import Argued, Equal, Iff, Step
 from derivations.claims import claim
 from derivations.proofs.tools import alpha, by_logit, normalized, positives, r, rest
 from derivations.regularizers import Entropy
@@ -32,7 +32,9 @@ def conditionals() -> dict[tuple[int, ...], list[sp.Expr]]:
     scope="any tree by one more token (pointwise); two tokens, depth 3 written out",
 )
 def entropy_chain_rule() -> list[Step]:
-    prefix, token = positives("p", 2)  # probability of the prefix, and of the next token after it
+    prefix, token = sp.symbols(
+        "prob_prefix prob_token", positive=True
+    )  # probability of the prefix, and of the next token after it
     joint = prefix * token
     tree = conditionals()
     sequences = list(itertools.product((0, 1), repeat=3))
@@ -47,7 +49,11 @@ def entropy_chain_rule() -> list[Step]:
             -joint * sp.log(joint),
             token * (-prefix * sp.log(prefix)) + prefix * (-token * sp.log(token)),
         ),
-        Argued("summed over the next token: H(prefix and token) = H(prefix) + E[H(token | prefix)]; then by induction"),
+        Argued(
+            "summed over the next token: H(prefix and token) = H(prefix) + E[H(token | prefix)]; then by induction",
+            by="induction",
+            uses=("one more token",),
+        ),
         Equal("two tokens, depth 3", entropy_of([probability[sequence] for sequence in sequences]), by_token),
     ]
 
@@ -57,10 +63,9 @@ def entropy_chain_rule() -> list[Step]:
     "Summing exact per-token entropies over a sampled sequence and differentiating gives the gradient of its entropy.",
     latex=r"\nabla H = E\Big[\sum_t \nabla H_t\Big] + E\Big[\sum_t \nabla\log\pi(y_{<t})\,H_t\Big]",
     source="THEORY 3.3",
-    scope="any tree (product rule); two tokens, depth 2 written out",
+    scope="two tokens, depth 2",
     depends_on=("entropy-chain-rule",),
     expected="refuted",
-    condition="if and only if the dropped term vanishes; with two tokens and depth 2: iff both prefixes leave equal entropy",
 )
 def token_entropy_drops_prefix() -> list[Step]:
     first, after_0, after_1 = (positives(name, 2) for name in ("w", "a", "b"))
@@ -70,24 +75,20 @@ def token_entropy_drops_prefix() -> list[Step]:
     true = by_logit(total, first[0])
     sampled = sum(pi[i] * by_logit(entropy_of(pi) + later[i], first[0]) for i in range(2))
     dropped = pi[0] * pi[1] * (later[0] - later[1])
-    gap = sp.Symbol("gap", positive=True)  # of the two remaining entropies
+    left = sp.symbols("H_after_0 H_after_1", real=True)  # the two remaining entropies
     uniform = dict.fromkeys((*first, *after_0, after_1[0]), sp.S.One)
     return [
         Equal("what is lost: the change of the prefix distribution", true - sampled, dropped),
-        Differs(
-            "uniform, but 1 : 3 after the second token: the true gradient against 'no change'",
+        Equal("the entropy in it is Shannon's", entropy_of(pi), -sum(x * sp.log(x) for x in pi)),
+        Iff(
+            "the true gradient is what is sampled",
             true,
             sampled,
+            pi[0] * pi[1],
+            (left[0] - left[1],),
             {**uniform, after_1[1]: sp.Integer(3)},
+            where=dict(zip(left, later, strict=True)),
         ),
-        Equal(
-            "equal remaining entropies: nothing is lost",
-            true,
-            sampled,
-            dict(zip(after_1, after_0, strict=True)),
-            direction="if",
-        ),
-        Positive("otherwise p (1 - p) times their gap is lost", pi[0] * pi[1] * gap, direction="only if"),
     ]
 
 

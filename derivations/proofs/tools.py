@@ -11,7 +11,7 @@ import sympy as sp
 
 alpha, beta, gamma = sp.symbols("alpha beta gamma", positive=True)
 order = sp.Symbol("a", positive=True)  # of the alpha-divergence, in (0, 1)
-p, q = sp.symbols("p q", positive=True)  # probabilities of one response under the policy and the reference
+p, q = sp.symbols("p q", positive=True)  # probabilities of one response under policy and reference: in (0, 1]
 shift = sp.Symbol("lambda", real=True)  # the per-prompt multiplier, or any other shift
 Z = sp.Symbol("Z", positive=True)
 logp_w, logp_l, ref_w, ref_l = sp.symbols("logp_w logp_l ref_w ref_l", real=True)
@@ -20,6 +20,8 @@ r_w, r_l, r = sp.symbols("r_w r_l r", real=True)
 u, v = sp.symbols("u v", positive=True)  # e^{r_w}, e^{r_l}
 rest = sp.Symbol("rest", positive=True)
 time = sp.Symbol("t", positive=True)
+moment = sp.Symbol("t", nonnegative=True)  # the same with the start among it
+any_gamma = sp.Symbol("gamma", nonnegative=True)  # a margin that may be 0
 epsilon_odds = sp.Symbol("k", positive=True)  # (1 - eps) / eps, so eps = 1 / (1 + k)
 
 

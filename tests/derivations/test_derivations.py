@@ -14,6 +14,8 @@ from derivations.balls import evaluate, excludes_zero
 from derivations.checks import Argued, Differs, Enumerated, Equal, InternalError, Positive, StepFailed, TendsTo
 from derivations.expressions import variants
 from derivations.fields import Undecided, is_positive, is_zero
+from derivations.shown import formulas
+from derivations.theorems import THEOREMS
 
 ROOT = Path(__file__).parents[2]
 x, y = sp.symbols("x y", positive=True)
@@ -91,7 +93,7 @@ def test_a_counterexample_outside_of_the_hypotheses_or_an_empty_enumeration_coun
     with pytest.raises(StepFailed, match="outside"):
         Differs("planted", x, y, {x: sp.S.One, y: -sp.S.One}).check()
     with pytest.raises(StepFailed, match="no case"):
-        Enumerated("planted", lambda: iter(()), bool, bool, {}).check()
+        Enumerated("planted", lambda: iter(()), bool, callable, {"never": lambda case: False}).check()
 
 
 def test_a_proof_that_breaks_off_is_reported_under_its_claim(monkeypatch):
@@ -107,12 +109,13 @@ def test_a_proof_that_breaks_off_is_reported_under_its_claim(monkeypatch):
     assert "the proof broke off: TypeError: planted" in results[0].problems[0]
 
 
-def test_an_iff_needs_both_directions(monkeypatch):
+def test_a_condition_in_words_is_none(monkeypatch):
     monkeypatch.setattr(claims, "CLAIMS", {})
-    step = Equal("x = x", x, x, direction="if")
-    claims.claim("half", "", latex="", source="", scope="", expected="iff", condition="only one way")(lambda: [step])
+    step = Equal("(x + 1)^2", (x + 1) ** 2, x**2 + 2 * x + 1, direction="both")
+    claims.claim("half", "", latex="", source="", scope="", expected="iff", condition="it is Tuesday")(lambda: [step])
     (result,) = claims.check_claims(list(claims.CLAIMS.values()))
-    assert result.problems == ["no step decides the direction 'only if' of the condition"]
+    assert "the condition 'it is Tuesday' is words" in result.problems[0]
+    assert "no step decides an exact condition" in result.problems[1]
 
 
 def test_what_no_procedure_decides_is_a_failure_not_a_pass():
@@ -128,7 +131,7 @@ def test_wrong_inequalities_limits_and_counterexamples_are_refuted():
         Positive("planted", x - y).check()
     with pytest.raises(StepFailed, match="limit"):
         TendsTo("planted", sp.log(x), x, sp.S.Zero, sp.oo).check()
-    with pytest.raises(StepFailed, match="do not differ"):
+    with pytest.raises(StepFailed, match="not shown to differ"):
         Differs("planted", x + 1, x + 1, {x: sp.S.One}).check()
 
 
@@ -173,7 +176,7 @@ def test_every_claim_comes_out_as_stated_and_no_mutant_survives(results):
 def test_the_paper_s_step_is_refuted_with_its_exact_condition(results):
     result = next(r for r in results if r.claim.id == "length-normalized-temperature")
     assert result.verdict == "refuted"
-    assert "|w| = |l| or Z" in result.claim.condition
+    assert result.condition == "if and only if |l| = |w| or Z = 1"
     true, substituted = next(s for s in result.steps if isinstance(s, Differs)).numbers()
     assert (true, substituted) == (0.75, 0.6)  # odds 3 against 3 / sqrt(4)
 
@@ -181,10 +184,11 @@ def test_the_paper_s_step_is_refuted_with_its_exact_condition(results):
 def test_a_false_claim_fails_and_takes_what_rests_on_it_along(monkeypatch):
     monkeypatch.setattr(claims, "CLAIMS", {})
     options = {"latex": "", "source": "planted", "scope": "none"}
+    true = Equal("(x + 1)^2", (x + 1) ** 2, x**2 + 2 * x + 1)
     claims.claim("false", "x = 2x", **options)(lambda: [Equal("x = 2x", 2 * x, x)])
-    claims.claim("above", "x = x", depends_on=("false",), **options)(lambda: [Equal("x = x", x, x)])
-    claims.claim("words", "trust me", **options)(lambda: [Argued("trust me")])
-    claims.claim("no example", "x != x", expected="refuted", **options)(lambda: [Equal("x = x", x, x)])
+    claims.claim("above", "x = x", depends_on=("false",), **options)(lambda: [true])
+    claims.claim("words", "trust me", **options)(lambda: [Argued("trust me", by="summation", uses=("false",))])
+    claims.claim("no example", "x != x", expected="refuted", **options)(lambda: [true])
     verdicts = {r.claim.id: r for r in claims.check_claims(list(claims.CLAIMS.values()))}
     assert {r.verdict for r in verdicts.values()} == {"failed"}
     assert "rests on false" in verdicts["above"].problems[0]
@@ -211,11 +215,54 @@ def test_json_of_the_command_is_complete_and_does_not_depend_on_jobs_or_hash_see
     assert {step["by"] for claim in answers[0]["claims"] for step in claim["steps"]} == {"decided", "argued"}
 
 
+SAYS = {
+    "Equal": ("lhs", "rhs", "given"),
+    "Positive": ("expr",),
+    "Differs": ("lhs", "rhs", "point"),
+    "TendsTo": ("expr", "symbol", "place", "limit"),
+    "Iff": ("lhs", "rhs", "nonzero", "factors", "at", "where", "condition"),
+    "Enumerated": ("cases", "wrong"),
+    "EnumeratedIff": ("cases", "wrong", "condition"),
+    "Argued": ("theorem", "uses"),
+}
+
+
+def test_json_and_show_have_what_every_step_says_and_how_it_was_decided(results):
+    data = report.as_json(results, 1.0)["claims"]
+    steps = [step for claim in data for step in claim["steps"]]
+    assert {step["kind"] for step in steps} == set(SAYS)
+    for step in steps:
+        assert {"statement", "by", "decided_by", "domain", "by_construction", *SAYS[step["kind"]]} <= set(step)
+        assert step["decided_by"] or step["kind"] == "Argued"
+    for result in results:
+        text = report.show(result)
+        for step in result.steps:
+            assert all(line in text for line in formulas(step))
+            assert isinstance(step, Argued) or len(formulas(step)) >= 1
+
+
+def test_the_summary_counts_what_was_argued_and_what_is_equal_by_construction(results):
+    text = report.as_text(results, 1.0)
+    equal, same = (sum(counts) for counts in zip(*(result.equalities for result in results), strict=True))
+    assert 0 < same < 0.6 * equal
+    assert f"{equal} equalities, {same} of them equal by construction" in text
+    assert "decided, 1 step argued" in text
+    assert "refuted, 2 steps argued" in text
+
+
+def test_every_theorem_is_used_and_says_where_it_is_proved(results):
+    used = {step.by for result in results for step in result.steps if isinstance(step, Argued)}
+    assert used <= set(THEOREMS)
+    assert set(THEOREMS) - used == set()
+    assert all(theorem.says.endswith(".") and theorem.source for theorem in THEOREMS.values())
+
+
 def test_show_prints_residual_condition_and_numbers(results):
     result = next(r for r in results if r.claim.id == "length-normalized-temperature")
     text = report.show(result)
-    assert "beta*(len_l - len_w)*log(Z)/(len_l*len_w)" in text
-    assert "if and only if |w| = |l| or Z(x) = 1" in text
+    assert "left - right = (beta/(|l|*|w|)) * (|l| - |w|) * (log(Z)), whose first factor is never 0" in text
+    assert "if and only if |l| = |w| or Z = 1" in text
+    assert "beta, u, v > 0; |l|, |w| whole, >= 1; rest >= 0" in text
     assert "3/4 against 3/5" in text
 
 

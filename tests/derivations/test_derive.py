@@ -138,6 +138,21 @@ def test_any_score_is_finite_at_the_log_probs_of_long_sequences(formula):
 
 
 @pytest.mark.parametrize(
+    "formula", ["p*log(p/(p + q))", "p*log(p) + (p + q)**2", "q*exp(q/p)", "p*log(p) + p/(p + 3*q)"]
+)
+def test_scores_in_log_space_are_the_derivative_up_to_a_constant(formula):
+    derivation = derive(formula)
+    p, q = np.array([0.2, 0.5, 0.9]), np.array([0.6, 0.5, 0.3])
+    score = derivation.regularizer().score(np.log(p), ref_logp=np.log(q))
+    symbols = {str(symbol): symbol for symbol in derivation.phi.free_symbols}
+    slope = sp.diff(derivation.phi, symbols["p"])
+    exact = [
+        float(slope.subs({symbols["p"]: a, symbols.get("q", sp.Symbol("q")): b})) for a, b in zip(p, q, strict=True)
+    ]
+    np.testing.assert_allclose(score - score[0], np.array(exact) - exact[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
     "formula",
     [
         "-log(p) + 1000*(39/40 - p)**(length + 2)",  # not convex near p = 1
@@ -154,6 +169,30 @@ def test_a_power_of_unknown_sign_is_never_taken_for_positive(formula):
 )
 def test_good_regularizers_in_odd_clothes_are_recognized(formula):
     assert derive(formula).ok
+
+
+def test_squared_hellinger_passes_as_it_is_written():
+    assert derive("beta*(sqrt(p) - sqrt(q))**2").ok
+
+
+@pytest.mark.parametrize("formula", ["alpha*p*log(p)*(1 + exp(-length))", "alpha*p*log(p)*log(1 + exp(beta))"])
+def test_sums_of_exponentials_of_lengths_and_strengths_alone_are_numbers(formula):
+    derivation = derive(formula)
+    assert derivation.ok
+    given = {"length": np.array([3.0, 5.0])}
+    score = derivation.regularizer(**dict.fromkeys(derivation.parameters, 0.5)).score(np.array([-2.0, -2.0]), **given)
+    factor = 1 + np.exp(-given["length"]) if "length" in formula else np.log(1 + np.exp(0.5)) * np.ones(2)
+    difference = score - 0.5 * factor * -2.0
+    # the score is s = alpha (log p + 1) factor up to the same constant for both
+    assert any(np.allclose(difference, left, rtol=1e-12) for left in (0.5 * factor, 0 * factor, 0.5 * (factor - 1)))
+
+
+def test_ln_is_log_and_a_leading_minus_is_no_option():
+    assert parse_formula("p*ln(p)") == parse_formula("p*log(p)")
+    command = [sys.executable, "-m", "derivations", "derive", "-beta*q*log(p/q)"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "implicit reward  s = -beta*q/p" in run.stdout
 
 
 @pytest.mark.parametrize(
