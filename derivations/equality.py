@@ -1,5 +1,6 @@
 """Identities: `Equal`."""
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,7 @@ class Equal(Step):
         """The expression under the condition."""
         return expr.subs(dict(self.given), simultaneous=True) if self.given else expr
 
-    @property
+    @functools.cached_property
     def by_construction(self) -> bool:
         """Whether SymPy's automatic rewriting alone makes the two sides the same."""
         return bool(self.residual() == 0)
