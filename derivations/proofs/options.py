@@ -8,9 +8,8 @@ import sympy as sp
 
 from derivations.checks import Enumerated, Equal, Step
 from derivations.claims import claim
-from derivations.names import OBJECTIVES, make_objective
+from derivations.names import OBJECTIVES, make_objective, parse_regularizer
 from derivations.proofs.names import DIVERGENCES, KINDS, ROWS, TABLE, batch, column, implicit
-from derivations.names import parse_regularizer
 from derivations.regularizers import REGULARIZERS
 from derivations.traces import traced_array
 
