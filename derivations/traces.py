@@ -83,6 +83,8 @@ def _wrong(result: Any, arguments: list[Any]) -> Any:
     """The result plus a form of second degree in all arguments, another one in each entry."""
     if isinstance(result, dict):
         return {name: _wrong(value, arguments) for name, value in result.items()}
+    if isinstance(result, tuple):
+        return tuple(_wrong(value, arguments) for value in result)
     if not isinstance(result, SymArray):
         return result
     entries = [entry for value in arguments if isinstance(value, SymArray) for entry in value.values.flat]

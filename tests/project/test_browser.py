@@ -34,7 +34,7 @@ def stop(process: subprocess.Popen) -> None:
 
 def browse(*arguments, seconds=150):
     """The answer of tests/helpers/browse.py; a browser that hangs is killed and fails the test."""
-    command = [sys.executable, ROOT / "tests" / "browse.py", BROWSER, *map(str, arguments)]
+    command = [sys.executable, ROOT / "tests" / "helpers" / "browse.py", BROWSER, *map(str, arguments)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
