@@ -15,9 +15,9 @@ from typing import Any
 import sympy as sp
 import tyro
 
-from derivations.checks import Equal
-from derivations.claims import load_claims
-from derivations.fields import is_zero
+from derivations.prover.claims import load_claims
+from derivations.prover.kinds import Equal
+from derivations.prover.zero_test import is_zero
 
 
 class TimeUp(Exception):

@@ -10,6 +10,9 @@ THE FORMULAS (array API: NumPy, torch and symbols run the same functions; nothin
 
 THE PACKAGES AROUND THEM
     proofs         one chapter of claims per file; `python -m derivations check`
+    prover         what decides a claim: symbols, tracing, the zero test, balls, mutants, verdicts
+    custom         `derive`: from a regularizer of your own to its implicit reward and losses
+    pages          claims as text, Markdown, JUnit, a book and a graph
     rocq           theorems and identities checked by Rocq's kernel; `make rocq`
     conformance    is a loss what it is named after? `python -m derivations conform FILE:FUNCTION --objective simpo`
     evidence       claims that are measured: intervals, verdicts, protocols, results
@@ -52,6 +55,7 @@ PUBLIC = {
     ),
     "derivations.retention": ("retention_law", "fit_retention", "bootstrap_retention"),
     "derivations.names": ("make_objective", "parse_regularizer"),
-    "derivations.claims": ("load_claims", "check_claim"),
+    "derivations.custom.derive": ("derive",),
+    "derivations.prover.claims": ("load_claims", "check_claim"),
 }
 __all__, __getattr__ = lazy(__name__, PUBLIC)

@@ -10,17 +10,18 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from derivations import report, zoo_matrix
-from derivations.book import write_book
-from derivations.claims import check_claims, load_claims
 from derivations.cli.command_line import read_command, run_command
 from derivations.cli.errors import InputError, suggest
 from derivations.cli.files import to_json, write_text
 from derivations.conformance import conform
-from derivations.conformance.families import NAMES
+from derivations.conformance import trial as zoo_matrix
+from derivations.conformance.contracts import NAMES
 from derivations.conformance.loading import load, parse_pairs, parse_value
 from derivations.conformance.report import FORMATS as CONFORM_FORMATS
-from derivations.derive import Preference, derive
+from derivations.custom.derive import Preference, derive
+from derivations.pages import text as report
+from derivations.pages.book import write_book
+from derivations.prover.claims import check_claims, load_claims
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Every formula of this project is written with the array namespace of its arguments, so one function
 object trains the model, runs the bandit and is traced by the proofs. Branches that exist for
 floating-point stability live here and nowhere else: `log_sigmoid`, `logsumexp`, `masked_sum`. A
-namespace of exact quantities (see `derivations.symbolic`) supplies functions of the same names with
+namespace of exact quantities (see `derivations.prover.symbolic`) supplies functions of the same names with
 their textbook meaning, and the tests hold the two together, in value and gradient, to 50 digits.
 """
 

@@ -1,7 +1,7 @@
 """Names: the regularizer or objective that a command line's text stands for.
 
 The formulas do not know their names' spelling; this file does, and the commands, the bandit and the language model
-read it. A text that is a formula is handed to `derivations.derive`.
+read it. A text that is a formula is handed to `derivations.custom.derive`.
 """
 
 import math
@@ -41,7 +41,7 @@ def parse_regularizer(text: str, coefficient: float | None = None) -> Regularize
     if coefficient is not None and not 0 <= coefficient < math.inf:
         raise ValueError(f"regularizer {text!r}: coefficient is {coefficient}, expected a finite number >= 0")
     if re.search(r"[*/(]", text):
-        from derivations.derive import regularizer_of  # needs SymPy, which named regularizers do not
+        from derivations.custom.derive import regularizer_of  # needs SymPy, which named regularizers do not
 
         return regularizer_of(text, coefficient)
     # a plus sign joins terms only before a name, so that 1e+2 stays a number

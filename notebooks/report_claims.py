@@ -11,12 +11,12 @@ from IPython.display import HTML
 from report_files import OUT, read_json
 from report_html import code, folded, table
 
-from derivations.book import STORY
-from derivations.book import VERDICTS as WORDS
-from derivations.claims import load_claims
 from derivations.names import OBJECTIVES, make_objective
+from derivations.pages.book import STORY
+from derivations.pages.book import VERDICTS as WORDS
 from derivations.proofs import CHAPTERS
-from derivations.symbolic import SymArray
+from derivations.prover.claims import load_claims
+from derivations.prover.symbolic import SymArray
 
 SYMBOLS = {"proved": "✓", "iff": "✓", "refuted": "✗", "failed": "‼"}  # beside the word, so colour carries nothing
 

@@ -86,7 +86,7 @@ def _failing_claims(only: str, folder: Path) -> list[str]:
 
 def _failing_test(name: str, folder: Path) -> list[str]:
     """The test, if it fails on the copy: the tests lie beside it, the other packages are linked."""
-    for package in ("toybandit", "llm", "hard", "benchmarks", "experiments", "docs"):
+    for package in ("toybandit", "llm", "benchmarks", "docs"):
         (folder / package).symlink_to(ROOT / package)
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "pyproject.toml").write_text("")

@@ -18,7 +18,7 @@ from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
 from derivations.conformance.identify import Identity, identify
 from derivations.conformance.laws import Failure, Law, Skip, Verdict, all_laws
-from derivations.conformance.subject import Subject, contract, make_subject
+from derivations.conformance.loss_under_test import Subject, contract, make_subject
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import numpy as np
 
 from derivations.conformance.batch_laws import LOSSES, MASKED, SUMS
 from derivations.conformance.batches import Batch, endless, examples
-from derivations.conformance.families import PAIRS
+from derivations.conformance.contracts import PAIRS
 from derivations.conformance.laws import Failure, Skip, Verdict, close, describe, law, number, numbers
-from derivations.conformance.subject import Result, Subject
+from derivations.conformance.loss_under_test import Result, Subject
 
 # level, and gap of scores
 CASES = (

@@ -18,10 +18,10 @@ import numpy as np
 from derivations.arrays import Array, namespace
 from derivations.conformance.batches import Batch, batch_of, join, size
 from derivations.conformance.calls import CallError
-from derivations.conformance.families import PAIRS, POLICY_GRADIENT, Arrays
+from derivations.conformance.contracts import PAIRS, POLICY_GRADIENT, Arrays
+from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
 from derivations.conformance.laws import number
-from derivations.conformance.subject import Subject
-from derivations.conformance.terms import SWAPPED, extra_terms, main_terms
+from derivations.conformance.loss_under_test import Subject
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
 ACCEPT_ROUGH = 1e-4  # of differences of float32 values

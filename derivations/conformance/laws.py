@@ -15,8 +15,8 @@ import numpy as np
 
 from derivations.conformance.batches import Batch, show
 from derivations.conformance.calls import CallError
-from derivations.conformance.families import ADVANTAGE, Family
-from derivations.conformance.subject import Result, Subject
+from derivations.conformance.contracts import ADVANTAGE, Family
+from derivations.conformance.loss_under_test import Result, Subject
 
 Kind = Literal["verdict", "advice"]
 SLOPE = 1e-3  # relative tolerance of gradients by differences of float32 values

@@ -10,9 +10,9 @@ import numpy as np
 
 from derivations.arrays import Array, namespace
 from derivations.conformance.batches import examples
-from derivations.conformance.families import ENTROPY, KL_FAMILY, POLICY_GRADIENT
+from derivations.conformance.contracts import ENTROPY, KL_FAMILY, POLICY_GRADIENT
 from derivations.conformance.laws import Failure, Skip, Verdict, close, describe, law, number, numbers
-from derivations.conformance.subject import Subject
+from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.tree import (
     ONE_TOKEN,
     REWARDS,

@@ -4,9 +4,9 @@ import numpy as np
 
 from derivations.conformance.batch_laws import LOSSES, has_value
 from derivations.conformance.batches import batch_of, join, repeat_tokens
-from derivations.conformance.families import ENTROPY, Target
+from derivations.conformance.contracts import ENTROPY, Target
 from derivations.conformance.laws import Failure, Skip, Verdict, close, compare, describe, law, number, numbers
-from derivations.conformance.subject import CONVENTIONS, Subject
+from derivations.conformance.loss_under_test import CONVENTIONS, Subject
 
 
 @law(

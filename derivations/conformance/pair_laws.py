@@ -7,7 +7,7 @@ import numpy as np
 
 from derivations.conformance.batches import Batch, examples, ranking, repeat_tokens, take
 from derivations.conformance.calls import CallError
-from derivations.conformance.families import PAIRS, RANKINGS
+from derivations.conformance.contracts import PAIRS, RANKINGS
 from derivations.conformance.laws import (
     Failure,
     Skip,
@@ -19,7 +19,7 @@ from derivations.conformance.laws import (
     number,
     tolerance,
 )
-from derivations.conformance.subject import Subject
+from derivations.conformance.loss_under_test import Subject
 from derivations.names import OBJECTIVES
 from derivations.regularizers import LengthNormalizedShannon
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from derivations.arrays import Array, logsumexp, namespace
-from derivations.conformance.families import ENTROPY, KL_FAMILY, POLICY_GRADIENT, Arrays
+from derivations.conformance.contracts import ENTROPY, KL_FAMILY, POLICY_GRADIENT, Arrays
 from derivations.conformance.laws import SLOPE, Failure, close, numbers
-from derivations.conformance.subject import Subject
+from derivations.conformance.loss_under_test import Subject
 from derivations.regularizers import KL, Entropy
 
 REWARDS = np.array([1.0, -0.5, 2.0, 0.25])

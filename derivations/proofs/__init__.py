@@ -2,7 +2,7 @@
 
 CHAPTERS = {
     "regularizers": "The implicit reward of each regularizer",
-    "master": "One idea: the implicit reward",
+    "implicit_reward": "One idea: the implicit reward",
     "maxent": "Maximum-entropy RL and its preferences",
     "simpo": "From maximum entropy to SimPO",
     "margins": "What the margin means, and what it costs",

@@ -9,8 +9,6 @@ import sympy as sp
 from flint import arb, ctx
 
 from derivations import arrays
-from derivations.checks import Enumerated, Equal, Step
-from derivations.claims import claim
 from derivations.objectives import (
     dpo,
     ipo_loss,
@@ -25,7 +23,10 @@ from derivations.objectives import (
 )
 from derivations.preferences import bradley_terry, plackett_luce, rao_kupper, rao_kupper_tie
 from derivations.proofs.names import SMOOTHING, Response, batch, column, implicit
-from derivations.proofs.tools import alpha, beta, gamma, order, reals
+from derivations.proofs.symbols import alpha, beta, gamma, order, reals
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Enumerated, Equal, Step
+from derivations.prover.tracing import traced_array
 from derivations.regularizers import (
     KL,
     NONE,
@@ -38,7 +39,6 @@ from derivations.regularizers import (
     Regularizer,
     Sum,
 )
-from derivations.traces import traced_array
 
 ROWS = 2
 UNIT = frozenset({order})

@@ -4,10 +4,8 @@ from functools import partial
 
 import sympy as sp
 
-from derivations.checks import Argued, Differs, Equal, Positive, Step, TendsTo
-from derivations.claims import claim
 from derivations.objectives import shaped_reward
-from derivations.proofs.tools import (
+from derivations.proofs.symbols import (
     alpha,
     beta,
     by_logit,
@@ -23,10 +21,12 @@ from derivations.proofs.tools import (
     rest,
     time,
 )
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Argued, Differs, Equal, Positive, Step, TendsTo
+from derivations.prover.symbolic import SymArray
+from derivations.prover.tracing import trace, traced_array
 from derivations.regularizers import KL, Entropy, LengthNormalized, Regularizer, Sum
 from derivations.retention import retention_law as law_of_retention
-from derivations.symbolic import SymArray
-from derivations.traces import trace, traced_array
 
 c = alpha + beta
 decay = sp.exp(-c * time)

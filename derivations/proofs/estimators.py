@@ -4,13 +4,13 @@ import itertools
 
 import sympy as sp
 
-from derivations.checks import Argued, Differs, Equal, Iff, Positive, Step
-from derivations.claims import claim
 from derivations.objectives import kl_estimate, kl_k1, kl_k2, kl_k3, rloo_advantage
-from derivations.proofs.tools import by_logit, mean, normalized, p, positives, q, reals, rest
+from derivations.proofs.symbols import by_logit, mean, normalized, p, positives, q, reals, rest
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Argued, Differs, Equal, Iff, Positive, Step
+from derivations.prover.symbolic import SymArray
+from derivations.prover.tracing import trace, traced_array
 from derivations.regularizers import KL, Entropy, ForwardKL
-from derivations.symbolic import SymArray
-from derivations.traces import trace, traced_array
 
 logp, ref_logp = sp.symbols("logp ref_logp", real=True)
 others_of_k = sp.Symbol("others", positive=True, integer=True)

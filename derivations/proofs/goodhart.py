@@ -2,12 +2,12 @@
 
 import sympy as sp
 
-from derivations.checks import Argued, Differs, Equal, Positive, Step, TendsTo
-from derivations.claims import claim
-from derivations.proofs.tools import p, positives, q
+from derivations.proofs.symbols import p, positives, q
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Argued, Differs, Equal, Positive, Step, TendsTo
+from derivations.prover.symbolic import SymArray
+from derivations.prover.tracing import trace
 from derivations.regularizers import KL
-from derivations.symbolic import SymArray
-from derivations.traces import trace
 
 n = sp.Symbol("n", positive=True)
 x = sp.Symbol("x", positive=True)  # quantile of the reward under the reference

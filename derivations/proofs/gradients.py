@@ -5,10 +5,8 @@ from collections.abc import Iterator
 
 import sympy as sp
 
-from derivations.checks import Argued, EnumeratedIff, Equal, Iff, Positive, Step
-from derivations.claims import claim
 from derivations.objectives import dpo, ipo_loss, maxent, pair_loss, simpo
-from derivations.proofs.tools import (
+from derivations.proofs.symbols import (
     alpha,
     any_gamma,
     beta,
@@ -25,7 +23,9 @@ from derivations.proofs.tools import (
     u,
     v,
 )
-from derivations.traces import trace
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Argued, EnumeratedIff, Equal, Iff, Positive, Step
+from derivations.prover.tracing import trace
 
 Edges = tuple[tuple[int, int], ...]
 

@@ -2,11 +2,9 @@
 
 import sympy as sp
 
-from derivations.checks import Equal, Step
-from derivations.claims import claim
 from derivations.names import OBJECTIVES, make_objective
 from derivations.objectives import dpo, ipo_loss, maxent, preference_metrics, simpo
-from derivations.proofs.tools import (
+from derivations.proofs.symbols import (
     beta,
     logp_l,
     logp_w,
@@ -18,7 +16,9 @@ from derivations.proofs.tools import (
     ref_w,
     sigmoid,
 )
-from derivations.traces import trace, traced_array
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Equal, Step
+from derivations.prover.tracing import trace, traced_array
 
 
 @claim(

@@ -2,12 +2,12 @@
 
 import sympy as sp
 
-from derivations.checks import Argued, Differs, Equal, Iff, Positive, Step
-from derivations.claims import claim
 from derivations.objectives import pair_loss
 from derivations.preferences import bradley_terry, rao_kupper, rao_kupper_tie
-from derivations.proofs.tools import any_gamma, gamma, r_l, r_w, sigmoid, u, v
-from derivations.traces import trace
+from derivations.proofs.symbols import any_gamma, gamma, r_l, r_w, sigmoid, u, v
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Argued, Differs, Equal, Iff, Positive, Step
+from derivations.prover.tracing import trace
 
 theta = sp.exp(gamma)
 tau, omega = sp.symbols("tau omega", positive=True)  # theta = 1 + tau, u = 1 + omega: gamma > 0 and d > 0

@@ -2,13 +2,13 @@
 
 import sympy as sp
 
-from derivations.checks import Argued, Equal, Positive, Step, TendsTo
-from derivations.claims import claim
 from derivations.objectives import dpo, maxent
-from derivations.proofs.tools import Z, alpha, p, positives, q, r, r_l, r_w, reals, rest, shift, sigmoid
+from derivations.proofs.symbols import Z, alpha, p, positives, q, r, r_l, r_w, reals, rest, shift, sigmoid
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Argued, Equal, Positive, Step, TendsTo
+from derivations.prover.symbolic import SymArray
+from derivations.prover.tracing import trace
 from derivations.regularizers import Entropy
-from derivations.symbolic import SymArray
-from derivations.traces import trace
 
 
 def entropy() -> Entropy:

@@ -5,11 +5,11 @@ from typing import Any
 
 import sympy as sp
 
-from derivations.checks import Equal, Step
-from derivations.claims import claim
 from derivations.names import make_objective
-from derivations.proofs.tools import alpha, beta, epsilon_odds, gamma, order
-from derivations.traces import traced_array
+from derivations.proofs.symbols import alpha, beta, epsilon_odds, gamma, order
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Equal, Step
+from derivations.prover.tracing import traced_array
 
 Response = tuple[sp.Expr, sp.Expr, sp.Expr]  # log pi, length, log q
 ROWS = 2  # examples in a batch: a mistaken axis mixes them

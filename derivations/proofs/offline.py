@@ -2,10 +2,8 @@
 
 import sympy as sp
 
-from derivations.checks import Argued, Equal, Iff, Positive, Step
-from derivations.claims import claim
 from derivations.objectives import dpo, pair_loss, simpo
-from derivations.proofs.tools import (
+from derivations.proofs.symbols import (
     beta,
     by_logit,
     gamma,
@@ -19,7 +17,9 @@ from derivations.proofs.tools import (
     rest,
     sigmoid,
 )
-from derivations.traces import trace
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Argued, Equal, Iff, Positive, Step
+from derivations.prover.tracing import trace
 
 w, l, unseen = positives("w", 3)  # weights of chosen, rejected, and of a response that is in no pair
 total = w + l + unseen + rest

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from derivations.checks import Enumerated, Equal, Step
-from derivations.claims import claim
 from derivations.names import OBJECTIVES, make_objective, parse_regularizer
 from derivations.proofs.names import DIVERGENCES, KINDS, ROWS, TABLE, batch, column, implicit
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Enumerated, Equal, Step
+from derivations.prover.tracing import traced_array
 from derivations.regularizers import REGULARIZERS
-from derivations.traces import traced_array
 
 # the same the other way round: option -> names
 TAKERS: dict[str, set[str]] = {

@@ -4,12 +4,12 @@ import itertools
 
 import sympy as sp
 
-from derivations.checks import Argued, Equal, Positive, Step
-from derivations.claims import claim
 from derivations.objectives import pair_loss, ranking_loss
 from derivations.preferences import bradley_terry, plackett_luce
-from derivations.proofs.tools import gamma, normalized, positives, r_l, r_w, rest, sigmoid
-from derivations.traces import trace
+from derivations.proofs.symbols import gamma, normalized, positives, r_l, r_w, rest, sigmoid
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Argued, Equal, Positive, Step
+from derivations.prover.tracing import trace
 
 
 def log_probability(weights: tuple[sp.Expr, ...], top: int | None = None) -> sp.Expr:

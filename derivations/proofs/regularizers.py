@@ -5,9 +5,11 @@ from functools import partial
 
 import sympy as sp
 
-from derivations.checks import Argued, Equal, Positive, Step, TendsTo
-from derivations.claims import claim
-from derivations.proofs.tools import alpha, beta, gamma, length, order, p, positives, q
+from derivations.proofs.symbols import alpha, beta, gamma, length, order, p, positives, q
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Argued, Equal, Positive, Step, TendsTo
+from derivations.prover.symbolic import SymArray
+from derivations.prover.tracing import trace
 from derivations.regularizers import (
     KL,
     AlphaDivergence,
@@ -19,8 +21,6 @@ from derivations.regularizers import (
     Regularizer,
     Sum,
 )
-from derivations.symbolic import SymArray
-from derivations.traces import trace
 
 UNIT = frozenset({p, order})
 

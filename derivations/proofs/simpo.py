@@ -2,10 +2,8 @@
 
 import sympy as sp
 
-from derivations.checks import Argued, Differs, Equal, Iff, Positive, Step, TendsTo
-from derivations.claims import claim
 from derivations.objectives import pair_loss, simpo
-from derivations.proofs.tools import (
+from derivations.proofs.symbols import (
     beta,
     gamma,
     len_l,
@@ -22,9 +20,11 @@ from derivations.proofs.tools import (
     u,
     v,
 )
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Argued, Differs, Equal, Iff, Positive, Step, TendsTo
+from derivations.prover.symbolic import SymArray
+from derivations.prover.tracing import trace
 from derivations.regularizers import KL, LengthNormalized, LengthNormalizedShannon
-from derivations.symbolic import SymArray
-from derivations.traces import trace
 
 
 def generalized() -> LengthNormalized:

@@ -6,14 +6,14 @@ from typing import Any
 
 import sympy as sp
 
-from derivations.checks import Equal, Positive, Step
-from derivations.claims import claim
 from derivations.names import make_objective
 from derivations.objectives import Objective, ipo_loss, ipo_slope, pair_loss, pair_slope, ranking_loss, ranking_slope
 from derivations.proofs.regularizers import UNIT, forms, symbolic_sum
-from derivations.proofs.tools import beta, gamma, length, p, positives, q
-from derivations.symbolic import SymArray
-from derivations.traces import trace, traced_array
+from derivations.proofs.symbols import beta, gamma, length, p, positives, q
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Equal, Positive, Step
+from derivations.prover.symbolic import SymArray
+from derivations.prover.tracing import trace, traced_array
 
 
 @claim(

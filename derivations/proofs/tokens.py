@@ -4,12 +4,12 @@ import itertools
 
 import sympy as sp
 
-from derivations.checks import Argued, Equal, Iff, Step
-from derivations.claims import claim
-from derivations.proofs.tools import alpha, by_logit, normalized, positives, r, rest
+from derivations.proofs.symbols import alpha, by_logit, normalized, positives, r, rest
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Argued, Equal, Iff, Step
+from derivations.prover.symbolic import SymArray
+from derivations.prover.tracing import traced_array
 from derivations.regularizers import Entropy
-from derivations.symbolic import SymArray
-from derivations.traces import traced_array
 
 PREFIXES = ((), (0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1))  # of a tree with two tokens and depth 3
 

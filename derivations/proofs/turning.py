@@ -2,10 +2,8 @@
 
 import sympy as sp
 
-from derivations.checks import Argued, Equal, Iff, Step
-from derivations.claims import claim
 from derivations.objectives import shaped_reward
-from derivations.proofs.tools import (
+from derivations.proofs.symbols import (
     alpha,
     covariance,
     mean,
@@ -15,9 +13,11 @@ from derivations.proofs.tools import (
     reals,
     rest,
 )
+from derivations.prover.claims import claim
+from derivations.prover.kinds import Argued, Equal, Iff, Step
+from derivations.prover.symbolic import SymArray
+from derivations.prover.tracing import traced_array
 from derivations.regularizers import KL, Entropy
-from derivations.symbolic import SymArray
-from derivations.traces import traced_array
 
 
 @claim(

@@ -5,8 +5,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from derivations.claims import load_claims
 from derivations.cli.command_line import read_command, run_command
+from derivations.prover.claims import load_claims
 from derivations.rocq import kernel, report
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from derivations.checks import Equal, Positive, Step
-from derivations.claims import Claim
+from derivations.prover.claims import Claim
+from derivations.prover.kinds import Equal, Positive, Step
 from derivations.rocq.certificates import Certificates, FinerKernels
 from derivations.rocq.formulas import Names, Node, NotClosed, NotExpressible, read
 

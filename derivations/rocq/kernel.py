@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from derivations.checks import Step
-from derivations.claims import Claim
 from derivations.cli.errors import InputError
 from derivations.cli.files import write_text
+from derivations.prover.claims import Claim
+from derivations.prover.kinds import Step
 from derivations.rocq import traced
 from derivations.rocq.identities import HEADER, Lemma, lemmas
 from derivations.rocq.theorems import AXIOMS, THEOREMS, THEORIES

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from derivations.claims import Claim
+from derivations.prover.claims import Claim
 from derivations.rocq.kernel import Outcome, Verdict
 from derivations.rocq.theorems import BY_CLAIM
 

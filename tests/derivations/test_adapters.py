@@ -7,9 +7,8 @@ import pytest
 
 pytest.importorskip("torch", reason="the libraries' losses are written in torch")
 
-from derivations import adapters
 from derivations.cli.errors import InputError
-from derivations.conformance import conform
+from derivations.conformance import adapters, conform
 
 
 @pytest.fixture(scope="module")

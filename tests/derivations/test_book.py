@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from derivations import claims, report
-from derivations.book import STORY, write_book
 from derivations.cli.errors import InputError
+from derivations.pages import text as report
+from derivations.pages.book import STORY, write_book
 from derivations.proofs import CHAPTERS
+from derivations.prover import claims
 
 
 @pytest.fixture(scope="module")

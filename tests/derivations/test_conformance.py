@@ -16,11 +16,11 @@ torch = pytest.importorskip("torch", reason="the losses on trial here are writte
 from derivations.__main__ import Conform  # noqa: E402
 from derivations.cli.errors import InputError  # noqa: E402
 from derivations.conformance import conform  # noqa: E402
-from derivations.conformance.families import NAMES, options_of  # noqa: E402
+from derivations.conformance.contracts import NAMES, options_of  # noqa: E402
 from derivations.conformance.laws import all_laws  # noqa: E402
 from derivations.conformance.loading import load, parse_pairs, parse_value  # noqa: E402
+from derivations.conformance.loss_under_test import make_subject  # noqa: E402
 from derivations.conformance.report import FORMATS  # noqa: E402
-from derivations.conformance.subject import make_subject  # noqa: E402
 from derivations.objectives import dpo, simpo  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def test_the_documentation_lists_every_law_and_every_objective():
         assert f"| `{law.id}` | {law.kind} |" in page
     for name in NAMES:
         assert f"`{name}`" in page
-    from derivations.zoo import BUGS, CORRECT
+    from derivations.conformance.planted_bugs import BUGS, CORRECT
 
     assert f"takes {len(CORRECT)} correct losses, plants {len(BUGS)} bugs" in page
     readme = (ROOT / "README.md").read_text()
@@ -191,7 +191,11 @@ def test_on_the_command_line_that_is_exit_status_2_with_the_contract_and_no_trac
     ],
 )
 def test_wrong_options_are_one_clear_line(objective, option, map, says):
-    place = "derivations.objectives:simpo" if objective != "simpo-pl" else f"{ROOT}/derivations/zoo.py:simpo_pl"
+    place = (
+        "derivations.objectives:simpo"
+        if objective != "simpo-pl"
+        else f"{ROOT}/derivations/conformance/planted_bugs.py:simpo_pl"
+    )
     with pytest.raises(InputError, match=says):
         Conform(place, objective, option, map).run()
 

@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the losses on trial here are written in torch")
 
 from derivations.conformance import conform  # noqa: E402
-from derivations.zoo import BUGS  # noqa: E402
+from derivations.conformance.planted_bugs import BUGS  # noqa: E402
 
 
 def pair_loss_of(expression):

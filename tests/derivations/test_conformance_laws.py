@@ -6,16 +6,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the zoo's losses are written in torch")
 
-from derivations import zoo_matrix  # noqa: E402
-from derivations.claims import load_claims  # noqa: E402
 from derivations.conformance import conform, try_laws  # noqa: E402
+from derivations.conformance import trial as zoo_matrix  # noqa: E402
 from derivations.conformance.backends import make_backend  # noqa: E402
 from derivations.conformance.batches import examples  # noqa: E402
-from derivations.conformance.families import NAMES, RANKINGS, Target, family_of, options_of  # noqa: E402
+from derivations.conformance.contracts import NAMES, RANKINGS, Target, family_of, options_of  # noqa: E402
 from derivations.conformance.laws import Failure, all_laws, link  # noqa: E402
-from derivations.conformance.subject import Subject  # noqa: E402
+from derivations.conformance.loss_under_test import Subject  # noqa: E402
+from derivations.conformance.planted_bugs import BUGS, simpo  # noqa: E402
 from derivations.names import OBJECTIVES  # noqa: E402
-from derivations.zoo import BUGS, simpo  # noqa: E402
+from derivations.prover.claims import load_claims  # noqa: E402
 
 OPTIONS = {
     "beta": 0.7,
@@ -87,7 +87,7 @@ def test_the_picture_in_the_documentation_is_the_matrix(rows, tmp_path):
 
 
 def test_a_change_that_does_not_fit_the_source_is_refused():
-    from derivations.zoo import Bug
+    from derivations.conformance.planted_bugs import Bug
 
     with pytest.raises(ValueError, match="stands 0 times"):
         _ = Bug("x", "dpo", (("no such words", ""),)).function
@@ -123,7 +123,7 @@ def options_for(name):
 @pytest.mark.parametrize("how", ["torch float64", "torch float32", "numpy"])
 @pytest.mark.parametrize("name", NAMES)
 def test_no_verdict_law_fails_on_our_own_objectives(name, how):
-    from derivations.conformance.subject import make_subject
+    from derivations.conformance.loss_under_test import make_subject
 
     backend = make_backend(how.split()[0])
     subject = make_subject(own(name, how.split()[-1]), name, backend, options=options_for(name))

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import sympy as sp
 
-from derivations import claims, report
-from derivations.balls import evaluate, excludes_zero
-from derivations.checks import Argued, Differs, Enumerated, Equal, InternalError, Positive, StepFailed, TendsTo
-from derivations.expressions import variants
-from derivations.fields import Undecided, is_positive, is_zero
-from derivations.shown import formulas
-from derivations.theorems import THEOREMS
+from derivations.pages import text as report
+from derivations.prover import claims
+from derivations.prover.balls import evaluate, excludes_zero
+from derivations.prover.kinds import Argued, Differs, Enumerated, Equal, InternalError, Positive, StepFailed, TendsTo
+from derivations.prover.shown import formulas
+from derivations.prover.theorems import THEOREMS
+from derivations.prover.wrong_versions import variants
+from derivations.prover.zero_test import Undecided, is_positive, is_zero
 
 ROOT = Path(__file__).parents[2]
 x, y = sp.symbols("x y", positive=True)

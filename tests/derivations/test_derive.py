@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from derivations.cli.errors import InputError
 from derivations.cli.files import to_json
-from derivations.derive import derive
-from derivations.expression_parser import parse_formula
-from derivations.fields import is_zero
+from derivations.custom.derive import derive
+from derivations.custom.parser import parse_formula
 from derivations.names import make_objective, parse_regularizer
+from derivations.prover.symbolic import SymArray
+from derivations.prover.zero_test import is_zero
 from derivations.regularizers import AlphaDivergence, Regularizer
-from derivations.symbolic import SymArray
 from llm.settings.online import OnlineConfig
 from toybandit.experiment import run
 from toybandit.settings import Settings

@@ -9,8 +9,12 @@ import random
 import pytest
 import sympy as sp
 
-from derivations import claims, report
-from derivations.checks import (
+from derivations.objectives import dpo, kl_k1, pair_loss, simpo
+from derivations.pages import text as report
+from derivations.proofs.symbols import beta, len_l, len_w, logp_l, logp_w, p, positives, q, r_l, r_w
+from derivations.prover import claims
+from derivations.prover.derivatives import watching, wrong_derivatives
+from derivations.prover.kinds import (
     Argued,
     Differs,
     Enumerated,
@@ -22,11 +26,8 @@ from derivations.checks import (
     StepFailed,
     TendsTo,
 )
-from derivations.derivatives import watching, wrong_derivatives
-from derivations.objectives import dpo, kl_k1, pair_loss, simpo
-from derivations.proofs.tools import beta, len_l, len_w, logp_l, logp_w, p, positives, q, r_l, r_w
-from derivations.sampling import points
-from derivations.traces import trace
+from derivations.prover.sampling import points
+from derivations.prover.tracing import trace
 
 x, y, c = sp.symbols("x y c", positive=True)
 a, b = sp.symbols("a b", real=True)

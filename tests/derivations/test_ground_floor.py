@@ -12,9 +12,9 @@ from derivations.arrays import log_sigmoid, logsumexp, masked_sum
 from derivations.names import OBJECTIVES, make_objective, parse_regularizer
 from derivations.objectives import Objective, preference_metrics, rloo_advantage
 from derivations.preferences import plackett_luce, rao_kupper, rao_kupper_tie
+from derivations.prover.symbolic import SymArray
+from derivations.prover.tracing import trace
 from derivations.regularizers import KL, NONE, REGULARIZERS, Entropy, Sum
-from derivations.symbolic import SymArray
-from derivations.traces import trace
 
 mpmath.mp.dps = 50
 EXTREMES = [-1e4, -745.0, -104.0, -30.0, -1.0, -1e-6, 0.0, 1e-6, 1.0, 30.0, 104.0, 1e4]

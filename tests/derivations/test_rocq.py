@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import sympy as sp
 
-from derivations import book
-from derivations.checks import Equal, Positive, Step
-from derivations.claims import CLAIMS, Claim, check_claim, load_claims
 from derivations.objectives import pair_loss
+from derivations.pages import book
+from derivations.prover.claims import CLAIMS, Claim, check_claim, load_claims
+from derivations.prover.kinds import Equal, Positive, Step
 from derivations.regularizers import LengthNormalized
 from derivations.rocq import kernel, report, traced
 from derivations.rocq.formulas import Names, NotClosed, NotExpressible, read

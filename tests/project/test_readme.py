@@ -39,7 +39,13 @@ LLM_WORK += ("llm.offline.replay.replay",)
 # Shown for being refused, or for a loss that is wrong.
 REFUSED = ('derive "beta*q*(p/q - 1)**2/2"', "conform my_losses.py:simpo_loss")
 # These install, look at what a run left, change the folder, or need an extra (which test_adapters.py tries).
-NOT_TRIED = ("pip install", "head ", "source ", "cd ", "python -m derivations conform derivations.adapters:")
+NOT_TRIED = (
+    "pip install",
+    "head ",
+    "source ",
+    "cd ",
+    "python -m derivations conform derivations.conformance.adapters:",
+)
 DATA = ("pairs.jsonl", "rankings.jsonl", "mine.jsonl")  # files that a page takes for granted
 LOSSES = """
 import torch.nn.functional as F

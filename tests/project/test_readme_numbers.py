@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from derivations.claims import load_claims
 from derivations.conformance.laws import all_laws
+from derivations.conformance.planted_bugs import BUGS
 from derivations.objectives import pair_loss
 from derivations.preferences import rao_kupper
-from derivations.zoo import BUGS
+from derivations.prover.claims import load_claims
 from toybandit.experiment import run
 from toybandit.experiments.protocol import PROTOCOL
 from toybandit.settings import Settings

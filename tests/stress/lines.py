@@ -31,7 +31,7 @@ WORK = {
         "derivations.__main__.check_claims",
         "derivations.__main__.derive",
         "derivations.__main__.conform",
-        "derivations.zoo_matrix.run_zoo",
+        "derivations.conformance.trial.run_zoo",
     ),
     "toybandit": (
         "toybandit.cli_run.run",

@@ -137,7 +137,7 @@ def f(policy_w, policy_l, beta=0.1):
 def derivations_readers() -> list[Reader]:
     """Formulas, files with a loss function, and NAME=VALUE options."""
     from derivations.conformance.loading import load, parse_pairs, parse_value
-    from derivations.expression_parser import parse_formula
+    from derivations.custom.parser import parse_formula
 
     def formula(folder: Path) -> None:
         parse_formula((folder / "formula").read_bytes().decode("utf-8", "surrogateescape"))

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig
 
 from derivations.cli.errors import InputError
-from derivations.expression_parser import parse_formula
+from derivations.custom.parser import parse_formula
 from llm.data.files import read_source
 from llm.data.tokens import encode
 from llm.engine.checkpoints import seal

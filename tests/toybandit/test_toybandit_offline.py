@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from derivations.derive import derive
+from derivations.custom.derive import derive
 from derivations.names import make_objective, parse_regularizer
 from derivations.objectives import Objective
 from toybandit.bandit import log_softmax, seed_streams, shared_world, tabular_world

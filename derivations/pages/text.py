@@ -1,0 +1,252 @@
+"""What a run of the checks looks like: to people (text, Markdown) and to machines (JSON, JUnit)."""
+
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from rich.table import Table
+
+from derivations.cli.files import to_json
+from derivations.custom.derive import Derivation, readable
+from derivations.prover.claims import Claim, Result
+from derivations.prover.kinds import Differs, Enumerated, Equal, Iff, Positive, TendsTo
+from derivations.prover.shown import as_data, decided_by, formulas
+
+T = TypeVar("T")
+
+
+def timed(function: Callable[[], T]) -> tuple[T, float]:
+    """The function's value and how many seconds it took."""
+    start = time.perf_counter()
+    return function(), time.perf_counter() - start
+
+
+def as_json(results: list[Result], seconds: float) -> dict[str, Any]:
+    """The run as plain data."""
+    return {
+        "ok": all(result.ok for result in results),
+        "seconds": round(seconds, 3),
+        "claims": [_claim_json(result) for result in results],
+    }
+
+
+def _claim_json(result: Result) -> dict[str, Any]:
+    claim, tally = result.claim, result.mutants
+    return {
+        "id": claim.id,
+        "title": claim.title,
+        "latex": claim.latex,
+        "verdict": result.verdict,
+        "expected": claim.expected,
+        "in_words": result.in_words,
+        "condition": result.condition,
+        "hypotheses": claim.hypotheses,
+        "source": claim.source,
+        "scope": claim.scope,
+        "method": method(result),
+        "seconds": round(result.seconds, 4),
+        "depends_on": list(claim.depends_on),
+        "problems": result.problems,
+        "traced": [f"{module}.{name}" for module, _, name in result.traced],
+        "equalities": dict(zip(("all", "by_construction"), result.equalities, strict=True)),
+        "steps": [as_data(step) for step in result.steps],
+        "mutants": {
+            "made": tally.made,
+            "refuted": tally.refuted,
+            "equivalent": len(tally.equivalent),
+            "survived": len(tally.survived),
+            "equivalent_list": tally.equivalent,
+            "survived_list": tally.survived,
+        },
+    }
+
+
+def method(result: Result) -> str:
+    """Which procedures the proof used, in words."""
+    kinds = {
+        Equal: "equality in a field of kernels",
+        Positive: "positive coefficients",
+        TendsTo: "Gruntz limits",
+        Iff: "zero set of a product",
+        Differs: "exact counterexample",
+        Enumerated: "exhaustive enumeration",
+    }
+    used = [words for kind, words in kinds.items() if any(isinstance(step, kind) for step in result.steps)]
+    argued = sum(not step.decided for step in result.steps)
+    return "; ".join(used) + (f"; {argued} step{'s' * (argued > 1)} argued in words" if argued else "")
+
+
+def as_text(results: list[Result], seconds: float) -> str:
+    """One line a claim, problems under it, and a last line that sums up."""
+    lines = []
+    for result in results:
+        tally = result.mutants
+        trial = f"mutants {tally.refuted}/{tally.made}" if tally.made else ""
+        if tally.equivalent:
+            trial += f" ({len(tally.equivalent)} equivalent)"
+        mark = "ok  " if result.ok else "FAIL"
+        lines.append(f"{mark} {result.in_words:25} {result.claim.id:42} {trial}".rstrip())
+        if result.ok and result.condition:
+            lines.append(f"     {condition(result)}")
+        lines += [f"     {problem}" for problem in _complaints(result)]
+    lines.append(summary(results, seconds))
+    return "\n".join(lines) + "\n"
+
+
+def _complaints(result: Result) -> list[str]:
+    """Everything for which a claim is not ok."""
+    return result.problems + [f"mutant survived: {wrong}" for wrong in result.mutants.survived]
+
+
+def condition(result: Result) -> str:
+    """When exactly it holds, as a phrase."""
+    return result.condition if result.claim.expected == "iff" else f"holds {result.condition}"
+
+
+def summary(results: list[Result], seconds: float) -> str:
+    """The run in one line."""
+    verdicts = [result.verdict for result in results if result.ok]
+    made = sum(result.mutants.made for result in results)
+    equivalent = sum(len(result.mutants.equivalent) for result in results)
+    survived = sum(len(result.mutants.survived) for result in results)
+    equal, same = (sum(counts) for counts in zip(*(result.equalities for result in results), strict=True))
+    argued = sum(bool(result.ok and result.argued) for result in results)
+    decided, exact, refuted = (verdicts.count(kind) for kind in ("proved", "iff", "refuted"))
+    lines = (
+        f"{len(results)} claims in {seconds:.1f} s: {decided} decided, {exact} decided with their exact condition",
+        f"{refuted} refuted as written, {len(results) - len(verdicts)} not as stated",
+        f"{argued} of them with steps argued in words; {equal} equalities, {same} of them equal by construction",
+        f"{made} mutants, {equivalent} equivalent, {survived} survived",
+    )
+    return f"{lines[0]}, {lines[1]}; {lines[2]}; {lines[3]}"
+
+
+def as_markdown(results: list[Result], seconds: float) -> str:
+    """For the summary of a pull request: what failed first, then every claim in a table."""
+    lines = [
+        f"## Derivations: {'ok' if all(result.ok for result in results) else 'FAILED'}",
+        "",
+        summary(results, seconds),
+        "",
+    ]
+    for result in results:
+        if not result.ok:
+            lines += [f"- **{result.claim.id}**: {_cell(problem)}" for problem in _complaints(result)]
+    lines += ["", "| claim | verdict | mutants refuted | sentence |", "|---|---|---|---|"]
+    for result in results:
+        said = result.in_words + (f"; {condition(result)}" if result.condition else "")
+        trial = f"{result.mutants.refuted}/{result.mutants.made}"
+        lines.append(f"| `{result.claim.id}` | {_cell(said)} | {trial} | {_cell(result.claim.title)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|").replace("\n", " ")
+
+
+def as_junit(results: list[Result], seconds: float) -> str:
+    """One test case a claim, as CI servers read it."""
+    failed = sum(not result.ok for result in results)
+    suite = ElementTree.Element(
+        "testsuite",
+        name="derivations",
+        tests=str(len(results)),
+        failures=str(failed),
+        errors="0",
+        time=f"{seconds:.3f}",
+    )
+    for result in results:
+        case = ElementTree.SubElement(
+            suite,
+            "testcase",
+            classname=f"derivations.{result.claim.chapter}",
+            name=result.claim.id,
+            time=f"{result.seconds:.3f}",
+        )
+        if not result.ok:
+            problems = _complaints(result)
+            failure = ElementTree.SubElement(case, "failure", message=problems[0])
+            failure.text = "\n".join(problems)
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+FORMATS: dict[str, Callable[[list[Result], float], str]] = {
+    "text": as_text,
+    "json": lambda results, seconds: to_json(as_json(results, seconds), indent=2) + "\n",
+    "markdown": as_markdown,
+    "junit": as_junit,
+}
+
+
+def claims_table(claims: list[Claim]) -> Table:
+    """The claims as a table for the terminal."""
+    table = Table("claim", "we say", "sentence")
+    for claim in claims:
+        table.add_row(claim.id, claim.expected, claim.title)
+    return table
+
+
+def show(result: Result) -> str:
+    """One claim in full."""
+    claim = result.claim
+    rows = [
+        (claim.id, ""),
+        ("claim", claim.title),
+        ("formula", claim.latex),
+        ("hypotheses", claim.hypotheses),
+        ("source", claim.source),
+        ("scope", claim.scope),
+        ("rests on", ", ".join(claim.depends_on) or "nothing else"),
+        ("traces", ", ".join(f"{module}.{name}" for module, _, name in result.traced) or "nothing"),
+        ("verdict", result.in_words + (f"; {condition(result)}" if result.condition else "")),
+        ("mutants", f"{result.mutants.refuted} of {result.mutants.made} refuted"),
+    ]
+    lines = [f"{name:11} {value}".rstrip() for name, value in rows]
+    for step in result.steps:
+        lines.append(f"  [{'decided' if step.decided else 'argued '}] {step.statement}")
+        lines += [f"            {line}" for line in [*formulas(step), f"by {decided_by(step)}"]]
+    lines += [f"  PROBLEM {problem}" for problem in result.problems]
+    return "\n".join(lines) + "\n"
+
+
+def derivation_text(derivation: Derivation) -> str:
+    """What follows from a user's regularizer, for people."""
+    marks = {True: "holds", False: "FAILS", None: "NOT DECIDED"}
+    lines = [
+        f"phi(p)           {readable(derivation.phi)}",
+        f"implicit reward  s = {readable(derivation.implicit_reward)}",
+        f"score            {readable(derivation.score)}   (s up to the same constant for all responses)",
+        "conditions of the master theorem",
+    ]
+    for condition in derivation.conditions:
+        lines.append(f"  {marks[condition.holds]:11}  {condition.statement} ({condition.how})")
+        if not condition.holds:
+            lines.append(f"               so {condition.consequence}")
+    lines += [
+        f"offline loss     {derivation.loss_latex()}",
+        f"online           policy gradient with {derivation.online_latex()}",
+    ]
+    if derivation.ok:
+        options = ", ".join(f"{name}=0.1" for name in derivation.parameters)
+        lines.append(
+            f"in Python        derive({readable(derivation.phi)!r}, {derivation.preference!r}).objective({options})"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def derivation_json(derivation: Derivation) -> str:
+    """The same for machines."""
+    facts = {
+        "ok": derivation.ok,
+        "phi": readable(derivation.phi),
+        "implicit_reward": readable(derivation.implicit_reward),
+        "score": readable(derivation.score),
+        "preference": derivation.preference,
+        "parameters": derivation.parameters,
+        "conditions": derivation.conditions,
+        "loss_latex": derivation.loss_latex(),
+        "online_latex": derivation.online_latex(),
+    }
+    return to_json(facts, indent=2) + "\n"

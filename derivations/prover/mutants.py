@@ -1,0 +1,71 @@
+"""The checker on trial: it must refute every wrong version of what it proves.
+
+Each decided step makes its own mutants (`derivations.prover.kinds`): of both sides of an identity and of the
+condition it stands under, of a limit, of the sign of an inequality. One that is neither refuted nor
+proved equal to the original has survived, and then the claim counts as failed.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from derivations.prover import balls
+from derivations.prover.kinds import Enumerated, Equal, Iff, Positive, Step
+from derivations.prover.tracing import Traced, changed
+
+LOOKED_AT = 2  # points at which a changed function must show
+PER_CLAIM, MOST_PER_SIDE = 60, 6  # a claim of many identities has fewer mutants of each
+
+
+@dataclass
+class Tally:
+    """How the mutants of one claim fared."""
+
+    made: int = 0
+    refuted: int = 0
+    equivalent: list[str] = field(default_factory=list)
+    survived: list[str] = field(default_factory=list)
+
+
+def try_mutants(steps: list[Step]) -> Tally:
+    """Put every mutant of every step on trial and count what the checks say."""
+    tally = Tally()
+    identities = sum(isinstance(step, Equal) for step in steps)
+    per_side = max(1, min(MOST_PER_SIDE, PER_CLAIM // max(1, 2 * identities)))
+    for step in steps:
+        for mutant in step.mutants(per_side):
+            tally.made += 1
+            if mutant.fate == "refuted":
+                tally.refuted += 1
+            else:
+                getattr(tally, mutant.fate).append(f"{step.statement}: {' '.join(map(str, mutant.says))}")
+    return tally
+
+
+def unnoticed(proof: Callable[[], list[Step]], traced: Iterable[Traced]) -> list[str]:
+    """The traced functions that could compute something else, and all steps would hold: the claim is not about them.
+
+    The proof is made again with one function's formulas changed; a step must then fail, or the proof break off.
+    """
+    idle = []
+    for function in sorted(traced):
+        with changed(function):
+            try:
+                noticed = any(map(_fails, proof()))
+            except Exception:  # that the proof breaks off is what is asked for
+                noticed = True
+        if not noticed:
+            idle.append(f"{function.module}.{function.name}")
+    return idle
+
+
+def _fails(step: Step) -> bool:
+    """Whether a step is wrong at one of the first points inside its hypotheses, or cannot be decided at all."""
+    if isinstance(step, Iff):
+        step = step.identity()
+    if isinstance(step, Equal):
+        return any(step.agrees(point) is not True for point in step.near(LOOKED_AT))
+    if isinstance(step, Enumerated):
+        return not all(map(step.holds, step.cases()))
+    if isinstance(step, Positive):
+        return any((balls.sign(step.expr, point) or 1) < 0 for point, far in step.points([step.expr], 8) if not far)
+    return False
