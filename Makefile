@@ -24,8 +24,8 @@ $(READY): pyproject.toml constraints.txt
 report: setup    ## prove, simulate, train, and write out/report.html (about 10 minutes on 2 cores)
 	@$(PY) notebooks/make_report.py
 
-test: setup      ## the test suite
-	@$(PY) -m pytest
+test: setup      ## the test suite, on every core
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist loadfile $(TESTS)
 
 lint: setup      ## ruff, formatting and types
 	@$(VENV)/bin/ruff check .

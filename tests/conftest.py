@@ -1,11 +1,16 @@
 """Shared by tests: a language model small enough for brute force (random weights, bytes as tokens), a small bandit."""
 
+import os
 import sys
 from types import SimpleNamespace
 
 import pytest
 
 from tests.stress import tiny
+
+# Test processes that run side by side start torchrun on ports of their own.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+os.environ.setdefault("PET_MASTER_PORT", str(29500 + WORKER))
 
 
 @pytest.fixture(scope="session")
