@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import sympy as sp
 
 from derivations.prover.claims import Claim
-from derivations.prover.kinds import Equal, Positive, Step
+from derivations.prover.kinds import Equal, Iff, Positive, Step
 from derivations.rocq.certificates import Certificates, FinerKernels
 from derivations.rocq.formulas import Names, Node, NotClosed, NotExpressible, read
 
@@ -39,6 +39,7 @@ class Lemma:
 def lemmas(claim: Claim, steps: list[Step]) -> Iterator[tuple[int, Lemma | NotExpressible]]:
     """For each identity and sign among the steps its number, and its lemma or why it has none."""
     for number, step in enumerate(steps, start=1):
+        step = step.identity() if isinstance(step, Iff) else step  # the product whose zeros are the condition
         if isinstance(step, Equal | Positive):
             try:
                 yield number, lemma(claim.id, number, step)
