@@ -332,7 +332,11 @@ def test_an_enumeration_whose_cases_break_off_is_a_failed_claim_in_every_format(
         assert "no such case" in form([result], 1.0)
 
 
-@pytest.mark.parametrize("confirm", [even, through_even, functools.partial(through_even)], ids=str)
+@pytest.mark.parametrize(
+    "confirm",
+    [even, through_even, functools.partial(through_even)],
+    ids=("itself", "another that calls it", "a partial of that"),
+)
 def test_an_enumeration_may_not_confirm_itself(confirm):
     with pytest.raises(StepFailed, match="no second algorithm: it shares even"):
         Enumerated("planted", upto, even, confirm, {"never": lambda case: False}).check()
