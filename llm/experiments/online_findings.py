@@ -27,7 +27,8 @@ def made_on(runs: Sequence[Result], known: Mapping[str, Any]) -> str:
     """A sentence: how many runs were made on which device, with which versions, and how long each took."""
     by_device: dict[str, list[Result]] = {}
     for run in runs:
-        by_device.setdefault(run.get("device", known.get("made_on", "a device that was not recorded")), []).append(run)
+        told = known.get("elsewhere", {}).get(run["run"], known.get("made_on", "a device that was not recorded"))
+        by_device.setdefault(run.get("device", told), []).append(run)
     parts = []
     for device, own in by_device.items():
         used = {
