@@ -113,14 +113,7 @@ def same_keys_offline_figure(plan: Plan, offline: Sequence[Result]) -> Figure | 
         return None
     changes = {
         "bandit": _bandit_changes(plan, objectives),
-        "language model": {
-            name: [
-                {key: r["after"][key] - r["before"][key] for key in OFFLINE_KEYS}
-                for r in ours
-                if r["objective"] == name
-            ]
-            for name in objectives
-        },
+        "language model": {name: [_change(run) for run in ours if run["objective"] == name] for name in objectives},
     }
     figure, grid = panels(4, 2, 7.2)
     for rows, (title, found) in zip((grid[:2], grid[2:]), changes.items(), strict=True):
