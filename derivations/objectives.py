@@ -82,7 +82,7 @@ def ranking_loss(rewards: Array, *, top: int | None = None) -> Array:
 def maxent(chosen_logp: Array, rejected_logp: Array, *, alpha: Any) -> Array:
     """-log sigmoid(alpha log pi(w) - alpha log pi(l)): entropy with Bradley-Terry, reference-free. THEORY 2.3."""
     regularizer = Entropy(alpha)
-    return pair_loss(regularizer.score(chosen_logp), regularizer.score(rejected_logp))
+    return pair_loss(regularizer.implicit_reward(chosen_logp), regularizer.implicit_reward(rejected_logp))
 
 
 def dpo(
@@ -91,8 +91,8 @@ def dpo(
     """-log sigmoid(beta log pi/pi_ref(w) - beta log pi/pi_ref(l)): KL with Bradley-Terry (arXiv:2305.18290, eq. 7)."""
     regularizer = KL(beta)
     return pair_loss(
-        regularizer.score(chosen_logp, ref_logp=ref_chosen_logp),
-        regularizer.score(rejected_logp, ref_logp=ref_rejected_logp),
+        regularizer.implicit_reward(chosen_logp, ref_logp=ref_chosen_logp),
+        regularizer.implicit_reward(rejected_logp, ref_logp=ref_rejected_logp),
     )
 
 
@@ -111,8 +111,8 @@ def simpo(
     """
     regularizer = LengthNormalized(beta)
     return pair_loss(
-        regularizer.score(chosen_logp, length=chosen_length),
-        regularizer.score(rejected_logp, length=rejected_length),
+        regularizer.implicit_reward(chosen_logp, length=chosen_length),
+        regularizer.implicit_reward(rejected_logp, length=rejected_length),
         gamma=gamma,
     )
 
@@ -154,7 +154,7 @@ class Objective:
 
     def rewards(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         """Implicit rewards without the constant, reward units; same shape as logp."""
-        return self.regularizer.score(logp, length=length, ref_logp=ref_logp)
+        return self.regularizer.implicit_reward(logp, length=length, ref_logp=ref_logp)
 
     def loss(self, rewards: Array) -> Array:
         """Per-example loss from implicit rewards [..., m], preferred first (m = 2: chosen, rejected) -> [...]."""
@@ -192,7 +192,7 @@ def shaped_reward(
     grad (E_pi[r] - sum phi) = E_pi[(r - s - b) grad log pi] for every b that does not depend on y, so
     the constant of s is left out. Detach the result before multiplying it with log-probs.
     """
-    return reward - regularizer.score(logp, length=length, ref_logp=ref_logp)
+    return reward - regularizer.implicit_reward(logp, length=length, ref_logp=ref_logp)
 
 
 def rloo_advantage(rewards: Array) -> Array:

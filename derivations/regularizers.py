@@ -27,7 +27,7 @@ class Regularizer:
         """phi_y(pi(y)), elementwise, in reward units; the penalty of a policy is its sum over all responses y."""
         raise NotImplementedError
 
-    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+    def implicit_reward(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         """The implicit reward without its constant: s(y) - `constant`, in reward units.
 
         Losses and advantages use this form: they do not change when every response to a prompt gains
@@ -41,17 +41,17 @@ class Regularizer:
         raise NotImplementedError
 
     def below_top(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
-        """`score` minus its upper limit if it has one, else `score`; reward units. Digits survive near the limit."""
-        return self.score(logp, length=length, ref_logp=ref_logp)
+        """The implicit reward minus its upper limit, if it has one; reward units. Digits survive near the limit."""
+        return self.implicit_reward(logp, length=length, ref_logp=ref_logp)
 
     @property
     def constant(self) -> Any:
         """The part of s that is the same for all responses, so the multiplier lambda absorbs it."""
         return 0.0
 
-    def implicit_reward(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+    def phi_prime(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         """s(y) = phi_y'(pi(y)), exactly, in reward units."""
-        return self.score(logp, length=length, ref_logp=ref_logp) + self.constant
+        return self.implicit_reward(logp, length=length, ref_logp=ref_logp) + self.constant
 
     def __add__(self, other: "Regularizer") -> "Regularizer":
         return Sum((*terms(self), *terms(other)))
@@ -83,7 +83,7 @@ class Entropy(Term):
     def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return self.coefficient * (namespace(logp).exp(logp) * logp)
 
-    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+    def implicit_reward(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return self.coefficient * logp
 
     def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
@@ -104,7 +104,7 @@ class KL(Term):
     def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return self.coefficient * (namespace(logp).exp(logp) * (logp - ref_logp))
 
-    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+    def implicit_reward(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return self.coefficient * (logp - ref_logp)
 
     def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
@@ -129,7 +129,7 @@ class LengthNormalized(Term):
     def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return (self.coefficient / length) * (namespace(logp).exp(logp) * (logp - 1))
 
-    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+    def implicit_reward(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return (self.coefficient / length) * logp
 
     def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
@@ -149,7 +149,7 @@ class LengthNormalizedShannon(Term):
     def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return (self.coefficient / length) * (namespace(logp).exp(logp) * logp)
 
-    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+    def implicit_reward(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return (self.coefficient / length) * (logp + 1)
 
     def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
@@ -169,7 +169,7 @@ class ForwardKL(Term):
     def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return self.coefficient * (namespace(logp).exp(ref_logp) * (ref_logp - logp))
 
-    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+    def implicit_reward(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return -self.coefficient * namespace(logp).exp(ref_logp - logp)
 
     def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
@@ -192,7 +192,7 @@ class JensenShannon(Term):
         minus_log_half_1_plus_u = log_sigmoid(-log_u) - log_sigmoid(xp.zeros_like(log_u))
         return self.coefficient * (xp.exp(logp) * log_u + (xp.exp(logp) + xp.exp(ref_logp)) * minus_log_half_1_plus_u)
 
-    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+    def implicit_reward(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         log_u = logp - ref_logp
         return self.coefficient * (log_sigmoid(log_u) - log_sigmoid(namespace(logp).zeros_like(log_u)))
 
@@ -228,7 +228,7 @@ class AlphaDivergence(Term):
         mixed = xp.exp((1 - a) * logp + a * ref_logp)
         return self.coefficient * (((1 - a) * xp.exp(logp) - mixed + a * xp.exp(ref_logp)) / (a * (1 - a)))
 
-    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+    def implicit_reward(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return -self.coefficient * (namespace(logp).expm1(-self.order * (logp - ref_logp)) / self.order)
 
     def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
@@ -255,8 +255,8 @@ class Sum(Regularizer):
     def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return self._total("phi", logp, length, ref_logp)
 
-    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
-        return self._total("score", logp, length, ref_logp)
+    def implicit_reward(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self._total("implicit_reward", logp, length, ref_logp)
 
     def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return self._total("slope", logp, length, ref_logp)

@@ -43,7 +43,7 @@ def prove(axes: Axes) -> None:
     claimed = []
     for n in lengths:
         size, reward = np.array([1.0, n]), np.array([np.log(3.0), 0.0])
-        s = LengthNormalized(1.0).score(log_softmax(size * reward), length=size)
+        s = LengthNormalized(1.0).implicit_reward(log_softmax(size * reward), length=size)
         claimed.append(np.exp(-pair_loss(s[0], s[1])))
     truth, formula = counterexample.numbers()
     assert np.isclose(claimed[1], formula)  # noqa: S101 (the curve goes through the claim's exact counterexample)

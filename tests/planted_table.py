@@ -31,10 +31,10 @@ FORMULAS = (
     Mistake("the last place counted once more than seen", "preferences", "m - 1 if top is None else top", "m - 1", "plackett-luce-top-k"),
     Mistake("label smoothing that flips only the reward difference", "objectives", "log_sigmoid(-(chosen_reward - rejected_reward - gamma))", "log_sigmoid(rejected_reward - chosen_reward - gamma)", "label-smoothing"),
     Mistake("IPO's target 1 / beta", "objectives", "rejected_reward - 0.5) / beta", "rejected_reward - 1.0) / beta", "ipo-objective"),
-    Mistake("SimPO normalizes both by the chosen length", "objectives", "regularizer.score(rejected_logp, length=rejected_length)", "regularizer.score(rejected_logp, length=chosen_length)", "simpo-objective"),
-    Mistake("DPO's references both those of the chosen", "objectives", "regularizer.score(rejected_logp, ref_logp=ref_rejected_logp)", "regularizer.score(rejected_logp, ref_logp=ref_chosen_logp)", "dpo-objective"),
+    Mistake("SimPO normalizes both by the chosen length", "objectives", "regularizer.implicit_reward(rejected_logp, length=rejected_length)", "regularizer.implicit_reward(rejected_logp, length=chosen_length)", "simpo-objective"),
+    Mistake("DPO's references both those of the chosen", "objectives", "regularizer.implicit_reward(rejected_logp, ref_logp=ref_rejected_logp)", "regularizer.implicit_reward(rejected_logp, ref_logp=ref_chosen_logp)", "dpo-objective"),
     Mistake("group-mean baseline", "objectives", " * (k / (k - 1))", "", "rloo-unbiased"),
-    Mistake("the shaped reward pays for the regularizer", "objectives", "return reward - regularizer.score", "return reward + regularizer.score", "online-gradient"),
+    Mistake("the shaped reward pays for the regularizer", "objectives", "return reward - regularizer.implicit_reward", "return reward + regularizer.implicit_reward", "online-gradient"),
     Mistake("k3 as loss", "objectives", '"loss": kl_k2', '"loss": kl_k3', "kl-estimate-by-role"),
     Mistake("k3 as reward", "objectives", '"reward": kl_k1', '"reward": kl_k3', "kl-estimate-by-role"),
     Mistake("a tie counts as a win", "objectives", "(1 + xp.sign(margin)) / 2", "xp.sign(1 + xp.sign(margin))", "preference-metrics"),
@@ -66,7 +66,7 @@ NAMES = (
     Mistake("rankings by name of first places only", "objectives", "return ranking_loss(rewards, top=self.top)", "return ranking_loss(rewards, top=self.top or 1)", "rankings-by-name"),
     Mistake("top given and ignored", "objectives", "return ranking_loss(rewards, top=self.top)", "return ranking_loss(rewards)", "rankings-by-name"),
     Mistake("every divergence is KL", "names", "{cls.name: cls for cls in (KL, ForwardKL", "{cls.name: KL for cls in (KL, ForwardKL", "*-by-name"),
-    Mistake("lengths and references exchanged", "objectives", "return self.regularizer.score(logp, length=length, ref_logp=ref_logp)", "return self.regularizer.score(logp, length=ref_logp, ref_logp=length)", "objectives-by-name"),
+    Mistake("lengths and references exchanged", "objectives", "return self.regularizer.implicit_reward(logp, length=length, ref_logp=ref_logp)", "return self.regularizer.implicit_reward(logp, length=ref_logp, ref_logp=length)", "objectives-by-name"),
     Mistake("entropy named KL on the command line", "regularizers", "cls.name: cls\n    for cls in (Entropy, KL, LengthNormalized,", "cls.name: (KL if cls is Entropy else cls)\n    for cls in (Entropy, KL, LengthNormalized,", "regularizers-by-name"),
 )  # fmt: skip
 OPTIONS = (

@@ -53,8 +53,8 @@ class Masked(Regularizer):
         xp = namespace(logp)
         return xp.where(self.mask, value, xp.zeros_like(value))
 
-    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
-        value = self.inner.implicit_reward(logp, length=length, ref_logp=ref_logp)
+    def implicit_reward(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        value = self.inner.phi_prime(logp, length=length, ref_logp=ref_logp)
         xp = namespace(logp)
         return xp.where(self.mask, value, xp.zeros_like(value))
 

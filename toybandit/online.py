@@ -135,7 +135,7 @@ def logged_steps(steps: int, *, count: int = LOGGED) -> np.ndarray:
 def _leading_axes(world: World, regularizer: Regularizer) -> tuple[int, ...]:
     """Axes that array-valued coefficients put before [seeds, prompts, arms]."""
     one = np.ones((1, 1, 1))
-    return np.shape(regularizer.score(-one, length=one, ref_logp=-2 * one))[:-3]
+    return np.shape(regularizer.implicit_reward(-one, length=one, ref_logp=-2 * one))[:-3]
 
 
 # Steps -> log-probs, float64 [..., seeds, prompts, arms], after that many more steps.

@@ -40,7 +40,7 @@ def optimum(
     """
     if not np.all(np.isfinite(reward)):
         raise ValueError("the reward is NaN or infinite for some arm; the optimum needs finite rewards")
-    whole = np.shape(regularizer.score(np.zeros(np.shape(reward)), length=length, ref_logp=ref_logp))
+    whole = np.shape(regularizer.implicit_reward(np.zeros(np.shape(reward)), length=length, ref_logp=ref_logp))
     reward, zeros = np.broadcast_to(np.asarray(reward, dtype=float), whole), np.zeros(whole)
 
     def score(logp: np.ndarray) -> np.ndarray:
@@ -49,7 +49,9 @@ def optimum(
 
     # Where pi = pi_ref no regularizer is flat, so a slope that vanishes there is a coefficient of 0.
     at_reference = {"length": zeros + 1, "ref_logp": zeros}
-    if not np.all(regularizer.score(zeros - 1, **at_reference) < regularizer.score(zeros, **at_reference)):
+    if not np.all(
+        regularizer.implicit_reward(zeros - 1, **at_reference) < regularizer.implicit_reward(zeros, **at_reference)
+    ):
         raise ValueError(
             f"regularizer {regularizer.name}: no barrier at probability 0, so the optimum puts everything on the best "
             "arm; give it a coefficient > 0"
@@ -68,7 +70,7 @@ def is_affine(regularizer: Regularizer) -> bool:
     Measured on the function itself: equal differences at far-apart points, to round-off.
     """
     logp, ones = np.array([0.0, -3.0, -9.0]), np.ones(3)
-    s = regularizer.score(logp, length=ones, ref_logp=-ones)
+    s = regularizer.implicit_reward(logp, length=ones, ref_logp=-ones)
     return bool(np.isclose((s[..., 0] - s[..., 1]) / 3, (s[..., 1] - s[..., 2]) / 6, rtol=1e-12, atol=0).all())
 
 

@@ -108,7 +108,7 @@ def _pair(
             logp, length, reference = (named[n] for n in (f"{side}_logp", f"{side}_length", f"ref_{side}_logp"))
             count = length if averaged else 1.0
             reference = reference / count if ref else reference * 0.0
-            scores.append(regularizer.score(logp / count, length=length, ref_logp=reference))
+            scores.append(regularizer.implicit_reward(logp / count, length=length, ref_logp=reference))
         return ipo_loss(*scores, beta=squared) if squared else pair_loss(*scores, **margin)
 
     return loss

@@ -47,11 +47,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class Derivation:
-    """What follows from a regularizer. score: s without the part that is the same for all responses."""
+    """What follows from a regularizer: phi_prime is s, implicit_reward is s without its constant."""
 
     phi: sp.Expr
+    phi_prime: sp.Expr
     implicit_reward: sp.Expr
-    score: sp.Expr
     preference: Preference
     conditions: tuple[Condition, ...]
 
@@ -69,7 +69,9 @@ class Derivation:
         """The regularizer as toybandit and llm take it, with a number for every parameter."""
         if set(parameters) != set(self.parameters):
             raise InputError(f"the formula has the parameters {self.parameters}, got {sorted(parameters)}")
-        return DerivedRegularizer(self.phi, self.score, {SYMBOLS[name]: value for name, value in parameters.items()})
+        return DerivedRegularizer(
+            self.phi, self.implicit_reward, {SYMBOLS[name]: value for name, value in parameters.items()}
+        )
 
     def objective(self, *, margin: float = 0.0, **parameters: Any) -> Objective:
         """The offline objective, for pairs (margin > 0 only under Rao-Kupper) or rankings. Raises InputError."""
@@ -81,15 +83,15 @@ class Derivation:
     def loss_latex(self) -> str:
         """The offline loss of one example, as LaTeX."""
         if self.preference == "plackett-luce":
-            return (
-                rf"-\sum_{{k}} \Big[ s_k - \log\sum_{{j \ge k}} e^{{s_j}} \Big],\quad s_k = {_latex(self.score, 'y_k')}"
-            )
+            reward = _latex(self.implicit_reward, "y_k")
+            return rf"-\sum_{{k}} \Big[ s_k - \log\sum_{{j \ge k}} e^{{s_j}} \Big],\quad s_k = {reward}"
         margin = r" - \gamma_{\mathrm{margin}}" if self.preference == "rao-kupper" else ""
-        return rf"-\log\sigma\Big( {_latex(self.score, 'w')} - \Big[ {_latex(self.score, 'l')} \Big]{margin} \Big)"
+        chosen, rejected = (_latex(self.implicit_reward, response) for response in "wl")
+        return rf"-\log\sigma\Big( {chosen} - \Big[ {rejected} \Big]{margin} \Big)"
 
     def online_latex(self) -> str:
         """The shaped reward of policy gradient, as LaTeX."""
-        return rf"r(x, y) - \Big[ {_latex(self.score, 'y')} \Big]"
+        return rf"r(x, y) - \Big[ {_latex(self.implicit_reward, 'y')} \Big]"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class DerivedRegularizer(Regularizer):
     """A regularizer made from formulas; on NumPy, torch and symbolic arrays, like the others."""
 
     formula: sp.Expr
-    score_formula: sp.Expr
+    reward_formula: sp.Expr
     parameters: Mapping[sp.Symbol, Any] = field(hash=False)
 
     name = "derived"
@@ -109,17 +111,17 @@ class DerivedRegularizer(Regularizer):
     def phi(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
         return self._value(self.formula, logp, length, ref_logp)
 
-    def score(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
-        return self._value(self.score_formula, logp, length, ref_logp)
+    def implicit_reward(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
+        return self._value(self.reward_formula, logp, length, ref_logp)
 
     def slope(self, logp: Array, *, length: Array = None, ref_logp: Array = None) -> Array:
-        return self._value(p * sp.diff(self.score_formula, p), logp, length, ref_logp)
+        return self._value(p * sp.diff(self.reward_formula, p), logp, length, ref_logp)
 
     @property
     def constant(self) -> Any:
-        """s - score, which is the same everywhere: taken at one exact place."""
+        """phi_prime - implicit_reward, which is the same everywhere: taken at one exact place."""
         place = {p: sp.Rational(1, 2), q: sp.Rational(1, 3), length: sp.S.One}
-        difference = sp.diff(self.formula, p) - self.score_formula
+        difference = sp.diff(self.formula, p) - self.reward_formula
         return float(sp.N(difference.subs(place).subs(dict(self.parameters)), 17))
 
     def _value(self, formula: sp.Expr, logp: Array, lengths: Array, ref_logp: Array) -> Array:
@@ -140,9 +142,9 @@ def derive(phi: str | sp.Expr, preference: Preference = "bradley-terry") -> Deri
     if not expr.has(p):
         raise InputError(f"the formula {expr} does not contain p, the probability it is meant to regularize")
     s = sp.diff(expr, p)
-    score = _without_constant(s)
-    conditions = (_defined(expr, s), _strictly_convex(sp.diff(s, p)), _barrier(s, score))
-    return Derivation(expr, s, score, preference, conditions)
+    reward = _without_constant(s)
+    conditions = (_defined(expr, s), _strictly_convex(sp.diff(s, p)), _barrier(s, reward))
+    return Derivation(expr, s, reward, preference, conditions)
 
 
 def regularizer_of(text: str, coefficient: float | None = None) -> DerivedRegularizer:
@@ -237,10 +239,10 @@ def _strictly_convex(curvature: sp.Expr) -> Condition:
     return Condition(statement, None, how, "uniqueness of the optimum is not established")
 
 
-def _barrier(s: sp.Expr, score: sp.Expr) -> Condition:
+def _barrier(s: sp.Expr, reward: sp.Expr) -> Condition:
     """phi'(0+) = -oo, symbolically where Gruntz's algorithm can, else at exact parameter values.
 
-    Looked at on the score: a constant changes neither answer, and hides how fast the slope falls.
+    Looked at on the implicit reward: a constant changes neither answer, and hides how fast the slope falls.
     """
     statement = "the slope of phi at 0 is -oo"
     consequence = (
@@ -252,10 +254,10 @@ def _barrier(s: sp.Expr, score: sp.Expr) -> Condition:
         return Condition(statement, False, f"the slope at 0 is {readable(found)}", consequence)
     if found == sp.oo:
         return Condition(statement, False, "the slope at 0 is +oo", consequence)
-    for place in _places(score, 5):
+    for place in _places(reward, 5):
         parameters = {symbol: value for symbol, value in place.items() if symbol != p}
         try:
-            TendsTo(statement, score.subs(parameters), p, sp.S.Zero, -sp.oo).check()
+            TendsTo(statement, reward.subs(parameters), p, sp.S.Zero, -sp.oo).check()
         except (StepFailed, InternalError, NotImplementedError, ValueError) as error:
             how = f"{error} at {show(parameters)}"
             return Condition(statement, None, how, "an interior optimum is not established")

@@ -216,8 +216,8 @@ def derivation_text(derivation: Derivation) -> str:
     marks = {True: "holds", False: "FAILS", None: "NOT DECIDED"}
     lines = [
         f"phi(p)           {readable(derivation.phi)}",
-        f"implicit reward  s = {readable(derivation.implicit_reward)}",
-        f"score            {readable(derivation.score)}   (s up to the same constant for all responses)",
+        f"implicit reward  s = {readable(derivation.phi_prime)}",
+        f"score            {readable(derivation.implicit_reward)}   (s up to the same constant for all responses)",
         "conditions of the master theorem",
     ]
     for condition in derivation.conditions:
@@ -241,8 +241,8 @@ def derivation_json(derivation: Derivation) -> str:
     facts = {
         "ok": derivation.ok,
         "phi": readable(derivation.phi),
-        "implicit_reward": readable(derivation.implicit_reward),
-        "score": readable(derivation.score),
+        "implicit_reward": readable(derivation.phi_prime),
+        "score": readable(derivation.implicit_reward),
         "preference": derivation.preference,
         "parameters": derivation.parameters,
         "conditions": derivation.conditions,

@@ -173,7 +173,7 @@ def regularizers_on_batches() -> list[Step]:
     steps: list[Step] = []
     for name, (regularizer, parts) in regularizers().items():
         phi = traced_array(regularizer.phi, column(rows, 0), **given).values.reshape(ROWS, 2)
-        s = traced_array(regularizer.implicit_reward, column(rows, 0), **given).values.reshape(ROWS, 2)
+        s = traced_array(regularizer.phi_prime, column(rows, 0), **given).values.reshape(ROWS, 2)
         shaped = traced_array(shaped_reward, rewards, column(rows, 0), regularizer=regularizer, **given).values
         for i, k in ((0, 1), (1, 0)):
             score = sum((implicit(kind, c, rows[i][k], order) for kind, c in parts), start=sp.S.Zero)

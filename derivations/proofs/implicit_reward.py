@@ -160,7 +160,7 @@ def entropy_infinite_responses() -> list[Step]:
             uses=("which grows without bound",),
         ),
         Equal("and no multiplier exists: s = -lambda would make all p_y equal to e^(-lambda/alpha - 1)",
-              trace(Entropy(SymArray(alpha)).implicit_reward, -shift / alpha - 1), -shift),
+              trace(Entropy(SymArray(alpha)).phi_prime, -shift / alpha - 1), -shift),
         Argued("infinitely many equal probabilities cannot sum to 1", by="summation", uses=("and no multiplier exists",)),
     ]  # fmt: skip
 
@@ -211,7 +211,9 @@ def online_gradient() -> list[Step]:
             logp = sp.log(pi)
             share = pi * r - trace(regularizer.phi, logp, **options)
             shaped = trace(shaped_reward, r, logp, regularizer=regularizer, **options)
-            constant = trace(regularizer.implicit_reward, logp, **options) - trace(regularizer.score, logp, **options)
+            constant = trace(regularizer.phi_prime, logp, **options) - trace(
+                regularizer.implicit_reward, logp, **options
+            )
             steps.append(
                 Equal(
                     f"{name}, logit of {case}: its share of dJ is pi (r - s) d log pi",
@@ -228,7 +230,7 @@ def online_gradient() -> list[Step]:
             sp.S.Zero,
         ),
         Argued(
-            "summed over y; the constant that `score` leaves out is such a baseline",
+            "summed over y; the constant that `implicit_reward` leaves out is such a baseline",
             by="summation",
             uses=("a baseline adds b times",),
         ),

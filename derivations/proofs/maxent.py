@@ -86,7 +86,7 @@ def maxent_optimal_policy() -> list[Step]:
 )
 def maxent_stationarity() -> list[Step]:
     total = sp.exp(r / alpha) + rest
-    s = trace(entropy().implicit_reward, r / alpha - sp.log(total))
+    s = trace(entropy().phi_prime, r / alpha - sp.log(total))
     phi = trace(entropy().phi, sp.log(p))
     return [
         Equal(
@@ -117,7 +117,7 @@ def reward_from_policy() -> list[Step]:
     moved = sp.exp((r + shift) / alpha)
     other = sp.Symbol("Z_other", positive=True)
     return [
-        Equal("r = alpha log pi* + alpha log Z", trace(entropy().score, log_optimum) + alpha * sp.log(Z), r),
+        Equal("r = alpha log pi* + alpha log Z", trace(entropy().implicit_reward, log_optimum) + alpha * sp.log(Z), r),
         Equal(
             "r + c has the same pi* (the others have weight `rest`, which the shift scales alike)",
             moved / (moved + sp.exp(shift / alpha) * rest),

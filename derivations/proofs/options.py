@@ -133,7 +133,7 @@ def formulas(text: str, coefficient: float | None, parts: dict[str, tuple[sp.Exp
     regularizer = parse_regularizer(text, coefficient)
     rows = batch(2)
     score = traced_array(
-        regularizer.score, column(rows, 0), length=column(rows, 1), ref_logp=column(rows, 2)
+        regularizer.implicit_reward, column(rows, 0), length=column(rows, 1), ref_logp=column(rows, 2)
     ).values.reshape(ROWS, 2)
     return [
         Equal(
@@ -153,9 +153,11 @@ def needs() -> Iterator[Need]:
     for name in (*REGULARIZERS, "none", "kl=1+entropy=1", "entropy=1+length-normalized=1", "length-normalized=1+kl=1"):
         regularizer = parse_regularizer(name, None if "=" in name or name == "none" else 1.0)
         (response,) = batch(1)[0]
-        score = traced_array(regularizer.score, [response[0]], length=[response[1]], ref_logp=[response[2]]).values[0]
+        score = traced_array(
+            regularizer.implicit_reward, [response[0]], length=[response[1]], ref_logp=[response[2]]
+        ).values[0]
         numbers = [
-            float(regularizer.score(np.array([-2.0]), length=np.array([n]), ref_logp=np.array([q]))[0])
+            float(regularizer.implicit_reward(np.array([-2.0]), length=np.array([n]), ref_logp=np.array([q]))[0])
             for n, q in ((3.0, -1.0), (5.0, -1.0), (3.0, -4.0))
         ]
         changes = numbers[0] != numbers[1], numbers[0] != numbers[2]
@@ -192,7 +194,10 @@ def formula_of_a_sum() -> list[Step]:
     """A formula of the user's with a quotient by p + q, on logarithms: the scores' difference between two responses."""
     rows = batch(2)
     score = traced_array(
-        parse_regularizer("p*log(p/(p + q))").score, column(rows, 0), length=column(rows, 1), ref_logp=column(rows, 2)
+        parse_regularizer("p*log(p/(p + q))").implicit_reward,
+        column(rows, 0),
+        length=column(rows, 1),
+        ref_logp=column(rows, 2),
     ).values.reshape(ROWS, 2)
 
     def slope(response: tuple[sp.Expr, sp.Expr, sp.Expr]) -> sp.Expr:

@@ -77,14 +77,14 @@ def symbolic_sum() -> Regularizer:
 def phi_and_reward(regularizer: Regularizer) -> tuple[sp.Expr, sp.Expr]:
     """Traced phi and s at log p, reference log q, length len."""
     options = {"length": length, "ref_logp": sp.log(q)}
-    return trace(regularizer.phi, sp.log(p), **options), trace(regularizer.implicit_reward, sp.log(p), **options)
+    return trace(regularizer.phi, sp.log(p), **options), trace(regularizer.phi_prime, sp.log(p), **options)
 
 
 def derivative_steps(regularizer: Regularizer, by_hand: sp.Expr) -> list[Step]:
-    """s is phi', is what the table says, and differs from `score` by the same constant for every response."""
+    """s is phi', is what the table says, and differs from `implicit_reward` by the same constant for every response."""
     phi, s = phi_and_reward(regularizer)
     other = dict(zip((p, q), positives("other", 2), strict=True)) | {length: sp.Symbol("len_other", positive=True)}
-    score = trace(regularizer.score, sp.log(p), length=length, ref_logp=sp.log(q))
+    score = trace(regularizer.implicit_reward, sp.log(p), length=length, ref_logp=sp.log(q))
     return [
         Equal("s is the derivative of phi", s, sp.diff(phi, p), unit=UNIT),
         Equal("s is what the table says", s, by_hand, unit=UNIT),

@@ -50,7 +50,9 @@ def simpo_loss(margin: sp.Expr = gamma) -> sp.Expr:
 def length_normalized_temperature() -> list[Step]:
     z, others = sp.Symbol("Z", positive=True), sp.Symbol("rest", nonnegative=True)
     log_w, log_l = len_w * sp.log(u) / beta - sp.log(z), len_l * sp.log(v) / beta - sp.log(z)
-    margin = trace(generalized().score, log_w, length=len_w) - trace(generalized().score, log_l, length=len_l)
+    margin = trace(generalized().implicit_reward, log_w, length=len_w) - trace(
+        generalized().implicit_reward, log_l, length=len_l
+    )
     residual = (sp.log(u) - sp.log(v)) - margin
     weights = u ** (len_w / beta) + v ** (len_l / beta) + others
     at = {u: 3, v: 1, len_w: 1, len_l: 2, beta: 1, others: 0}
@@ -99,7 +101,7 @@ def normalizing_by_shift() -> list[Step]:
         ),
         Equal(
             "where Z = 1, log pi = |y| (r + c) / beta, so the generalized form's s is r + c: its optimum, lambda = -c",
-            trace(generalized().implicit_reward, length * (r_w + shift) / beta, length=length),
+            trace(generalized().phi_prime, length * (r_w + shift) / beta, length=length),
             r_w + shift,
         ),
         Differs(
@@ -121,8 +123,8 @@ def normalizing_by_shift() -> list[Step]:
 )
 def repair_shannon() -> list[Step]:
     shannon = LengthNormalizedShannon(SymArray(beta))
-    s_w = trace(shannon.implicit_reward, logp_w, length=len_w)
-    s_l = trace(shannon.implicit_reward, logp_l, length=len_l)
+    s_w = trace(shannon.phi_prime, logp_w, length=len_w)
+    s_l = trace(shannon.phi_prime, logp_l, length=len_l)
     offset = beta * (1 / len_w - 1 / len_l)
     return [
         Equal("the margin", s_w - s_l, beta / len_w * logp_w - beta / len_l * logp_l + offset),
@@ -140,8 +142,8 @@ def repair_shannon() -> list[Step]:
     depends_on=("master-theorem", "implicit-reward-length-normalized", "multiplier-cancels"),
 )
 def repair_generalized() -> list[Step]:
-    s_w = trace(generalized().implicit_reward, logp_w, length=len_w)
-    s_l = trace(generalized().implicit_reward, logp_l, length=len_l)
+    s_w = trace(generalized().phi_prime, logp_w, length=len_w)
+    s_l = trace(generalized().phi_prime, logp_l, length=len_l)
     return [
         Equal(
             "rewards s + lambda under Bradley-Terry are the SimPO loss",
@@ -166,8 +168,8 @@ def repair_generalized() -> list[Step]:
 )
 def simpo_objective() -> list[Step]:
     by_hand = -sp.log(sigmoid(beta * logp_w / len_w - beta * logp_l / len_l - gamma))
-    s_w = trace(generalized().implicit_reward, logp_w, length=len_w)
-    s_l = trace(generalized().implicit_reward, logp_l, length=len_l)
+    s_w = trace(generalized().phi_prime, logp_w, length=len_w)
+    s_l = trace(generalized().phi_prime, logp_l, length=len_l)
     return [
         Equal("the code is the published formula", simpo_loss(), by_hand),
         Equal("and the Rao-Kupper term of s", trace(pair_loss, s_w, s_l, gamma=gamma), simpo_loss()),
@@ -190,8 +192,8 @@ def simpo_objective() -> list[Step]:
 )
 def simpo_equal_lengths_is_dpo() -> list[Step]:
     kl = KL(SymArray(beta / len_w))
-    s_w = trace(kl.score, logp_w, ref_logp=ref_w)
-    s_l = trace(kl.score, logp_l, ref_logp=ref_w)  # a uniform reference: the same log q for both
+    s_w = trace(kl.implicit_reward, logp_w, ref_logp=ref_w)
+    s_l = trace(kl.implicit_reward, logp_l, ref_logp=ref_w)  # a uniform reference: the same log q for both
     return [
         Equal("gamma = 0: the very DPO loss", trace(pair_loss, s_w, s_l), simpo_loss(sp.S.Zero), {len_l: len_w}),
         Equal("any gamma", trace(pair_loss, s_w, s_l, gamma=gamma), simpo_loss(), {len_l: len_w}),
@@ -213,10 +215,14 @@ def simpo_is_not_dpo() -> list[Step]:
     kl, per_token = KL(SymArray(beta)), generalized()
 
     def kl_margin(fall: sp.Expr) -> sp.Expr:
-        return trace(kl.score, logp_w - fall, ref_logp=ref_w) - trace(kl.score, logp_l - fall, ref_logp=ref_l)
+        return trace(kl.implicit_reward, logp_w - fall, ref_logp=ref_w) - trace(
+            kl.implicit_reward, logp_l - fall, ref_logp=ref_l
+        )
 
     def token_margin(fall: sp.Expr) -> sp.Expr:
-        return trace(per_token.score, logp_w - fall, length=len_w) - trace(per_token.score, logp_l - fall, length=len_l)
+        return trace(per_token.implicit_reward, logp_w - fall, length=len_w) - trace(
+            per_token.implicit_reward, logp_l - fall, length=len_l
+        )
 
     zero = sp.S.Zero
     change = token_margin(drop) - token_margin(zero)

@@ -32,7 +32,7 @@ def implicit_reward_slopes() -> list[Step]:
     steps: list[Step] = []
     for name, regularizer in regularizers.items():
         options = {"length": length, "ref_logp": sp.log(q)}
-        score = trace(regularizer.score, sp.log(p), **options)
+        score = trace(regularizer.implicit_reward, sp.log(p), **options)
         slope = trace(regularizer.slope, sp.log(p), **options)
         below = trace(regularizer.below_top, sp.log(p), **options)
         steps += [

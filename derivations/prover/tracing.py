@@ -102,8 +102,8 @@ def _definitions(function: Callable[..., Any]) -> set[Traced]:
     if not module.startswith("derivations.") or module.startswith("derivations.proofs") or "<lambda>" in str(plain):
         return set()
     found = {Traced(module.removeprefix("derivations."), plain.__code__.co_firstlineno, plain.__qualname__)}
-    if plain.__name__ == "implicit_reward":  # the formula itself is in the regularizer's own `score`
-        found |= _definitions(function.__self__.score)  # type: ignore[attr-defined]
+    if plain.__name__ == "phi_prime":  # the formula itself is in the regularizer's own `implicit_reward`
+        found |= _definitions(function.__self__.implicit_reward)  # type: ignore[attr-defined]
     return found
 
 

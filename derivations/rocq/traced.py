@@ -71,7 +71,7 @@ def _regularizer(name: str, term: type[Term]) -> Iterator[str]:
     regularizer = term(variable("beta", positive=True))
     options: Mapping[str, Any] = {"length": variable("length"), "ref_logp": variable("ref_logp")}
     yield _define(f"phi_{name}", "beta logp length ref_logp", regularizer.phi(variable("logp"), **options))
-    reward = regularizer.implicit_reward(variable("logp"), **options)
+    reward = regularizer.phi_prime(variable("logp"), **options)
     yield _define(f"implicit_reward_{name}", "beta logp length ref_logp", reward)
 
 

@@ -202,6 +202,6 @@ def spread(batch: Batch, regularizer: Regularizer) -> float:
 
     Standard deviations within topics, on reference samples. Above 1 the first steps follow the regularizer.
     """
-    implicit = regularizer.score(batch.logq, length=batch.length(), ref_logp=batch.logq)
+    implicit = regularizer.implicit_reward(batch.logq, length=batch.length(), ref_logp=batch.logq)
     reward = within_deviation(_table(batch.proxy))
     return within_deviation(_table(implicit)) / reward if reward else float(np.inf)

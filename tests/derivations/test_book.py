@@ -52,7 +52,7 @@ def test_the_source_page_shows_the_traced_lines_themselves(results, tmp_path):
     write_book(results, tmp_path)
     page = (tmp_path / "source.md").read_text()
     assert "def simpo(" in page
-    assert "(source-regularizers-lengthnormalized.score)=" in page
+    assert "(source-regularizers-lengthnormalized.implicit_reward)=" in page
     assert "return (self.coefficient / length) * logp" in page
 
 

@@ -95,8 +95,8 @@ def test_a_derived_regularizer_has_the_phi_and_implicit_reward_of_the_built_in_o
     rng = np.random.default_rng(1)
     logp, options = np.log(rng.uniform(0.01, 0.99, 20)), {"ref_logp": np.log(rng.uniform(0.01, 0.99, 20))}
     np.testing.assert_allclose(regularizer.phi(logp, **options), known.phi(logp, **options), atol=1e-12)
-    reward = regularizer.implicit_reward(logp, **options)
-    difference = reward - known.implicit_reward(logp, **options)
+    reward = regularizer.phi_prime(logp, **options)
+    difference = reward - known.phi_prime(logp, **options)
     np.testing.assert_allclose(difference, difference[0], atol=1e-12)  # the same constant for every response
 
 
@@ -120,7 +120,7 @@ def test_scores_and_gradients_are_right_where_probabilities_underflow(formula, p
     slopes, scores = [], []
     for regularizer in (derive(formula).regularizer(**parameters), parse_regularizer(known)):
         logp = (reference + gap).requires_grad_()
-        reward = regularizer.implicit_reward(logp, ref_logp=reference)
+        reward = regularizer.phi_prime(logp, ref_logp=reference)
         reward.sum().backward()
         scores.append(reward.detach().numpy())
         slopes.append(logp.grad.numpy())
@@ -133,7 +133,7 @@ def test_scores_and_gradients_are_right_where_probabilities_underflow(formula, p
 def test_any_score_is_finite_at_the_log_probs_of_long_sequences(formula):
     derivation = derive(formula)
     regularizer = derivation.regularizer(**dict.fromkeys(derivation.parameters, 0.5))
-    score = regularizer.score(np.array([-1000.0, -10.0]), ref_logp=np.array([-999.0, -9.0]))
+    score = regularizer.implicit_reward(np.array([-1000.0, -10.0]), ref_logp=np.array([-999.0, -9.0]))
     assert np.isfinite(score).all()
 
 
@@ -143,7 +143,7 @@ def test_any_score_is_finite_at_the_log_probs_of_long_sequences(formula):
 def test_scores_in_log_space_are_the_derivative_up_to_a_constant(formula):
     derivation = derive(formula)
     p, q = np.array([0.2, 0.5, 0.9]), np.array([0.6, 0.5, 0.3])
-    score = derivation.regularizer().score(np.log(p), ref_logp=np.log(q))
+    score = derivation.regularizer().implicit_reward(np.log(p), ref_logp=np.log(q))
     symbols = {str(symbol): symbol for symbol in derivation.phi.free_symbols}
     slope = sp.diff(derivation.phi, symbols["p"])
     exact = [
@@ -180,7 +180,9 @@ def test_sums_of_exponentials_of_lengths_and_strengths_alone_are_numbers(formula
     derivation = derive(formula)
     assert derivation.ok
     given = {"length": np.array([3.0, 5.0])}
-    score = derivation.regularizer(**dict.fromkeys(derivation.parameters, 0.5)).score(np.array([-2.0, -2.0]), **given)
+    score = derivation.regularizer(**dict.fromkeys(derivation.parameters, 0.5)).implicit_reward(
+        np.array([-2.0, -2.0]), **given
+    )
     factor = 1 + np.exp(-given["length"]) if "length" in formula else np.log(1 + np.exp(0.5)) * np.ones(2)
     difference = score - 0.5 * factor * -2.0
     # the score is s = alpha (log p + 1) factor up to the same constant for both
@@ -289,7 +291,9 @@ def test_a_formula_on_the_command_line_is_the_named_regularizer_it_spells():
         theirs = parse_regularizer(named, coefficient)
         given = {"length": np.array([1.0, 2.0, 3.0, 4.0]), "ref_logp": ref_logp}
         # 1e-14: a few roundings of float64 at values of order 1
-        np.testing.assert_allclose(ours.score(logp, **given), theirs.score(logp, **given), rtol=1e-14, atol=1e-14)
+        np.testing.assert_allclose(
+            ours.implicit_reward(logp, **given), theirs.implicit_reward(logp, **given), rtol=1e-14, atol=1e-14
+        )
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_implicit_reward_is_the_derivative_of_phi_by_finite_differences(regulari
     h = 1e-5
     slope = (regularizer.phi(np.log(p + h), **options) - regularizer.phi(np.log(p - h), **options)) / (2 * h)
     # central differences: error h^2 phi'''/6 + 1e-16/h, below 1e-7 at these p
-    np.testing.assert_allclose(regularizer.implicit_reward(np.log(p), **options), slope, atol=1e-6)
+    np.testing.assert_allclose(regularizer.phi_prime(np.log(p), **options), slope, atol=1e-6)
 
 
 def test_rao_kupper_probabilities_sum_to_one_and_the_tie_is_finite_for_huge_rewards():
@@ -176,7 +176,7 @@ def test_a_sum_of_regularizers_adds_up_and_the_empty_one_is_none():
     assert not both.needs_length
     assert parse_regularizer("none") == NONE == Sum(())
     assert parse_regularizer("entropy+kl=0.1", 0.5) == Sum((Entropy(0.5), KL(0.1)))
-    assert NONE.score(logp).tolist() == [0.0, 0.0]
+    assert NONE.implicit_reward(logp).tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_a_refused_step_is_a_problem_and_a_step_without_lemma_is_none():
 
 def wrong_simpo(chosen_logp, rejected_logp, *, chosen_length, rejected_length, beta, gamma):
     """SimPO with the sign of its margin flipped."""
-    s = LengthNormalized(beta).score
+    s = LengthNormalized(beta).implicit_reward
     return pair_loss(s(chosen_logp, length=chosen_length), s(rejected_logp, length=rejected_length), gamma=-gamma)
 
 

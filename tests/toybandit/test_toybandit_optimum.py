@@ -59,7 +59,7 @@ def test_reward_minus_implicit_reward_is_one_number_a_prompt(text, seed, scale):
     regularizer = parse_regularizer(text)
     logp = optimum(scale * reward, regularizer=regularizer, **options)
     assert np.exp(logp).sum(axis=-1) == pytest.approx(1, abs=1e-12)
-    multiplier = scale * reward - regularizer.implicit_reward(logp, **options)
+    multiplier = scale * reward - regularizer.phi_prime(logp, **options)
     spread = np.ptp(multiplier, axis=-1)
     # MASS_ERROR of 1e-10 is relative to a probability; s amplifies it by its own size for the f-divergences
     assert np.all(spread <= 1e-6 * (1 + np.abs(multiplier).max()))
@@ -162,5 +162,5 @@ def test_an_optimum_nearer_to_its_bound_than_floats_reach_is_an_error_and_no_wro
 def test_the_score_below_its_top_is_the_score_up_to_one_constant(text):
     _, options = case(4, 3, 6)
     regularizer, logp = parse_regularizer(text), log_softmax(np.random.default_rng(1).normal(size=(3, 6)))
-    difference = regularizer.score(logp, **options) - regularizer.below_top(logp, **options)
+    difference = regularizer.implicit_reward(logp, **options) - regularizer.below_top(logp, **options)
     assert np.ptp(difference) == pytest.approx(0, abs=1e-13)
