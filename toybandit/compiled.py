@@ -19,7 +19,7 @@ def _torch() -> Any:
         import torch
     except ImportError as error:
         raise ValueError(
-            "--engine compiled needs torch: pip install 'maxent-rlhf[llm]'; or use --engine numpy"
+            "--engine compiled needs torch: pip install '.[llm]'; or use --engine numpy"
         ) from error
     return torch
 

@@ -241,7 +241,7 @@ def _register_ray() -> None:
     try:
         from ray.util.joblib import register_ray
     except ImportError as error:
-        raise InputError("--backend ray needs Ray: pip install 'maxent-rlhf[cluster]', or use joblib") from error
+        raise InputError("--backend ray needs Ray: pip install '.[cluster]', or use joblib") from error
     register_ray()
 
 

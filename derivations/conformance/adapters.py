@@ -5,7 +5,7 @@
 Each adapter runs the library's own loss code on a model that is made to give the wanted log-probs; nothing
 of a formula is written again. Supervised positions are those of the mask, so what the kit's masking laws see
 is what the library does with its labels. Defaults are the library's. The libraries come with
-`pip install 'maxent-rlhf[bench]'`; without them an adapter says so (exit status 2). Written for TRL 1.16 and
+`pip install '.[bench]'`; without them an adapter says so (exit status 2). Written for TRL 1.16 and
 Liger Kernel 0.8.
 """
 
@@ -29,7 +29,7 @@ def _import(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
-        raise InputError(f"{name} cannot be imported ({error}); pip install 'maxent-rlhf[bench]'") from error
+        raise InputError(f"{name} cannot be imported ({error}); pip install '.[bench]'") from error
 
 
 class _Accelerator:

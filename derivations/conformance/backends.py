@@ -85,7 +85,7 @@ class TorchBackend:
             import torch
         except ImportError as error:
             raise InputError(
-                "torch is not installed: pip install 'maxent-rlhf[llm]', or use --backend numpy"
+                "torch is not installed: pip install '.[llm]', or use --backend numpy"
             ) from error
         self.torch = torch
 

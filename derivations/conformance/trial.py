@@ -50,7 +50,7 @@ def run_zoo() -> list[Row]:
     try:
         from derivations.conformance.planted_bugs import BUGS, CORRECT
     except ImportError as error:
-        raise InputError("the zoo's losses are written in torch: pip install 'maxent-rlhf[llm]'") from error
+        raise InputError("the zoo's losses are written in torch: pip install '.[llm]'") from error
     rows = [trial(f"{name}, correct", name, function, {}, bug=False) for name, function in CORRECT.items()]
     return rows + [trial(bug.pain, bug.objective, bug.function, bug.options, bug=True) for bug in BUGS]
 

@@ -8,8 +8,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from derivations.cli.errors import InputError
 from llm.data.row_formats import shown
 from llm.settings.train import TrainConfig
@@ -24,6 +22,8 @@ def recipe_names() -> list[str]:
 
 def load_recipe(name: str) -> dict[str, Any]:
     """A recipe by name or path. Raises InputError if there is none, or it is no mapping."""
+    import yaml  # one of the extra's packages: `--help` answers without it
+
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))

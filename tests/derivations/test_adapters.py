@@ -13,12 +13,12 @@ from derivations.conformance import adapters, conform
 
 @pytest.fixture(scope="module")
 def trl():
-    return pytest.importorskip("trl", minversion="1.16", reason="pip install 'maxent-rlhf[bench]'")
+    return pytest.importorskip("trl", minversion="1.16", reason="pip install '.[bench]'")
 
 
 @pytest.fixture(scope="module")
 def liger():
-    return pytest.importorskip("liger_kernel", reason="pip install 'maxent-rlhf[bench]'")
+    return pytest.importorskip("liger_kernel", reason="pip install '.[bench]'")
 
 
 def broken(outcome):
@@ -86,5 +86,5 @@ def test_without_the_library_the_adapter_says_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "trl"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "trl", None)
-    with pytest.raises(InputError, match=r"^trl cannot be imported .*; pip install 'maxent-rlhf\[bench\]'$"):
+    with pytest.raises(InputError, match=r"^trl cannot be imported .*; pip install '\.\[bench\]'$"):
         conform(adapters.trl_dpo, "dpo")

@@ -103,7 +103,7 @@ def test_help_answers_without_torch():
 def test_without_torch_the_extra_is_named(llm, monkeypatch):
     monkeypatch.setattr("llm.__main__.find_spec", lambda name: None)
     done = llm("train", "--objective", "dpo")
-    assert (done.returncode, done.stderr) == (2, "error: this needs the extra `llm`: pip install 'maxent-rlhf[llm]'\n")
+    assert (done.returncode, done.stderr) == (2, "error: this needs the extra `llm`: pip install '.[llm]'\n")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 DOCS = ROOT / "out" / "docs"
 
-pytest.importorskip("playwright", reason="playwright is not installed: pip install 'maxent-rlhf[browser]'")
+pytest.importorskip("playwright", reason="playwright is not installed: pip install '.[browser]'")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium: apt-get install chromium")
 
 

@@ -53,7 +53,7 @@ def test_every_backend_writes_the_same_bytes(tmp_path):
 
 
 def test_a_local_ray_cluster_writes_the_same_bytes_too(tmp_path):
-    ray = pytest.importorskip("ray", reason="Ray is not installed; pip install 'maxent-rlhf[cluster]' runs this test")
+    ray = pytest.importorskip("ray", reason="Ray is not installed; pip install '.[cluster]' runs this test")
     finish(Grid(BASE, AXES), tmp_path / "local")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
