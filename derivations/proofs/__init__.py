@@ -7,6 +7,8 @@ CHAPTERS = {
     "simpo": "From maximum entropy to SimPO",
     "margins": "What the margin means, and what it costs",
     "rankings": "Rankings",
+    "simpo_rankings": "SimPO on rankings of any number of responses",
+    "population": "What endless data would fit",
     "losses": "The named losses",
     "names": "What a name computes",
     "options": "What a name takes",
