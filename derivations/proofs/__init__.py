@@ -20,5 +20,6 @@ CHAPTERS = {
     "dynamics": "Online dynamics: forgetting the reference",
     "turning": "When gold turns down",
     "offline": "Offline dynamics: what the data does not touch",
+    "displacement": "Does the chosen response gain?",
     "goodhart": "Best-of-n and Goodhart's law",
 }
