@@ -19,6 +19,7 @@ CHAPTERS = {
     "tokens": "Tokens and sequences",
     "dynamics": "Online dynamics: forgetting the reference",
     "turning": "When gold turns down",
+    "entropy": "Entropy on the way",
     "offline": "Offline dynamics: what the data does not touch",
     "displacement": "Does the chosen response gain?",
     "goodhart": "Best-of-n and Goodhart's law",

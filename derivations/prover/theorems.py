@@ -66,6 +66,11 @@ THEOREMS: dict[str, Theorem] = {
         "Limits may be multiplied by constants and added up.",
         "Rudin, 3.3",
     ),
+    "identity theorem": Theorem(
+        "Two analytic functions that agree on an interval agree on every interval around it where both are analytic.",
+        "Rudin, 8.5",
+        2,
+    ),
     "linear flow": Theorem(
         "A linear differential equation has one solution through each start.",
         "Picard and Lindelof; Hartman, ch. II",
