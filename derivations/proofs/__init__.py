@@ -16,6 +16,8 @@ CHAPTERS = {
     "gradients": "Gradients and optima of the losses",
     "slopes": "Slopes for descent without automatic differentiation",
     "estimators": "Policy-gradient and KL estimators",
+    "group_normalization": "What normalizing by groups optimizes",
+    "importance": "Samples of an old policy",
     "tokens": "Tokens and sequences",
     "dynamics": "Online dynamics: forgetting the reference",
     "turning": "When gold turns down",
