@@ -55,7 +55,7 @@ def k3_off_policy() -> list[Step]:
     latex=r"E_{\pi_{old}}\big[(\pi/\pi_{old})^{1/|y|}\big] < 1\quad(\pi \ne \pi_{old}),\qquad "
     r"\nabla\big|_{\pi = \pi_{old}} = \tfrac{1}{|y|}\nabla\log\pi",
     hypotheses="one length |y| = 1 + longer for all responses, longer > 0",
-    source="arXiv:2507.18071, eq. 7",
+    source="arXiv:2507.18071, the sequence-level ratio",
     scope="any countable Y: a response's share; one length (gspo-ratio-mean says what other lengths do)",
 )
 def gspo_ratio_one_length() -> list[Step]:
