@@ -3,6 +3,7 @@
 CHAPTERS = {
     "regularizers": "The implicit reward of each regularizer",
     "implicit_reward": "One idea: the implicit reward",
+    "inverse": "Which scores are regularizers'",
     "maxent": "Maximum-entropy RL and its preferences",
     "simpo": "From maximum entropy to SimPO",
     "margins": "What the margin means, and what it costs",

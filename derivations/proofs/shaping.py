@@ -2,7 +2,7 @@
 
 import sympy as sp
 
-from derivations.proofs.symbols import beta, p, positives, q, r, reals, rest
+from derivations.proofs.symbols import beta, positives, q, r, reals, rest
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Argued, Differs, Equal, Step
 from derivations.prover.symbolic import SymArray

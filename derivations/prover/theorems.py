@@ -75,6 +75,11 @@ THEOREMS: dict[str, Theorem] = {
         "A linear differential equation has one solution through each start.",
         "Picard and Lindelof; Hartman, ch. II",
     ),
+    "fundamental theorem": Theorem(
+        "A continuous function is the derivative of its integral from a fixed point.",
+        "Rudin, 6.20",
+        0,
+    ),
     "integral rule": Theorem(
         "d/dt of int_0^t f(t, u) du is f(t, t) plus the integral of the derivative.",
         "Leibniz; Rudin, 9.42",
