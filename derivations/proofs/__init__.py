@@ -12,6 +12,7 @@ CHAPTERS = {
     "population": "What endless data would fit",
     "general_preferences": "Preferences without a reward",
     "losses": "The named losses",
+    "accuracy": "What accuracy says about probabilities",
     "names": "What a name computes",
     "options": "What a name takes",
     "calls": "The calls that programs make",
@@ -28,4 +29,5 @@ CHAPTERS = {
     "offline": "Offline dynamics: what the data does not touch",
     "displacement": "Does the chosen response gain?",
     "goodhart": "Best-of-n and Goodhart's law",
+    "gains": "What best-of-n and KL buy",
 }
