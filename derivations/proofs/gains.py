@@ -2,7 +2,6 @@
 
 import sympy as sp
 
-from derivations.proofs.symbols import positives
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Argued, Equal, Positive, Step, TendsTo
 
@@ -52,7 +51,7 @@ def best_of_n_win_rate() -> list[Step]:
 )
 def gaussian_gains() -> list[Step]:
     g, r = sp.symbols("g r", real=True)
-    c, v_r, left, tau, kl = positives("c", 1)[0], *sp.symbols("v_r left tau KL", positive=True)
+    c, v_r, left, tau, kl = sp.symbols("c v_r left tau KL", positive=True)
     v_g = (left + c**2) / v_r  # left = v_g v_r - c^2 > 0
     gain, divergence = tau * c, tau**2 * v_r / 2
     slope, deviation = c / sp.sqrt(v_g * v_r), sp.sqrt(v_g)
