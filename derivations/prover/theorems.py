@@ -66,9 +66,19 @@ THEOREMS: dict[str, Theorem] = {
         "Limits may be multiplied by constants and added up.",
         "Rudin, 3.3",
     ),
+    "identity theorem": Theorem(
+        "Two analytic functions that agree on an interval agree on every interval around it where both are analytic.",
+        "Rudin, 8.5",
+        2,
+    ),
     "linear flow": Theorem(
         "A linear differential equation has one solution through each start.",
         "Picard and Lindelof; Hartman, ch. II",
+    ),
+    "fundamental theorem": Theorem(
+        "A continuous function is the derivative of its integral from a fixed point.",
+        "Rudin, 6.20",
+        0,
     ),
     "integral rule": Theorem(
         "d/dt of int_0^t f(t, u) du is f(t, t) plus the integral of the derivative.",
