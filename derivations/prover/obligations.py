@@ -34,7 +34,11 @@ def _at(node: sp.Expr, unit: Unit, smooth: bool) -> str | None:
         return None if visibly_positive(inside, unit) else f"log({inside}): {inside} > 0 is not shown"
     if not node.is_Pow or isinstance(node, sp.exp):
         return None
-    base, exponent = node.args
+    return power_undefined(*node.args, unit, smooth=smooth)
+
+
+def power_undefined(base: sp.Expr, exponent: sp.Expr, unit: Unit = frozenset(), *, smooth: bool = False) -> str | None:
+    """Why base^exponent may not exist; None if it is shown to. smooth: as in `undefined`."""
     if exponent.is_Integer and exponent > 0:
         return None
     if exponent.is_integer:
