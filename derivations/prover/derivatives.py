@@ -1,11 +1,12 @@
 """A second opinion on every derivative that a proof takes: power series of balls.
 
-`watching` notes each call of `sympy.diff` inside its block. `wrong_derivatives` then holds every answer against the
+`watching` notes each call of `sympy.diff` and of the method `diff` inside its block. `wrong_derivatives` then holds every answer against the
 coefficient of `flint.arb_series` at random points, which knows the rules of calculus from another library.
 """
 
 import contextlib
 import random
+import sys
 import zlib
 from collections.abc import Iterator
 from math import factorial
@@ -32,22 +33,32 @@ class Derivative(NamedTuple):
 
 @contextlib.contextmanager
 def watching() -> Iterator[list[Derivative]]:
-    """Collect the derivatives that are taken by `sympy.diff` inside the block, one variable at a time."""
+    """Collect the derivatives that SymPy takes for code outside of it inside the block, one variable at a time."""
     found: list[Derivative] = []
-    original = sp.diff
+    function, method = sp.diff, sp.Expr.diff
 
-    def diff(expr: Any, *variables: Any, **options: Any) -> Any:
+    def noted(original: Any, expr: Any, variables: tuple[Any, ...], options: dict[str, Any]) -> Any:
         for symbol, order in _orders(variables):
             answer = original(expr, symbol, order, **options)
             found.append(Derivative(sp.sympify(expr), symbol, order, answer))
             expr = answer
         return expr
 
-    sp.diff = diff
+    def diff(expr: Any, *variables: Any, **options: Any) -> Any:
+        return noted(function, expr, variables, options)
+
+    def diff_method(self: Any, *variables: Any, **options: Any) -> Any:
+        caller = sys._getframe(1)
+        inside = str(caller.f_globals.get("__name__", "")).startswith("sympy")
+        if caller.f_globals is globals() or (inside and caller.f_code.co_name != "diff"):  # `diff` calls the method
+            return method(self, *variables, **options)
+        return noted(method, self, variables, options)
+
+    sp.diff, sp.Expr.diff = diff, diff_method
     try:
         yield found
     finally:
-        sp.diff = original
+        sp.diff, sp.Expr.diff = function, method
 
 
 def _orders(variables: tuple[Any, ...]) -> Iterator[tuple[sp.Symbol, int]]:
