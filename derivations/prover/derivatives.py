@@ -1,7 +1,8 @@
 """A second opinion on every derivative that a proof takes: power series of balls.
 
-`watching` notes each call of `sympy.diff` and of the method `diff` inside its block. `wrong_derivatives` then holds every answer against the
-coefficient of `flint.arb_series` at random points, which knows the rules of calculus from another library.
+`watching` notes each call of `sympy.diff` and of the method `diff` inside its block. `wrong_derivatives` then holds
+every answer against the coefficient of `flint.arb_series` at random points, which knows the rules of calculus from
+another library.
 """
 
 import contextlib
@@ -36,10 +37,13 @@ def watching() -> Iterator[list[Derivative]]:
     """Collect the derivatives that SymPy takes for code outside of it inside the block, one variable at a time."""
     found: list[Derivative] = []
     function, method = sp.diff, sp.Expr.diff
+    inside: list[sp.Symbol] = []
 
     def noted(original: Any, expr: Any, variables: tuple[Any, ...], options: dict[str, Any]) -> Any:
         for symbol, order in _orders(variables):
+            inside.append(symbol)  # `sympy.diff` asks the method: one derivative, whose answer is the outer
             answer = original(expr, symbol, order, **options)
+            inside.pop()
             found.append(Derivative(sp.sympify(expr), symbol, order, answer))
             expr = answer
         return expr
@@ -49,8 +53,8 @@ def watching() -> Iterator[list[Derivative]]:
 
     def diff_method(self: Any, *variables: Any, **options: Any) -> Any:
         caller = sys._getframe(1)
-        inside = str(caller.f_globals.get("__name__", "")).startswith("sympy")
-        if caller.f_globals is globals() or (inside and caller.f_code.co_name != "diff"):  # `diff` calls the method
+        by_sympy = str(caller.f_globals.get("__name__", "")).startswith("sympy")
+        if inside or (by_sympy and caller.f_code.co_name != "diff"):  # imported before, `diff` calls the method
             return method(self, *variables, **options)
         return noted(method, self, variables, options)
 

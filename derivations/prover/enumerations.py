@@ -72,7 +72,9 @@ def reachable(function: Any) -> set[CodeType]:
         if hasattr(plain, "func"):  # functools.partial
             todo += [plain.func, *plain.args, *plain.keywords.values()]
         if not hasattr(plain, "__code__"):  # an object that can be called, or a function that is wrapped in C
-            todo += [part for name in ("__call__", "__wrapped__") if hasattr(part := getattr(plain, name, 0), "__code__")]
+            todo += [
+                part for name in ("__call__", "__wrapped__") if hasattr(part := getattr(plain, name, 0), "__code__")
+            ]
             continue
         code = plain.__code__
         if code in found or "site-packages" in code.co_filename:

@@ -57,7 +57,7 @@ class TendsTo(Step):
         elif place not in (sp.oo, -sp.oo) and not place.is_Rational:
             wrong = "goes to a number, oo or -oo"
         if wrong:
-            raise StepFailed(f"the limit is outside of the hypotheses: {x} -> {place}, and {x} {wrong}")
+            raise StepFailed(f"outside of the hypotheses: {x} -> {place}, but {x} {wrong}")
 
     def _found(self) -> sp.Expr:
         """The limit, the same for all values of the other symbols; StepFailed where that is not decided."""

@@ -34,7 +34,8 @@ def _at(node: sp.Expr, unit: Unit, smooth: bool) -> str | None:
         return None if visibly_positive(inside, unit) else f"log({inside}): {inside} > 0 is not shown"
     if not node.is_Pow or isinstance(node, sp.exp):
         return None
-    return power_undefined(*node.args, unit, smooth=smooth)
+    base, exponent = node.args
+    return power_undefined(base, exponent, unit, smooth=smooth)
 
 
 def power_undefined(base: sp.Expr, exponent: sp.Expr, unit: Unit = frozenset(), *, smooth: bool = False) -> str | None:
@@ -47,4 +48,4 @@ def power_undefined(base: sp.Expr, exponent: sp.Expr, unit: Unit = frozenset(), 
         return f"division by {base}: {base} != 0 is not shown"
     if visibly_positive(base, unit) or (not smooth and exponent.is_positive and visibly_nonnegative(base, unit)):
         return None
-    return f"({base})^({exponent}): {base} > 0 is not shown"
+    return f"({base})^({exponent}): {base} >{'=' * bool(exponent.is_positive and not smooth)} 0 is not shown"

@@ -101,7 +101,8 @@ def _reason(kind: str, what: Any, unit: Unit) -> str | None:
         signed = visibly_positive(what, unit) or visibly_positive(-what, unit)
         found = None if signed else f"division by {what}: {what} != 0 is not shown"
     elif kind == "power":
-        found = power_undefined(*what, unit)
+        base, exponent = what
+        found = power_undefined(base, exponent, unit)
     else:
         found = undefined(what, unit)
     return found and f"it was written, and not shown to be defined: {found}"
