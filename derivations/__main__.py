@@ -274,7 +274,7 @@ def formulas_apart(words: list[str]) -> list[str]:
     """The command line with a formula that begins with a minus sign marked, so that it is not taken for an option."""
     if words[:1] != ["derive"]:
         return words
-    return [f" {word}" if re.match(r"-[^-].*[*/(]", word) else word for word in words]
+    return [f" {word}" if re.match(r"-(?!-|h$)", word) else word for word in words]
 
 
 def main() -> int | None:

@@ -18,8 +18,11 @@ import sympy as sp
 
 from derivations.arrays import Array, namespace
 from derivations.cli.errors import InputError
-from derivations.custom.log_space import LOGP, REF_LOGP, evaluate_in_logs, in_logs, is_finite_in_logs
+from derivations.custom.log_space import LOGP, REF_LOGP, evaluate_in_logs, in_logs
 from derivations.custom.parser import SYMBOLS, parse_formula
+from derivations.custom.recognize import Named, recognize
+from derivations.custom.shortest import without_constant
+from derivations.custom.unit_interval import positive_on_unit_interval
 from derivations.objectives import Objective
 from derivations.proofs.symbols import length, order, p, q
 from derivations.prover import balls
@@ -27,7 +30,6 @@ from derivations.prover.domains import visibly_positive
 from derivations.prover.kinds import InternalError, StepFailed, TendsTo, show
 from derivations.prover.obligations import undefined
 from derivations.prover.sampling import Point, random_point
-from derivations.prover.zero_test import Undecided, is_zero
 from derivations.regularizers import Regularizer
 
 Preference = Literal["bradley-terry", "rao-kupper", "plackett-luce"]
@@ -59,6 +61,11 @@ class Derivation:
     def ok(self) -> bool:
         """True if every condition of the master theorem was decided to hold."""
         return all(condition.holds for condition in self.conditions)
+
+    @functools.cached_property
+    def named(self) -> Named | None:
+        """The named regularizer and objective that it is, up to what cannot matter; None if it is none."""
+        return recognize(self.phi_prime, self.preference)
 
     @property
     def parameters(self) -> list[str]:
@@ -142,7 +149,7 @@ def derive(phi: str | sp.Expr, preference: Preference = "bradley-terry") -> Deri
     if not expr.has(p):
         raise InputError(f"the formula {expr} does not contain p, the probability it is meant to regularize")
     s = sp.diff(expr, p)
-    reward = _without_constant(s)
+    reward = without_constant(s)
     conditions = (_defined(expr, s), _strictly_convex(sp.diff(s, p)), _barrier(s, reward))
     return Derivation(expr, s, reward, preference, conditions)
 
@@ -178,24 +185,6 @@ def _accepted(text: str) -> Derivation:
                 f"{condition.consequence}"
             )
     return derivation
-
-
-def _without_constant(s: sp.Expr) -> sp.Expr:
-    """s without the terms that are the same for all responses, in the shortest form that floats can hold.
-
-    `simplify` and `factor` find forms; whether one is the same is decided, not believed.
-    """
-    varying = sp.Add(*[term for term in sp.Add.make_args(sp.expand(s)) if term.has(p, q, length)])
-    forms = [varying, *(form for form in (sp.simplify(varying), sp.factor(varying)) if _same(form, varying))]
-    forms.sort(key=sp.count_ops)
-    return next(filter(is_finite_in_logs, forms), varying)
-
-
-def _same(form: sp.Expr, other: sp.Expr) -> bool:
-    try:
-        return is_zero(form - other)
-    except Undecided:
-        return False
 
 
 def _places(expr: sp.Expr, count: int) -> list[Point]:
@@ -235,6 +224,8 @@ def _strictly_convex(curvature: sp.Expr) -> Condition:
             return Condition(statement, False, f"phi'' = {value:.4g} at {show(place)}", consequence)
     if any(visibly_positive(form, UNIT) for form in (curvature, sp.expand(curvature))):
         return Condition(statement, True, "phi'' has positive coefficients in positive quantities")
+    if positive_on_unit_interval(curvature, UNIT):
+        return Condition(statement, True, "phi'' > 0 by balls over all of 0 < p < 1")
     how = f"positive at {PLACES} random exact places, but no proof"
     return Condition(statement, None, how, "uniqueness of the optimum is not established")
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from derivations.cli.files import to_json
 from derivations.custom.derive import Derivation, readable
+from derivations.custom.spoken import difference, spoken
 from derivations.prover.claims import Claim, Result
 from derivations.prover.kinds import Differs, Enumerated, Equal, Iff, Positive, TendsTo
 from derivations.prover.shown import as_data, decided_by, formulas
@@ -214,19 +215,23 @@ def show(result: Result) -> str:
 def derivation_text(derivation: Derivation) -> str:
     """What follows from a user's regularizer, for people."""
     marks = {True: "holds", False: "FAILS", None: "NOT DECIDED"}
+    reward = derivation.implicit_reward
+    same = (reward - derivation.phi_prime).expand() == 0
     lines = [
-        f"phi(p)           {readable(derivation.phi)}",
-        f"implicit reward  s = {readable(derivation.phi_prime)}",
-        f"score            {readable(derivation.implicit_reward)}   (s up to the same constant for all responses)",
-        "conditions of the master theorem",
+        f"regularizer      phi = {spoken(derivation.phi)}",
+        f"this is          {_named(derivation)}",
+        f"implicit reward  s = {spoken(reward if same else derivation.phi_prime)}",
     ]
+    if not same:
+        lines.append(f"                 or {spoken(reward)}, which differs by the same constant for all responses")
+    lines.append("conditions of the master theorem")
     for condition in derivation.conditions:
         lines.append(f"  {marks[condition.holds]:11}  {condition.statement} ({condition.how})")
         if not condition.holds:
             lines.append(f"               so {condition.consequence}")
     lines += [
-        f"offline loss     {derivation.loss_latex()}",
-        f"online           policy gradient with {derivation.online_latex()}",
+        f"offline loss     {_loss(derivation)}",
+        f"online           policy gradient with the reward {difference('r(y)', reward, 'y')}",
     ]
     if derivation.ok:
         options = ", ".join(f"{name}=0.1" for name in derivation.parameters)
@@ -236,16 +241,48 @@ def derivation_text(derivation: Derivation) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _named(derivation: Derivation) -> str:
+    """The named regularizer and objective that it is."""
+    found = derivation.named
+    if found is None:
+        return "none of the named regularizers"
+    of_order = "" if found.order is None else f" of order {spoken(found.order)}"
+    regularizer = f"{found.regularizer}{of_order} with coefficient {spoken(found.strength)}"
+    if found.objective is None:
+        return f"the regularizer {regularizer}; no objective of this kind has a name"
+    options = "".join(f", {name} {value}" for name, value in found.options.items())
+    return f"the objective {found.objective}{options}: the regularizer {regularizer}"
+
+
+def _loss(derivation: Derivation) -> str:
+    """The offline loss of one example."""
+    reward = derivation.implicit_reward
+    if derivation.preference == "plackett-luce":
+        return f"-sum_k [s_k - log sum_(j >= k) e^(s_j)], s_k = {spoken(reward, 'y_k')}"
+    margin = " - margin" if derivation.preference == "rao-kupper" else ""
+    return f"-log sigmoid({difference(spoken(reward, 'w'), reward, 'l')}{margin})"
+
+
 def derivation_json(derivation: Derivation) -> str:
     """The same for machines."""
+    found = derivation.named
+    named = found and {
+        "regularizer": found.regularizer,
+        "coefficient": str(found.strength),
+        "order": None if found.order is None else readable(found.order),
+        "objective": found.objective,
+        "options": found.options,
+    }
     facts = {
         "ok": derivation.ok,
         "phi": readable(derivation.phi),
+        "named": named,
         "implicit_reward": readable(derivation.phi_prime),
         "score": readable(derivation.implicit_reward),
         "preference": derivation.preference,
         "parameters": derivation.parameters,
         "conditions": derivation.conditions,
+        "loss": _loss(derivation),
         "loss_latex": derivation.loss_latex(),
         "online_latex": derivation.online_latex(),
     }

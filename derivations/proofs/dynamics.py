@@ -206,7 +206,7 @@ def retention_needs_natural_gradient() -> list[Step]:
         Equal("the rate of a logit is pi (r - E[r])", rates[0], policy[0] * (rewards[0] - average)),
         Argued(
             "the law with alpha = beta = 0 moves every log pi by tau r + const, so equal rewards move alike",
-            by="limits",
+            by="linear flow",
             uses=("retention-law",),
         ),
         Differs(

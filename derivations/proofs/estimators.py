@@ -65,7 +65,7 @@ def rloo_unbiased() -> list[Step]:
     "The group-mean baseline shrinks the policy gradient by (k - 1) / k.",
     latex=r"r_i - \bar r = \frac{k-1}{k}\Big(r_i - \tfrac{1}{k-1}\sum_{j\ne i} r_j\Big)",
     source="THEORY 3.2",
-    scope="the formula for any k, the code for 2, 3, 4; any Y",
+    scope="the code for groups of 2, 3 and 4, and the formula with k a symbol; a statement about rewards alone",
     depends_on=("rloo-unbiased",),
 )
 def group_mean_shrinks() -> list[Step]:

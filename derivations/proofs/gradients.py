@@ -128,8 +128,8 @@ def has_an_unbeaten_response(edges: Edges) -> bool:
 
 @claim(
     "loss-has-minimum",
-    "On a data set over three or four responses the loss has no minimum if and only if some winner -> loser edge lies on no "
-    "directed cycle.",
+    "On a data set over three or four responses the loss has no minimum if and only if some edge winner -> loser lies on "
+    "no directed cycle.",
     latex=r"\inf \text{ unattained} \iff \exists\, (w \to l) \text{ on no directed cycle}",
     hypotheses="free scores (tabular policy); losses -log sigma(s_w - s_l), summed over the pairs seen",
     source="THEORY 3.1",
@@ -216,8 +216,8 @@ def label_smoothing_likelihood() -> list[Step]:
         Positive("eps > 0, and log is strictly increasing: they agree where used = true", eps),
         Iff(
             "the chance it gives a flipped label (used) is the true one",
-            used.subs(gamma, any_gamma),
-            true.subs(gamma, any_gamma),
+            sp.exp(-trace(pair_loss, *pair, gamma=any_gamma, label_smoothing=1)),
+            sp.exp(-trace(pair_loss, *reversed(pair), gamma=any_gamma)),
             ((theta + 1) * shared).subs(gamma, any_gamma),
             (sp.exp(any_gamma) - 1,),
             {any_gamma: 1, u: 2, v: 1},

@@ -96,7 +96,7 @@ def master_theorem() -> list[Step]:
 )
 def interior_needs_barrier() -> list[Step]:
     s = beta * (p / q - 1)
-    reward = sp.Symbol("r_1", positive=True)
+    reward = sp.Symbol("r_1", real=True)
     # two responses with q = 1/2 and beta = 1, reward r_1 against 0, policy (p, 1 - p)
     value = reward * p - sp.Rational(1, 4) * ((2 * p - 1) ** 2 + (1 - 2 * p) ** 2)
     odds, excess, u = sp.symbols("odds excess u", positive=True)
@@ -185,8 +185,15 @@ def multiplier_cancels() -> list[Step]:
         steps.append(Equal(f"ranking loss, m = {m}", trace(ranking_loss, shifted), trace(ranking_loss, rewards)))
     factor = sp.exp(r) / (sp.exp(r) + rest)
     moved_factor = sp.exp(r + shift) / (sp.exp(r + shift) + sp.exp(shift) * rest)
-    steps.append(Equal("one factor of a ranking of any length", moved_factor, factor, every=(rest,)))
-    return steps
+    return [
+        *steps,
+        Equal("one factor of a ranking of any length", moved_factor, factor, every=(rest,)),
+        Argued(
+            "the loss of a longer ranking is the sum of -log of such factors, as for 2 to 4 responses",
+            by="summation",
+            uses=("one factor of a ranking",),
+        ),
+    ]
 
 
 @claim(

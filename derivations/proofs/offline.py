@@ -51,7 +51,7 @@ def dpo_leaves_unseen() -> list[Step]:
 
 @claim(
     "simpo-leaves-unseen",
-    "SimPO's gradient on the logit of an unseen response, per pair, vanishes if and only if the lengths match.",
+    "SimPO's gradient on the logit of an unseen response, per pair, vanishes if and only if |l| = |w|.",
     latex=r"\frac{\partial\ell}{\partial\theta_y} = \beta\Big(\frac1{|w|}-\frac1{|l|}\Big)\sigma(-m)\,\pi(y)",
     hypotheses="tabular softmax logits; one pair (over a data set the terms add and may cancel)",
     source="THEORY 4.4",

@@ -3,6 +3,7 @@
 import sympy as sp
 
 from derivations.objectives import pair_loss, simpo
+from derivations.preferences import bradley_terry
 from derivations.proofs.symbols import (
     beta,
     gamma,
@@ -57,6 +58,7 @@ def length_normalized_temperature() -> list[Step]:
     weights = u ** (len_w / beta) + v ** (len_l / beta) + others
     at = {u: 3, v: 1, len_w: 1, len_l: 2, beta: 1, others: 0}
     return [
+        Equal("the true P(w > l)", sp.exp(trace(bradley_terry, sp.log(u), sp.log(v))), u / (u + v)),
         Equal("the exact residual", residual, (beta / len_w - beta / len_l) * sp.log(z)),
         Iff(
             "the true reward difference is the substituted one",
@@ -70,7 +72,7 @@ def length_normalized_temperature() -> list[Step]:
         Differs(
             "counterexample Y = {w, l}, |w| = 1, |l| = 2, beta = 1, r = (log 3, 0), so Z = 4: the true P(w > l) "
             "against what the substituted form says",
-            sigmoid(sp.log(u) - sp.log(v)),
+            sp.exp(trace(bradley_terry, sp.log(u), sp.log(v))),
             sigmoid(margin.subs(z, weights)),
             at,
         ),

@@ -22,7 +22,7 @@ from derivations.regularizers import KL, Entropy
 
 @claim(
     "turning-point",
-    "On pi proportional to q e^(tau r), gold turns down exactly where its covariance with the proxy turns negative.",
+    "On pi proportional to q e^(tau r), three responses, gold falls as tau grows if and only if Cov(g,r) < 0.",
     latex=r"\frac{dE[g]}{d\tau} = \mathrm{Cov}(g, r),\quad \frac{d\mathrm{KL}(\pi_\tau\|q)}{d\tau} = \tau\,\mathrm{Var}(r)",
     source="THEORY 4.3",
     scope="the change of one probability for any finite Y, the others summed; the condition for three responses",
@@ -61,7 +61,7 @@ def turning_point() -> list[Step]:
 
 @claim(
     "first-step-signs",
-    "Under entropy and natural gradient, gold's rate at t = 0 is negative exactly if alpha Cov_q(g, log q) > Cov_q(g, r).",
+    "Under entropy and natural gradient, three responses, gold falls at t = 0 if and only if Cov_q(g,r) < Cov_q(g,log(q))*alpha.",
     latex=r"\dot E[g]\big|_{t=0} = \mathrm{Cov}_q(g, r) - \alpha\,\mathrm{Cov}_q(g, \log q)",
     source="THEORY 4.8",
     scope="three responses with any reference, gold and proxy",

@@ -9,6 +9,7 @@ no wrong version of it is refuted, or if a claim it rests on fails.
 """
 
 import fnmatch
+import functools
 import importlib
 import multiprocessing
 import time
@@ -22,7 +23,8 @@ from derivations.proofs import CHAPTERS
 from derivations.prover.derivatives import watching, wrong_derivatives
 from derivations.prover.kinds import EnumeratedIff, Equal, Iff, InternalError, Step, StepFailed
 from derivations.prover.mutants import Tally, try_mutants, unnoticed
-from derivations.prover.tracing import Traced, recording
+from derivations.prover.notation import wrong_symbols
+from derivations.prover.tracing import Traced, recording, recording_calls
 from derivations.prover.verdicts import missing
 from derivations.prover.written import not_allowed, writing
 
@@ -154,16 +156,17 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
     tally = Tally()
     with recording() as traced:
         try:
-            with watching() as derivatives, writing() as written:
+            with watching() as derivatives, writing() as written, recording_calls() as calls:
                 steps = claim.steps()
             unit = frozenset().union(*(step.unit for step in steps))
             problems = [problem for step in steps for problem in _problems(step)]
             problems += wrong_derivatives(derivatives, unit) + not_allowed(written, unit)
+            problems += wrong_symbols(steps, derivatives)
             about = claim.title, claim.scope, claim.expected, claim.condition, claim.depends_on
-            problems += missing(*about, steps, traced, derivatives)
+            problems += missing(*about, steps, traced, derivatives, calls, _kinds_of)
             if mutants and not problems:
                 tally = try_mutants(steps)
-                problems += [f"it does not notice when {name} is changed" for name in unnoticed(claim.steps, traced)]
+                problems += unnoticed(claim.steps, steps, traced, refuted=claim.expected == "refuted")
                 if not tally.refuted:
                     problems.append("no wrong version of its statement was made and refuted")
         except (Exception, SystemExit) as error:  # reported under the claim's name; the claim fails
@@ -171,6 +174,13 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
             steps = []  # nothing can be shown of what cannot be evaluated
     verdict = "failed" if problems else claim.expected
     return Result(claim, verdict, problems, steps, time.perf_counter() - start, tally, sorted(traced))
+
+
+@functools.cache
+def _kinds_of(name: str) -> set[str]:
+    """Which kinds of step a claim has that another rests on."""
+    with recording(), recording_calls():  # its own: what it traces is not traced by the claim that rests on it
+        return {type(step).__name__ for step in CLAIMS[name].steps()}
 
 
 def _problems(step: Step) -> list[str]:

@@ -12,7 +12,7 @@ import sympy as sp
 
 from derivations.prover import balls
 from derivations.prover.domains import outside
-from derivations.prover.enumerations import Enumerated
+from derivations.prover.enumerations import Enumerated, shared
 from derivations.prover.equality import Equal
 from derivations.prover.inequality import Differs, Positive
 from derivations.prover.steps import Mutant, Step, StepFailed
@@ -153,6 +153,9 @@ class EnumeratedIff(Enumerated):
         return (self.left, self.right), (self.left_again, self.right_again)
 
     def check(self) -> None:
+        common = shared((self.left,), (self.right,))
+        if common:
+            raise StepFailed(f"the condition is what it is a condition for: both properties use {', '.join(common)}")
         super().check()
         if len({self.left(case) for case in self.cases()}) != 2:
             raise StepFailed("the condition is the same in all cases: it is none")

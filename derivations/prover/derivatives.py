@@ -1,11 +1,13 @@
 """A second opinion on every derivative that a proof takes: power series of balls.
 
-`watching` notes each call of `sympy.diff` inside its block. `wrong_derivatives` then holds every answer against the
-coefficient of `flint.arb_series` at random points, which knows the rules of calculus from another library.
+`watching` notes each call of `sympy.diff` and of the method `diff` inside its block. `wrong_derivatives` then holds
+every answer against the coefficient of `flint.arb_series` at random points, which knows the rules of calculus from
+another library.
 """
 
 import contextlib
 import random
+import sys
 import zlib
 from collections.abc import Iterator
 from math import factorial
@@ -32,22 +34,35 @@ class Derivative(NamedTuple):
 
 @contextlib.contextmanager
 def watching() -> Iterator[list[Derivative]]:
-    """Collect the derivatives that are taken by `sympy.diff` inside the block, one variable at a time."""
+    """Collect the derivatives that SymPy takes for code outside of it inside the block, one variable at a time."""
     found: list[Derivative] = []
-    original = sp.diff
+    function, method = sp.diff, sp.Expr.diff
+    inside: list[sp.Symbol] = []
 
-    def diff(expr: Any, *variables: Any, **options: Any) -> Any:
+    def noted(original: Any, expr: Any, variables: tuple[Any, ...], options: dict[str, Any]) -> Any:
         for symbol, order in _orders(variables):
+            inside.append(symbol)  # `sympy.diff` asks the method: one derivative, whose answer is the outer
             answer = original(expr, symbol, order, **options)
+            inside.pop()
             found.append(Derivative(sp.sympify(expr), symbol, order, answer))
             expr = answer
         return expr
 
-    sp.diff = diff
+    def diff(expr: Any, *variables: Any, **options: Any) -> Any:
+        return noted(function, expr, variables, options)
+
+    def diff_method(self: Any, *variables: Any, **options: Any) -> Any:
+        caller = sys._getframe(1)
+        by_sympy = str(caller.f_globals.get("__name__", "")).startswith("sympy")
+        if inside or (by_sympy and caller.f_code.co_name != "diff"):  # imported before, `diff` calls the method
+            return method(self, *variables, **options)
+        return noted(method, self, variables, options)
+
+    sp.diff, sp.Expr.diff = diff, diff_method
     try:
         yield found
     finally:
-        sp.diff = original
+        sp.diff, sp.Expr.diff = function, method
 
 
 def _orders(variables: tuple[Any, ...]) -> Iterator[tuple[sp.Symbol, int]]:

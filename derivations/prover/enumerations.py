@@ -1,8 +1,9 @@
 """Finitely many cases, each of them looked at: `Enumerated`."""
 
-from collections.abc import Callable, Iterator, Mapping
+import dis
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 from derivations.prover.steps import InternalError, Mutant, Step, StepFailed
@@ -25,12 +26,13 @@ class Enumerated(Step):
 
     def check(self) -> None:
         first, second = self.algorithms()
-        shared = set().union(*map(reachable, first)) & set().union(*map(reachable, second))
-        if shared:
-            names = ", ".join(sorted(code.co_name for code in shared))
-            raise StepFailed(f"`confirm` is no second algorithm: it shares {names} with `holds`")
-        if not self.wrong:
-            raise StepFailed("there is no wrong version that the enumeration refutes")
+        common = shared(first, second)
+        if common:
+            raise StepFailed(f"`confirm` is no second algorithm: it shares {', '.join(common)} with `holds`")
+        if not all(map(looks_at_its_case, (*first, *second))):
+            raise StepFailed("no test of the cases: a function that answers without looking at its case")
+        if not any(map(looks_at_its_case, self.wrong.values())):
+            raise StepFailed("there is no wrong version that the enumeration refutes (one that looks at its case)")
         cases = list(self.cases())  # all of them, so that cases which cannot be made break the proof off
         for case in cases:
             if not self.holds(case):
@@ -54,23 +56,63 @@ class Enumerated(Step):
             yield Mutant((name,), "survived" if all(map(holds, self.cases())) else "refuted")
 
 
-def reachable(function: Callable[..., Any]) -> set[CodeType]:
-    """The code of a function and of everything it can call by name, outside of libraries."""
+def reachable(function: Any) -> set[CodeType]:
+    """The code of a function and of everything it can call, outside of libraries.
+
+    By name, as an attribute of a module, as a default, in a closure or a container of one, or as a method of an object.
+    """
     found: set[CodeType] = set()
     todo: list[Any] = [function]
     while todo:
-        code = getattr(todo[-1], "__code__", None)
         plain = todo.pop()
+        if isinstance(plain, list | tuple | set | frozenset | dict):
+            todo += [*plain.values()] if isinstance(plain, dict) else [*plain]
+            continue
+        plain = getattr(plain, "__func__", plain)
         if hasattr(plain, "func"):  # functools.partial
             todo += [plain.func, *plain.args, *plain.keywords.values()]
-        if code is None or code in found or "site-packages" in code.co_filename:
+        if not hasattr(plain, "__code__"):  # an object that can be called, or a function that is wrapped in C
+            todo += [
+                part for name in ("__call__", "__wrapped__") if hasattr(part := getattr(plain, name, 0), "__code__")
+            ]
+            continue
+        code = plain.__code__
+        if code in found or "site-packages" in code.co_filename:
             continue
         found.add(code)
-        names = set(code.co_names)
-        for constant in code.co_consts:  # functions and comprehensions written inside
-            if isinstance(constant, CodeType):
-                names |= set(constant.co_names)
-        space = plain.__globals__
-        todo += [space[name] for name in names if callable(space.get(name))]
-        todo += [cell.cell_contents for cell in plain.__closure__ or () if callable(cell.cell_contents)]
+        names = _names(code)
+        for name in names:
+            value = plain.__globals__.get(name)
+            todo += [vars(value)[n] for n in names if n in vars(value)] if isinstance(value, ModuleType) else [value]
+        todo += [plain.__defaults__, plain.__kwdefaults__, *(cell.cell_contents for cell in plain.__closure__ or ())]
+        todo.append(getattr(plain, "__wrapped__", None))
     return found
+
+
+def _names(code: CodeType) -> set[str]:
+    """What a function mentions, in functions and comprehensions written inside of it as well."""
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set(code.co_names).union(*map(_names, inner))
+
+
+def _text(code: CodeType) -> tuple[object, ...]:
+    """What a function does, whatever its name and those of its variables are."""
+    constants = tuple(_text(c) if isinstance(c, CodeType) else c for c in code.co_consts if not isinstance(c, str))
+    return code.co_code, code.co_names, constants
+
+
+def shared(first: Iterable[Any], second: Iterable[Any]) -> list[str]:
+    """Names of the functions that both use, or that do the same step by step."""
+    left, right = (set().union(*map(reachable, functions)) for functions in (first, second))
+    same = {_text(code) for code in left} & {_text(code) for code in right}
+    return sorted({code.co_name for code in left if code in right or _text(code) in same})
+
+
+def looks_at_its_case(function: Any) -> bool:
+    """Whether the function can depend on what it is given: one that never reads its argument is no test of it."""
+    code = getattr(function, "__code__", None)
+    if code is None or not code.co_argcount:
+        return True
+    case = code.co_varnames[0]
+    reads = any(step.argval == case for step in dis.get_instructions(code) if step.opname.startswith("LOAD_FAST"))
+    return reads or case in code.co_cellvars

@@ -7,7 +7,7 @@ import sympy as sp
 from flint import arb
 
 from derivations.prover import balls
-from derivations.prover.domains import visibly_positive
+from derivations.prover.domains import is_probability, visibly_positive
 from derivations.prover.sampling import Point
 from derivations.prover.steps import InternalError, Mutant, Step, StepFailed
 
@@ -33,6 +33,7 @@ class TendsTo(Step):
         return (self.expr,)
 
     def check(self) -> None:
+        self._check_place()
         self.require_defined(self.expr)
         found = self._found()
         if found != self.limit and not (found.is_finite and sp.expand(found - self.limit) == 0):
@@ -40,6 +41,23 @@ class TendsTo(Step):
         for rest, far in self.points([self.expr], 4):
             if not far:
                 self._confirm(rest)
+
+    def _check_place(self) -> None:
+        """The symbol must be able to come there from above (or to grow without bound) inside its range."""
+        x, place = self.symbol, sp.sympify(self.place)
+        wrong = ""
+        if x not in self.expr.free_symbols:
+            wrong = "does not occur in it"
+        elif is_probability(x, self.unit) and not (place.is_Rational and 0 <= place < 1):
+            wrong = "is a probability"
+        elif x.is_integer and place.is_finite:
+            wrong = "is a whole number, and does not come close to it"
+        elif x.is_nonnegative and not (place is sp.oo or place.is_nonnegative):
+            wrong = "is never negative"
+        elif place not in (sp.oo, -sp.oo) and not place.is_Rational:
+            wrong = "goes to a number, oo or -oo"
+        if wrong:
+            raise StepFailed(f"outside of the hypotheses: {x} -> {place}, but {x} {wrong}")
 
     def _found(self) -> sp.Expr:
         """The limit, the same for all values of the other symbols; StepFailed where that is not decided."""

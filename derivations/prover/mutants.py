@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from derivations.prover import balls
-from derivations.prover.kinds import Enumerated, Equal, Iff, Positive, Step
+from derivations.prover.kinds import Differs, Enumerated, Equal, Iff, Positive, Step
 from derivations.prover.tracing import Traced, changed
 
 LOOKED_AT = 2  # points at which a changed function must show
@@ -41,21 +41,36 @@ def try_mutants(steps: list[Step]) -> Tally:
     return tally
 
 
-def unnoticed(proof: Callable[[], list[Step]], traced: Iterable[Traced]) -> list[str]:
-    """The traced functions that could compute something else, and all steps would hold: the claim is not about them.
+def unnoticed(
+    proof: Callable[[], list[Step]], steps: list[Step], traced: Iterable[Traced], *, refuted: bool = False
+) -> list[str]:
+    """What says that the claim is not about the code it traces, in words.
 
-    The proof is made again with one function's formulas changed; a step must then fail, or the proof break off.
+    The proof is made again with one function's formulas changed; a step must then fail, or the proof break off: else
+    the function could compute something else, and all steps would hold. And where the claim is said to be refuted, a
+    counterexample or condition that is the same whatever the code computes is none of the claim's.
     """
     idle = []
+    telling = _exact(steps) if refuted else []
+    moved = not telling
     for function in sorted(traced):
         with changed(function):
             try:
-                noticed = any(map(_fails, proof()))
+                again = proof()
+                noticed = any(map(_fails, again))
+                moved = moved or [step.expressions() for step in _exact(again)] != [s.expressions() for s in telling]
             except Exception:  # that the proof breaks off is what is asked for
-                noticed = True
+                noticed = moved = True
         if not noticed:
-            idle.append(f"{function.module}.{function.name}")
+            idle.append(f"it does not notice when {function.module}.{function.name} is changed")
+    if traced and not moved:
+        idle.append("its counterexample or condition is the same whatever the code it traces computes")
     return idle
+
+
+def _exact(steps: Iterable[Step]) -> list[Step]:
+    """The steps that refute, or decide a condition, about expressions."""
+    return [step for step in steps if isinstance(step, Differs | Iff)]
 
 
 def _fails(step: Step) -> bool:

@@ -35,6 +35,11 @@ def _at(node: sp.Expr, unit: Unit, smooth: bool) -> str | None:
     if not node.is_Pow or isinstance(node, sp.exp):
         return None
     base, exponent = node.args
+    return power_undefined(base, exponent, unit, smooth=smooth)
+
+
+def power_undefined(base: sp.Expr, exponent: sp.Expr, unit: Unit = frozenset(), *, smooth: bool = False) -> str | None:
+    """Why base^exponent may not exist; None if it is shown to. smooth: as in `undefined`."""
     if exponent.is_Integer and exponent > 0:
         return None
     if exponent.is_integer:
@@ -43,4 +48,4 @@ def _at(node: sp.Expr, unit: Unit, smooth: bool) -> str | None:
         return f"division by {base}: {base} != 0 is not shown"
     if visibly_positive(base, unit) or (not smooth and exponent.is_positive and visibly_nonnegative(base, unit)):
         return None
-    return f"({base})^({exponent}): {base} > 0 is not shown"
+    return f"({base})^({exponent}): {base} >{'=' * bool(exponent.is_positive and not smooth)} 0 is not shown"

@@ -7,64 +7,80 @@ from derivations.prover.steps import Step, StepFailed
 
 
 class Theorem(NamedTuple):
-    """says: the theorem in a sentence. source: where it is proved. premises: steps that it has to rest on, at least."""
+    """says: the theorem in a sentence. source: where it is proved. premises: steps that it has to rest on, at least.
+
+    of: the kinds of step that must be among them (joined by `|` where one of several will do).
+    """
 
     says: str
     source: str
     premises: int = 1
+    of: tuple[str, ...] = ()
 
 
 THEOREMS: dict[str, Theorem] = {
     "summation": Theorem(
         "What holds term by term holds for the sum over all responses, absolutely convergent series included.",
         "Rudin, Principles, ch. 3",
+        of=("Equal | Positive | TendsTo",),
     ),
     "induction": Theorem(
         "What holds at the start, and goes over from each case to the next, holds for all.",
         "Peano's axiom",
+        of=("Equal",),
     ),
     "extreme value": Theorem(
         "An upper semicontinuous function on a compact set attains its supremum.",
         "Weierstrass; Bourbaki, General Topology IV.6",
+        of=("TendsTo",),
     ),
     "strict concavity": Theorem(
         "A strictly concave function has at most one maximizer on a convex set.",
         "Boyd and Vandenberghe, Convex Optimization, 4.2",
+        of=("Positive",),
     ),
     "convex sums": Theorem(
         "Sums and positive multiples of (strictly) convex functions are (strictly) convex.",
         "Boyd and Vandenberghe, 3.2.1",
+        of=("Positive | Equal",),
     ),
     "first order": Theorem(
         "At a maximizer no slope into the feasible set is positive; for a concave function that suffices.",
         "Boyd and Vandenberghe, 4.2.3 and 5.5.3",
+        of=("Equal",),
     ),
     "tangent": Theorem(
         "A strictly convex function lies above each of its tangents and touches it only where they meet.",
         "Boyd and Vandenberghe, 3.1.3",
+        of=("Positive", "Equal"),
     ),
     "convex slope": Theorem(
         "The slope of a convex function increases, so a minimizer lies on the side to which the function falls.",
         "Boyd and Vandenberghe, 3.1.3",
+        of=("Positive",),
     ),
     "recession": Theorem(
         "A closed convex function has no minimum exactly if it falls for ever in some direction in which it "
         "never rises.",
         "Rockafellar, Convex Analysis, 27.1",
+        of=("Positive | EnumeratedIff",),
     ),
     "gradient descent": Theorem(
         "Gradient descent on a smooth convex function that has a minimum reaches one if its steps are at most 1/L.",
         "Nesterov, Lectures on Convex Optimization, 2.1.5",
         2,
+        of=("Positive | EnumeratedIff",),
     ),
     "intermediate value": Theorem(
         "A continuous, strictly increasing function takes each value between its limits exactly once.",
         "Rudin, 4.23",
         2,
+        of=("Positive", "TendsTo"),
     ),
     "limits": Theorem(
         "Limits may be multiplied by constants and added up.",
         "Rudin, 3.3",
+        of=("TendsTo",),
     ),
     "identity theorem": Theorem(
         "Two analytic functions that agree on an interval agree on every interval around it where both are analytic.",
@@ -74,6 +90,7 @@ THEOREMS: dict[str, Theorem] = {
     "linear flow": Theorem(
         "A linear differential equation has one solution through each start.",
         "Picard and Lindelof; Hartman, ch. II",
+        of=("Equal",),
     ),
     "fundamental theorem": Theorem(
         "A continuous function is the derivative of its integral from a fixed point.",
@@ -92,6 +109,7 @@ THEOREMS: dict[str, Theorem] = {
     "baseline": Theorem(
         "E[b grad log pi] = 0 for every b that does not depend on the sample.",
         "Williams 1992; claim score-mean-zero",
+        of=("Equal",),
     ),
     "largest of n": Theorem(
         "The largest of n independent draws with distribution function F has distribution function F^n.",
@@ -119,6 +137,7 @@ THEOREMS: dict[str, Theorem] = {
         "What takes two values where all arguments of a function agree is not that function.",
         "the definition of a function",
         2,
+        of=("Equal", "Differs"),
     ),
 }
 

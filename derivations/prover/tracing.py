@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -27,6 +28,18 @@ class Traced(NamedTuple):
     name: str
 
 
+class Call(NamedTuple):
+    """A call of a traced function: what each parameter was given, as formulas."""
+
+    function: Traced
+    arguments: tuple[tuple[str, tuple[sp.Expr, ...]], ...]
+
+    def given(self, pattern: re.Pattern[str]) -> list[sp.Expr]:
+        """The formulas of all parameters whose name the pattern matches."""
+        return [value for name, values in self.arguments if pattern.fullmatch(name) for value in values]
+
+
+_CALLS: ContextVar[list[Call] | None] = ContextVar("calls of traced functions", default=None)
 _RECORD: ContextVar[set[Traced] | None] = ContextVar("traced functions", default=None)
 _CHANGED: ContextVar[Traced | None] = ContextVar("a function whose formulas are changed", default=None)
 
@@ -40,6 +53,17 @@ def recording() -> Iterator[set[Traced]]:
         yield found
     finally:
         _RECORD.reset(token)
+
+
+@contextlib.contextmanager
+def recording_calls() -> Iterator[list[Call]]:
+    """Collect the calls that are traced inside the block, with their arguments."""
+    found: list[Call] = []
+    token = _CALLS.set(found)
+    try:
+        yield found
+    finally:
+        _CALLS.reset(token)
 
 
 @contextlib.contextmanager
@@ -74,6 +98,9 @@ def traced_array(function: Callable[..., Any], *arguments: Any, **options: Any) 
     record = _RECORD.get()
     if record is not None:
         record |= _definitions(function)
+    calls = _CALLS.get()
+    if calls is not None:
+        calls += [_call(found, function, arguments, options) for found in sorted(_definitions(function))[:1]]
     places, named = [_wrap(value) for value in arguments], {name: _wrap(value) for name, value in options.items()}
     result = function(*places, **named)
     return _wrong(result, [*places, *named.values()]) if _CHANGED.get() in _definitions(function) else result
@@ -105,6 +132,12 @@ def _definitions(function: Callable[..., Any]) -> set[Traced]:
     if plain.__name__ == "phi_prime":  # the formula itself is in the regularizer's own `implicit_reward`
         found |= _definitions(function.__self__.implicit_reward)  # type: ignore[attr-defined]
     return found
+
+
+def _call(found: Traced, function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Call:
+    bound = inspect.signature(function).bind(*arguments, **options).arguments
+    given = ((name, _wrap(value)) for name, value in bound.items())
+    return Call(found, tuple((name, tuple(v.values.flat)) for name, v in given if isinstance(v, SymArray)))
 
 
 def _wrap(value: Any) -> Any:

@@ -1,32 +1,16 @@
 """What a claim of each kind must show before it counts: the rules that tie the verdict to what was decided."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from derivations.prover import sentences
 from derivations.prover.conditions import EnumeratedIff, Iff
 from derivations.prover.derivatives import Derivative
 from derivations.prover.enumerations import Enumerated
 from derivations.prover.equality import Equal
 from derivations.prover.inequality import Differs
 from derivations.prover.steps import Step
-from derivations.prover.theorems import Argued
-from derivations.prover.tracing import Traced
-
-UNIVERSAL = re.compile(
-    r"\b(any|every|each|all|arbitrary|whatever the)\s+(finite\s+)?(number|numbers|size|sizes|count|m|k|n|rankings?)\b"
-    r"|\brankings? of (any|every|all|arbitrary) lengths?\b|\bhowever (many|long)\b|\barbitrarily many\b"
-    r"|\b[mnk] (responses|samples|tokens|pairs|arms|places)\b",
-    re.IGNORECASE,
-)
-ANY_SET = re.compile(r"\b(any|every|all|each)\s+(finite\s+|countable\s+)?(Y|response sets?|data sets?)\b")
-CASE = re.compile(r"\b[mknKN] ?= ?(\d+)|\b(\d+) (?:responses|samples|tokens|pairs|arms|places)\b")
-EXACTLY = re.compile(r"\bif and only if\b|\biff\b|\bexactly (if|when|where)\b|\bonly if\b", re.IGNORECASE)
-# what a sentence calls an objective, and which traced code is about it
-NAMED = {
-    "DPO": r"objectives\.(dpo|make_objective|Objective\.\w+)|regularizers\.KL\.\w+",
-    "SimPO": r"objectives\.(simpo|make_objective|Objective\.\w+)|regularizers\.LengthNormalized\w*\.\w+",
-    "IPO": r"objectives\.(ipo_loss|make_objective|Objective\.\w+)",
-}
+from derivations.prover.theorems import THEOREMS, Argued
+from derivations.prover.tracing import Call, Traced
 
 
 def missing(
@@ -38,14 +22,22 @@ def missing(
     steps: list[Step],
     traced: set[Traced],
     derivatives: list[Derivative],
+    calls: Sequence[Call] = (),
+    kinds_of: Callable[[str], set[str]] = lambda name: set(),
 ) -> list[str]:
-    """What a claim of its kind must show and this one does not, in words."""
+    """What a claim of its kind must show and this one does not, in words.
+
+    kinds_of: of the id of a claim it depends on, which kinds of step that has.
+    """
     return [
         *_decided(steps, traced, derivatives),
-        *_of_its_kind(title, expected, condition, steps),
-        *_quantifier(title, scope, steps),
-        *_names(title, depends_on, traced),
+        *_of_its_kind(expected, condition, steps),
+        *sentences.condition(title, expected, steps),
+        *sentences.quantifier(title, scope, steps),
+        *sentences.names(title, traced),
+        *sentences.calls(title, scope, calls),
         *_uses(depends_on, steps),
+        *_premises(depends_on, steps, kinds_of),
     ]
 
 
@@ -67,39 +59,16 @@ def _decided(steps: list[Step], traced: set[Traced], derivatives: list[Derivativ
     return []
 
 
-def _of_its_kind(title: str, expected: str, condition: str, steps: list[Step]) -> list[str]:
+def _of_its_kind(expected: str, condition: str, steps: list[Step]) -> list[str]:
     exact = any(isinstance(step, Iff | EnumeratedIff) for step in steps)
     wrong = []
     if condition:
         wrong.append(f"the condition {condition!r} is words: it must be computed, by a step `Iff` or `EnumeratedIff`")
     if expected == "iff" and not exact:
         wrong.append("no step decides an exact condition (`Iff` or `EnumeratedIff`), in both directions")
-    said = EXACTLY.search(title)
-    if said and not exact and expected != "iff":
-        wrong.append(f"the sentence says {said[0]!r}, and no step (`Iff`, `EnumeratedIff`) decides an exact condition")
     if expected == "refuted" and not exact and not any(isinstance(s, Differs) and s.about_something for s in steps):
         wrong.append("a refutation needs a counterexample inside the hypotheses, or an exact condition")
     return wrong
-
-
-def _quantifier(title: str, scope: str, steps: list[Step]) -> list[str]:
-    """Examples decide examples: "any number" needs a step with a symbol for any number (`every`)."""
-    text = f"{title} {scope}"
-    cases = {number for step in steps for number in CASE.findall(step.statement)}
-    found = UNIVERSAL.search(text) or (ANY_SET.search(text) if len(cases) > 1 else None)
-    if found and not any(step.decided and step.every for step in steps):
-        return [f"it says {found[0]!r}, but no decided step has a symbol that stands for any number (`every`)"]
-    return []
-
-
-def _names(title: str, depends_on: Sequence[str], traced: set[Traced]) -> list[str]:
-    """A sentence about an objective must be about its code."""
-    code = [f"{function.module}.{function.name}" for function in traced]
-    return [
-        f"the sentence names {name}, but no code of {name} was traced"
-        for name, pattern in NAMED.items()
-        if re.search(rf"\b{name}('s)?\b", title) and not any(re.fullmatch(pattern, function) for function in code)
-    ]
 
 
 def _uses(depends_on: Sequence[str], steps: list[Step]) -> list[str]:
@@ -112,3 +81,34 @@ def _uses(depends_on: Sequence[str], steps: list[Step]) -> list[str]:
         for use in step.uses
         if use not in depends_on and not any(s.startswith(use) and s != step.statement for s in said)
     ]
+
+
+def _premises(depends_on: Sequence[str], steps: list[Step], kinds_of: Callable[[str], set[str]]) -> list[str]:
+    """A theorem about convex functions rests on a step that shows convexity, one about limits on a limit, and so on."""
+    wrong = []
+    for step in steps:
+        if not isinstance(step, Argued) or step.by not in THEOREMS:
+            continue
+        found = _kinds(step, depends_on, steps, kinds_of)
+        wrong += [
+            f"{step.statement}: the theorem {step.by!r} needs a step of the kind {kind} to rest on, and has "
+            f"{', '.join(sorted(found)) or 'none'}"
+            for kind in THEOREMS[step.by].of
+            if not found & set(kind.split(" | "))
+        ]
+    return wrong
+
+
+def _kinds(step: Argued, depends_on: Sequence[str], steps: list[Step], kinds_of: Callable[[str], set[str]]) -> set[str]:
+    """The kinds of what a step in words rests on, through other steps in words and through claims."""
+    found: set[str] = set()
+    for use in step.uses:
+        if use in depends_on:
+            found |= kinds_of(use)
+        for other in steps:
+            if other is not step and other.statement.startswith(use):
+                if isinstance(other, Argued) and not any(step.statement.startswith(again) for again in other.uses):
+                    found |= _kinds(other, depends_on, steps, kinds_of)
+                else:
+                    found.add(type(other).__name__)
+    return found

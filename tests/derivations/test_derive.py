@@ -194,7 +194,8 @@ def test_ln_is_log_and_a_leading_minus_is_no_option():
     command = [sys.executable, "-m", "derivations", "derive", "-beta*q*log(p/q)"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert "implicit reward  s = -beta*q/p" in run.stdout
+    assert "implicit reward  s = -beta q/p" in run.stdout
+    assert "the objective f-dpo, divergence forward-kl" in run.stdout
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,7 @@ def test_a_condition_that_fails_is_named_with_what_follows(formula, failing, wor
 
 
 def test_what_no_procedure_decides_is_not_called_met():
-    derivation = derive("p*log(p) + (p - 1/2)**4 - (p - 1/2)**2/4")  # convex, but not visibly
+    derivation = derive("p*log(p) + (p - q)**4 - (p - q)**2/4")  # convex, but not visibly
     assert not derivation.ok
     assert derivation.conditions[1].holds is None
     assert "no proof" in derivation.conditions[1].how

@@ -1,0 +1,125 @@
+"""What a sentence says against what its steps are about: objectives by name, quantifiers, and its own condition."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import sympy as sp
+
+from derivations.prover.conditions import EnumeratedIff, Iff
+from derivations.prover.steps import Step
+from derivations.prover.theorems import Argued
+from derivations.prover.tracing import Call, Traced
+
+UNIVERSAL = re.compile(
+    r"\b(any|every|each|all|arbitrary|whatever the)\s+(finite\s+|possible\s+)?"
+    r"(number|numbers|size|sizes|count|m|k|n|rankings?)\b"
+    r"|\brankings? of (any|every|all|arbitrary) lengths?\b|\bhowever (many|long)\b|\barbitrar(y|ily) (many|long)\b"
+    r"|\bno matter how (many|long)\b|\b[mnkK] ?(>=|>|≥) ?\d|\b[mnk] = \d, \d[\d, ]*, ?\.\.\."
+    r"|\b[mnkK] (responses|samples|tokens|pairs|arms|places)\b",
+    re.IGNORECASE,
+)
+ANY_SET = re.compile(
+    r"\b(any|every|all|each)\s+(finite\s+|countable\s+|infinite\s+)*"
+    r"(Y|response sets?|sets? of responses|data sets?)\b"
+)
+CASE = re.compile(r"\b[mknKN] ?= ?(\d+)|\b(\d+) (?:responses|samples|tokens|pairs|arms|places)\b")
+EXACTLY = re.compile(r"\bif and only if\b|\biff\b|\bexactly (if|when|where)\b|\bonly if\b", re.IGNORECASE)
+
+# what a sentence calls an objective, and which traced code is about it
+OFFLINE = r"make_objective|Objective\.\w+"
+NAMED = {
+    r"DPO|direct preference optimi[sz]ation": rf"objectives\.(dpo|{OFFLINE})|regularizers\.KL\.\w+",
+    r"SimPO|simple preference optimi[sz]ation": rf"objectives\.(simpo|{OFFLINE})|regularizers\.Length\w+\.\w+",
+    r"IPO|identity preference optimi[sz]ation": rf"objectives\.(ipo_\w+|{OFFLINE})",
+    r"RLOO|leave[- ]one[- ]out": r"objectives\.rloo_advantage",
+    r"k1": r"objectives\.(kl_k1|kl_estimate)",
+    r"k2": r"objectives\.(kl_k2|kl_estimate)",
+    r"k3": r"objectives\.(kl_k3|kl_estimate)",
+    r"Rao-Kupper": rf"preferences\.rao_kupper\w*|objectives\.(pair_loss|simpo|{OFFLINE})",
+    r"Bradley-Terry": r"preferences\.(bradley_terry|rao_kupper|plackett_luce)|objectives\.\w+",
+    r"Plackett-Luce": rf"preferences\.plackett_luce|objectives\.(ranking_\w+|{OFFLINE})",
+    r"MaxEnt|maximum[- ]entropy": r"regularizers\.\w+\.\w+|objectives\.\w+",
+}  # fmt: skip
+
+# what a sentence may say of every ..., and which arguments of a traced call are that
+QUANTITIES = {
+    r"lengths?": re.compile(r".*length"),
+    r"strengths?|temperatures?|alpha|beta": re.compile(r"alpha|beta"),
+    r"references?": re.compile(r"ref(_.*)?|ref_.*"),
+    r"margins?|gamma": re.compile(r"gamma|margin"),
+}
+
+
+def quantifier(title: str, scope: str, steps: Sequence[Step]) -> list[str]:
+    """Examples decide examples: "any number" needs a step with a symbol for any number (`every`).
+
+    Beside numbered cases that step must be the one by which an induction goes on from them.
+    """
+    cases = {number for step in steps for number in CASE.findall(step.statement)}
+    found = UNIVERSAL.search(f"{title} {scope}") or ANY_SET.search(title)
+    if found is None and len(cases) > 1:
+        found = ANY_SET.search(scope)
+    if not found:
+        return []
+    general = [step for step in steps if step.decided and step.every]
+    if not general:
+        return [f"it says {found[0]!r}, but no decided step has a symbol that stands for any number (`every`)"]
+    numbered = [step for step in steps if CASE.search(step.statement)]
+    if len(cases) > 1 and not any(_goes_on(step, numbered, general) for step in steps):
+        return [f"it says {found[0]!r} and decides cases, but no induction goes on from a case by a step with `every`"]
+    return []
+
+
+def _goes_on(step: Step, numbered: Sequence[Step], general: Sequence[Step]) -> bool:
+    """Whether it is an induction that uses a general step."""
+    if not isinstance(step, Argued) or step.by not in ("induction", "summation", "baseline", "convex sums"):
+        return False
+    return any(other.statement.startswith(use) for use in step.uses for other in general)
+
+
+def names(title: str, traced: Iterable[Traced]) -> list[str]:
+    """A sentence about an objective must be about its code."""
+    code = [f"{function.module}.{function.name}" for function in traced]
+    return [
+        f"the sentence names {said[0]}, but no code of {said[0]} was traced"
+        for name, pattern in NAMED.items()
+        if (said := re.search(rf"\b({name})\b", title, re.IGNORECASE))
+        and not any(re.fullmatch(pattern, function) for function in code)
+    ]
+
+
+def calls(title: str, scope: str, made: Sequence[Call]) -> list[str]:
+    """What is said of every length was decided for lengths that are free: symbols, and different ones."""
+    wrong = []
+    for words, pattern in QUANTITIES.items():
+        said = re.search(
+            rf"\b(any|every|all|each|whatever the|arbitrary)\s+(pair of\s+|two\s+)?({words})\b", f"{title} {scope}"
+        )
+        for function in sorted({call.function for call in made}) if said else ():
+            given = [call.given(pattern) for call in made if call.function == function]
+            given = [values for values in given if values]
+            if given and not any(map(_free, given)):
+                wrong.append(
+                    f"it says {said and said[0]!r}, but {function.module}.{function.name} was only traced with "
+                    f"{', '.join(sorted({str(value) for values in given for value in values}))}"
+                )
+    return wrong
+
+
+def _free(values: Sequence[sp.Expr]) -> bool:
+    return all(value.free_symbols for value in values) and len(set(values)) == len(values)
+
+
+def condition(title: str, expected: str, steps: Sequence[Step]) -> list[str]:
+    """A sentence that states an exact condition states the one that was computed."""
+    said = EXACTLY.search(title)
+    if not said:
+        return []
+    exact = [step for step in steps if isinstance(step, Iff | EnumeratedIff)]
+    if not exact:
+        return [f"the sentence says {said[0]!r}, and no step (`Iff`, `EnumeratedIff`) decides an exact condition"]
+    tail = title[said.end() :].strip().rstrip(".").lower()
+    computed = [EXACTLY.split(step.condition)[-1].strip().lower() for step in exact]
+    if tail in computed:
+        return []
+    return [f"the sentence says {said[0]!r} {tail!r}, and what was computed is {' and '.join(map(repr, computed))}"]

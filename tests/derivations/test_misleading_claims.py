@@ -1,0 +1,304 @@
+"""Claims whose steps hold and whose sentence misleads: found by a hostile reader, each refused by one rule.
+
+Some narrow what the sentence says without saying so, some take an answer that nobody checks, some rest a jump on a
+theorem about something else, and some compare a thing with itself.
+"""
+
+import types
+
+import pytest
+import sympy as sp
+from sympy import diff as plain_diff
+
+from derivations.objectives import dpo, pair_loss, simpo
+from derivations.proofs.symbols import beta, len_l, len_w, logp_l, logp_w, p, ref_l, ref_w, rest, sigmoid
+from derivations.prover import claims
+from derivations.prover.derivatives import watching
+from derivations.prover.kinds import Argued, Differs, Enumerated, EnumeratedIff, Equal, Iff, Positive, Step, TendsTo
+from derivations.prover.tracing import trace
+from derivations.prover.written import writing
+
+x, y, c = sp.symbols("x y c", positive=True)
+a = sp.Symbol("a", real=True)
+n = sp.Symbol("n", positive=True, integer=True)
+Z = sp.Symbol("Z", positive=True)
+SQUARE = Equal("(x + 1)^2", (x + 1) ** 2, x**2 + 2 * x + 1)
+OTHER_X = sp.Symbol("x", real=True)
+OTHER_BETA = sp.Symbol("beta", real=True)
+
+
+def verdict(steps, monkeypatch, **options):
+    """What a run says of one claim with these steps."""
+    monkeypatch.setattr(claims, "CLAIMS", {})
+    options = {"title": "planted", "latex": "", "source": "planted", "scope": "as the steps say", **options}
+    title = options.pop("title")
+    claims.claim("planted", title, **options)(steps)
+    (result,) = claims.check_claims(list(claims.CLAIMS.values()))
+    return result
+
+
+def simpo_of(chosen=len_w, rejected=len_l, strength=beta):
+    return trace(simpo, logp_w, logp_l, chosen_length=chosen, rejected_length=rejected, beta=strength)
+
+
+def simpo_by_hand(strength=beta):
+    return -sp.log(sigmoid(strength * logp_w / len_w - strength * logp_l / len_l))
+
+
+def dpo_holds() -> Step:
+    loss = trace(dpo, logp_w, logp_l, ref_chosen_logp=ref_w, ref_rejected_logp=ref_l, beta=beta)
+    return Equal("code", loss, -sp.log(sigmoid(beta * (logp_w - ref_w) - beta * (logp_l - ref_l))))
+
+
+def simpo_without_reference():
+    plain = trace(dpo, logp_w, logp_l, ref_chosen_logp=0, ref_rejected_logp=0, beta=beta / len_w)
+    return [Equal("same", simpo_of(len_w, len_w), plain)]
+
+
+def cases(*, decoy):
+    found = [Equal(f"m = {m}", x * (m - 2) * (m - 3) * (m - 4) + x * y, y * x) for m in (2, 3, 4)]
+    shares = Equal("shares", x / (x + rest) + rest / (x + rest), sp.S.One, every=(rest,))
+    return [*found, shares] if decoy else [*found, SQUARE]
+
+
+def gap_iff():
+    at = {beta: 1, len_w: 1, len_l: 2, Z: 2}
+    gap = (beta / len_w - beta / len_l) * sp.log(Z)
+    return Iff("gap", gap, sp.S.Zero, beta / (len_w * len_l), (len_l - len_w, sp.log(Z)), at)
+
+
+# what -> (steps, options of the claim, why it is refused)
+MISLEADING = {
+    "the square of a power 1/2": (
+        lambda: [SQUARE, Equal("planted", (a ** sp.Rational(1, 2)) ** 2 * x, a * x)],
+        {},
+        "a >= 0 is not shown",
+    ),
+    "a power -1": (lambda: [SQUARE, Equal("planted", a * a**-1 * x, x)], {}, "division by a"),
+    "one over a": (lambda: [SQUARE, Equal("planted", a * (sp.S.One / a) * x, x)], {}, "division by a"),
+    "a logarithm by another name": (
+        lambda: [SQUARE, Equal("planted", sp.exp(sp.functions.log(a)) * x, a * x)],
+        {},
+        "log(a): a > 0 is not shown",
+    ),
+    "a division that a substitution makes": (
+        lambda: [SQUARE, Equal("planted", (x / c).subs(c, a) * a, x)],
+        {},
+        "division by a",
+    ),
+    "a cancelled divisor": (
+        lambda: [SQUARE, Equal("planted", sp.cancel((x**2 - y**2) * sp.Pow(x - y, -1)) * c, (x + y) * c)],
+        {},
+        "answer of sympy.cancel",
+    ),
+    "a limit of SymPy's": (
+        lambda: [SQUARE, Equal("planted", sp.limit(sp.log(x) / x, x, sp.oo), sp.S.Zero)],
+        {},
+        "answer of sympy.limit",
+    ),
+    "an integral of SymPy's": (
+        lambda: [SQUARE, Equal("planted", sp.exp(-x * c).integrate((x, 0, sp.oo)), 1 / c)],
+        {},
+        "answer of sympy.integrate",
+    ),
+    "a reward that must be positive": (
+        lambda: [Positive("planted", sp.Symbol("r_w", positive=True) + 1)],
+        {"title": "r_w + 1 > 0 for every reward."},
+        "the notation does not restrict it so",
+    ),
+    "two symbols of one name": (
+        lambda: [SQUARE, Differs("planted", sp.exp(x), sp.exp(OTHER_X), {x: 1, OTHER_X: 2})],
+        {"expected": "refuted"},
+        "two different symbols are called x",
+    ),
+    "a derivative by another beta": (
+        lambda: [
+            Equal("code", simpo_of(), simpo_by_hand()),
+            Equal("slope", sp.diff(simpo_of(), OTHER_BETA), sp.S.Zero),
+        ],
+        {"title": "SimPO's loss does not depend on beta."},
+        "two different symbols are called beta",
+    ),
+    "a strength below 1": (
+        lambda: [Positive("planted", 1 - beta, unit=frozenset({beta}))],
+        {},
+        "is taken for a probability, which the notation does not say",
+    ),
+    "a probability in another step": (
+        lambda: [Positive("one", 1 - x, unit=frozenset({x})), Equal("two", sp.exp(sp.log(1 - x)) * y, (1 - x) * y)],
+        {},
+        "x is a probability in another step",
+    ),
+    "cases for m >= 2": (lambda: cases(decoy=False), {"title": "For m >= 2 it vanishes."}, "no decided step has"),
+    "cases, however many": (lambda: cases(decoy=False), {"title": "It is 0 no matter how many."}, "no decided step"),
+    "cases beside a sum over anything": (
+        lambda: cases(decoy=True),
+        {"title": "It vanishes for any number m."},
+        "no induction goes on from a case",
+    ),
+    "two responses for every countable set": (
+        lambda: [Equal("two", x / (x + y) + y / (x + y), sp.S.One)],
+        {"title": "Shares sum to 1 on every countable set of responses."},
+        "no decided step has a symbol that stands for any number",
+    ),
+    "gradient descent by the rules for limits": (
+        lambda: [SQUARE, Argued("so it finds the minimum", by="limits", uses=("(x + 1)^2",))],
+        {},
+        "needs a step of the kind TendsTo",
+    ),
+    "uniqueness without convexity": (
+        lambda: [SQUARE, Argued("so it is unique", by="strict concavity", uses=("(x + 1)^2",))],
+        {},
+        "needs a step of the kind Positive",
+    ),
+    "uniqueness by way of other words": (
+        lambda: [
+            SQUARE,
+            Argued("first", by="summation", uses=("(x + 1)^2",)),
+            Argued("so it is unique", by="strict concavity", uses=("first",)),
+        ],
+        {},
+        "needs a step of the kind Positive",
+    ),
+    "a counterexample to something else": (
+        lambda: [dpo_holds(), Differs("planted", x, x**2, {x: sp.Integer(2)})],
+        {"title": "DPO's loss does not see a common shift.", "expected": "refuted"},
+        "the same whatever the code it traces computes",
+    ),
+    "half of the condition in the sentence": (
+        lambda: [gap_iff()],
+        {"title": "The gap vanishes if and only if |l| = |w|.", "expected": "iff"},
+        "what was computed is '|l| = |w| or z = 1'",
+    ),
+    "another condition in the sentence": (
+        lambda: [dpo_holds(), Iff("planted", x, y, sp.S.One, (x - y,), {x: 1, y: 2})],
+        {"title": "DPO has a minimum if and only if the data agree.", "expected": "iff"},
+        "what was computed is 'x = y'",
+    ),
+    "one length for every pair of lengths": (
+        simpo_without_reference,
+        {"title": "SimPO is DPO without a reference, for every pair of lengths."},
+        "objectives.simpo was only traced with len_w",
+    ),
+    "a number for every beta": (
+        lambda: [Equal("same", simpo_of(strength=sp.Integer(2)), simpo_by_hand(2))],
+        {"title": "SimPO's loss is log(1 + e^-m), for every beta."},
+        "objectives.simpo was only traced with 2",
+    ),
+    "an objective spelled out": (lambda: [SQUARE], {"title": "Direct preference optimization is one."}, "names Direct"),
+    "an estimator": (lambda: [SQUARE], {"title": "k3 is a square."}, "names k3"),
+    "a preference model": (lambda: [SQUARE], {"title": "Plackett-Luce is a square."}, "names Plackett-Luce"),
+    "a length near 0": (lambda: [SQUARE, TendsTo("planted", 1 / n, n, sp.S.Zero, sp.oo)], {}, "outside of the"),
+    "a probability without bound": (
+        lambda: [SQUARE, TendsTo("planted", sp.log(p), p, sp.oo, sp.oo)],
+        {},
+        "outside of the hypotheses",
+    ),
+    "a strength below 0": (
+        lambda: [SQUARE, TendsTo("planted", sp.exp(x) + 1, x, -sp.oo, sp.S.One)],
+        {},
+        "outside of the hypotheses",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", MISLEADING)
+def test_a_misleading_claim_is_refused(words, monkeypatch):
+    steps, options, reason = MISLEADING[words]
+    result = verdict(steps, monkeypatch, **options)
+    assert result.verdict == "failed"
+    assert any(reason in problem for problem in result.problems), result.problems
+
+
+def grows(case):
+    return case * case >= case
+
+
+def grows_again(number):
+    return number * number >= number
+
+
+class Grows:
+    def __call__(self, case):
+        return grows(case)
+
+
+helper = types.ModuleType("helper")
+helper.grows = grows
+
+SECOND = {
+    "through a module": lambda case: helper.grows(case),
+    "the same text again": grows_again,
+    "through a default": lambda case, check=grows: bool(check(case)),
+    "through an object": Grows(),
+    "through a table": lambda case, table=(grows,): table[0](case) or False,
+}
+
+
+@pytest.mark.parametrize("words", SECOND)
+def test_an_enumeration_does_not_confirm_itself_by_a_detour(words, monkeypatch):
+    step = Enumerated("planted", lambda: iter(range(9)), grows, SECOND[words], {"wrong": lambda case: case > 3})
+    assert "no second algorithm: it shares grows" in verdict(lambda: [step], monkeypatch).problems[0]
+
+
+def test_an_enumeration_looks_at_its_cases(monkeypatch):
+    blind = Enumerated("planted", lambda: iter(range(9)), grows, lambda case: True, {"wrong": lambda case: case > 3})
+    assert "answers without looking" in verdict(lambda: [blind], monkeypatch).problems[0]
+    idle = Enumerated(
+        "planted", lambda: iter(range(9)), grows, lambda case: case == 0 or case > 0, {"no": lambda case: False}
+    )
+    assert "no wrong version" in verdict(lambda: [idle], monkeypatch).problems[0]  # fmt: skip
+
+
+def even(case):
+    """The number is even."""
+    return case % 2 == 0
+
+
+def optimal(case):
+    """The policy is optimal."""
+    return even(case)
+
+
+def test_a_property_is_no_condition_for_itself(monkeypatch):
+    step = EnumeratedIff(
+        "planted", lambda: iter(range(9)), {"wrong": lambda case: case > 3}, left=even, right=optimal,
+        left_again=lambda case: case // 2 * 2 == case, right_again=lambda case: str(case)[-1] in "02468",
+    )  # fmt: skip
+    result = verdict(lambda: [step], monkeypatch, expected="iff")
+    assert "both properties use even" in result.problems[0]
+
+
+def test_derivatives_are_watched_however_they_are_taken():
+    with watching() as taken:
+        found = {sp.diff(x**3, x), (x**3).diff(x), plain_diff(x**3, x)}
+    assert found == {3 * x**2}
+    assert {item.answer for item in taken} == found
+    assert len(taken) >= 3
+    assert sp.Expr.diff(x**2, x) == 2 * x
+
+
+def test_watching_leaves_sympy_as_it_was():
+    before = {name: getattr(sp, name) for name in ("log", "diff", "limit", "Pow", "simplify")}
+    own = {owner: dict(vars(owner)) for owner in (sp.Expr, sp.Pow, sp.log, sp.Basic, sp.Integer, sp.Rational)}
+    with writing() as written, watching():
+        x**-1
+    assert written == {("power", (x, sp.Integer(-1))): None}
+    assert all(getattr(sp, name) is value for name, value in before.items())
+    assert all(dict(vars(owner)) == names for owner, names in own.items())
+
+
+def test_what_is_honest_still_passes(monkeypatch):
+    def true():
+        d = sp.Symbol("d", real=True)
+        convex = sp.diff(trace(pair_loss, d, sp.S.Zero), d, 2)
+        return [
+            Equal("code", simpo_of(), simpo_by_hand()),
+            Positive("the loss of a pair is convex", convex),
+            Argued("so is a sum of them", by="convex sums", uses=("the loss of a pair",)),
+            gap_iff(),
+        ]
+
+    title = "SimPO's residual, for every pair of lengths and every beta, vanishes if and only if |l| = |w| or Z = 1."
+    result = verdict(true, monkeypatch, title=title, expected="iff")
+    assert result.problems == []
