@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +24,9 @@ from benchmarks.worker import Worker, turns
 from derivations.cli.command_line import run_command
 from derivations.cli.errors import InputError
 from derivations.cli.files import write_json, write_text
+from derivations.evidence.intervals import interval
 from derivations.evidence.pictures import STYLES
 from llm.engine.jsonl import print_table
-from llm.offline.metrics import interval
 from toybandit.plots import save_figure
 
 FORMS = {
@@ -133,7 +133,7 @@ def compare(form: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     seconds = {arm: float(np.mean([r["seconds"] for r in own if r["arm"] == arm and r["step"] > 1]))
                for arm in ("ours", "trl")}  # fmt: skip
     reached = max(ratios["time"]) <= AIM[0] and max(ratios["memory"]) <= AIM[1]
-    found = {name: interval(values) | {"seeds": values} for name, values in ratios.items()}
+    found = {name: asdict(interval(values)) | {"seeds": values} for name, values in ratios.items()}
     return {"form": form, "seconds": seconds, **found, "reached": reached}
 
 
