@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from derivations.arrays import log_softmax
 from derivations.evidence.intervals import Interval, interval
 from derivations.retention import fit_retention
-from toybandit.bandit import log_softmax, seed_streams, tabular_world
+from toybandit.bandit import seed_streams, tabular_world
 from toybandit.metrics import measure, overoptimization, wins_against_reference
 
 
