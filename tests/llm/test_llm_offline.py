@@ -229,11 +229,11 @@ def test_settings_of_every_objective_have_defaults_and_refuse_what_they_do_not_t
         TrainConfig(objective=name, **options)
     for wrong in ({"dtype": "float16"}, {"reference": "everystep"}, {"schedule": "linear"}, {"save": 1}, {"out": "a"}):
         (name,) = wrong  # from Python, where nothing else looks at types; silently it would be another run
-        with pytest.raises(InputError, match=f"--{name} is {wrong[name]!r}; expected "):
+        with pytest.raises(InputError, match=f"--{name} is {wrong[name]!r}, expected "):
             TrainConfig(objective="dpo", **wrong)
     with pytest.raises(InputError, match="--export adapter needs adapters"):
         TrainConfig(objective="dpo", export="adapter")
-    with pytest.raises(InputError, match="--max-length is 1;"):
+    with pytest.raises(InputError, match="--max-length is 1, expected"):
         TrainConfig(objective="dpo", max_length=1)
     assert TrainConfig(objective="dpo", lr=np.float64(1), max_steps=np.int64(3)).lr == 1
     with pytest.raises(InputError, match="divergence is None"):
