@@ -24,6 +24,7 @@ from benchmarks.worker import Worker, turns
 from derivations.cli.command_line import run_command
 from derivations.cli.errors import InputError
 from derivations.cli.files import write_json, write_text
+from derivations.evidence import tables
 from derivations.evidence.intervals import interval
 from derivations.evidence.pictures import STYLES
 from llm.engine.jsonl import print_table
@@ -165,7 +166,6 @@ def markdown(lines: Sequence[dict[str, Any]], settings: Settings) -> str:
     columns, rows = table(lines)
     what = "SmolLM2-135M-Instruct" if settings.model == "bundled" else settings.model
     best = ["", f"TRL as fast as it can be had here: {', '.join(trl_at_its_best('rloo')[2])}."]
-    body = [f"| {' | '.join(row)} |" for row in (columns, tuple("---" for _ in columns), *rows)]
     return "\n".join(
         [
             "# Online training against TRL",
@@ -176,7 +176,7 @@ def markdown(lines: Sequence[dict[str, Any]], settings: Settings) -> str:
             f"{settings.seeds} seeds, sides taking turns step by step. Ratios are ours over TRL 1.16's RLOOTrainer, "
             "with 95 % intervals over seeds; memory is the most a process held, its start included.",
             "",
-            *body,
+            *tables.markdown(columns, rows),
             *(best if "best" in settings.forms else []),
             "",
             f"![Mean reward of the samples by step, ours and TRL's]({settings.out.name}.svg)",
