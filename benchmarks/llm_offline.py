@@ -29,6 +29,7 @@ from benchmarks.worker import Worker, turns
 from derivations.cli.command_line import run_command
 from derivations.cli.errors import InputError
 from derivations.cli.files import write_text
+from derivations.evidence import tables
 from llm.engine.jsonl import print_table
 
 Data = Literal["file", "dialogue"]
@@ -218,7 +219,6 @@ def table(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str,
 
 def markdown(lines: list[dict[str, Any]], settings: Settings) -> str:
     columns, rows = table(lines)
-    body = [f"| {' | '.join(row)} |" for row in (columns, tuple("---" for _ in columns), *rows)]
     what = "SmolLM2-135M-Instruct" if settings.model == "bundled" else settings.model
     used = {(case.objective, case.trl) for case in settings.chosen()}
     best = [
@@ -237,7 +237,7 @@ def markdown(lines: list[dict[str, Any]], settings: Settings) -> str:
             "Differences are relative, at the first step, from the same weights. Of peak: of the fastest matrix "
             "product the machine of the row was seen to do in its precision.",
             "",
-            *body,
+            *tables.markdown(columns, rows),
             "",
             *(line for text in best for line in (text, "")),
         ]

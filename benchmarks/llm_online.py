@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +24,10 @@ from benchmarks.worker import Worker, turns
 from derivations.cli.command_line import run_command
 from derivations.cli.errors import InputError
 from derivations.cli.files import write_json, write_text
+from derivations.evidence import tables
+from derivations.evidence.intervals import interval
 from derivations.evidence.pictures import STYLES
 from llm.engine.jsonl import print_table
-from llm.offline.metrics import interval
 from toybandit.plots import save_figure
 
 FORMS = {
@@ -133,7 +134,7 @@ def compare(form: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     seconds = {arm: float(np.mean([r["seconds"] for r in own if r["arm"] == arm and r["step"] > 1]))
                for arm in ("ours", "trl")}  # fmt: skip
     reached = max(ratios["time"]) <= AIM[0] and max(ratios["memory"]) <= AIM[1]
-    found = {name: interval(values) | {"seeds": values} for name, values in ratios.items()}
+    found = {name: asdict(interval(values)) | {"seeds": values} for name, values in ratios.items()}
     return {"form": form, "seconds": seconds, **found, "reached": reached}
 
 
@@ -165,7 +166,6 @@ def markdown(lines: Sequence[dict[str, Any]], settings: Settings) -> str:
     columns, rows = table(lines)
     what = "SmolLM2-135M-Instruct" if settings.model == "bundled" else settings.model
     best = ["", f"TRL as fast as it can be had here: {', '.join(trl_at_its_best('rloo')[2])}."]
-    body = [f"| {' | '.join(row)} |" for row in (columns, tuple("---" for _ in columns), *rows)]
     return "\n".join(
         [
             "# Online training against TRL",
@@ -176,7 +176,7 @@ def markdown(lines: Sequence[dict[str, Any]], settings: Settings) -> str:
             f"{settings.seeds} seeds, sides taking turns step by step. Ratios are ours over TRL 1.16's RLOOTrainer, "
             "with 95 % intervals over seeds; memory is the most a process held, its start included.",
             "",
-            *body,
+            *tables.markdown(columns, rows),
             *(best if "best" in settings.forms else []),
             "",
             f"![Mean reward of the samples by step, ours and TRL's]({settings.out.name}.svg)",

@@ -31,8 +31,9 @@ if hasattr(os, "sched_setaffinity"):
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from derivations.arrays import log_softmax
 from derivations.regularizers import Entropy
-from toybandit.bandit import World, log_softmax, seed_streams, tabular_world
+from toybandit.bandit import World, seed_streams, tabular_world
 from toybandit.compiled import CompiledAscent
 from toybandit.online import BLOCK_BYTES, NumpyAscent, policy_gradient
 from toybandit.updates import Problem

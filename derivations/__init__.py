@@ -4,8 +4,11 @@ THE FORMULAS (array API: NumPy, torch and symbols run the same functions; nothin
     regularizers   phi, its implicit reward s = phi', its slope: entropy, KL, length-normalized, f-divergences, sums
     preferences    Bradley-Terry, Rao-Kupper, Plackett-Luce: log P(observed preference | rewards)
     objectives     offline losses, online shaped rewards, advantages, KL estimators, preference metrics
+    advantages     several samples of one prompt: minus the group's mean, and GRPO's division by its deviation
+    tokens         entropy of the next token, its gradient, soft value
+    best_of_n      how far the best of n samples is from the policy it samples
     retention      how much of the reference a policy keeps: the law and the fit
-    arrays         log_sigmoid, logsumexp, masked_sum: the only functions that branch
+    arrays         log_sigmoid, logsumexp, masked_sum: the only functions that branch; log_softmax
     names          text -> regularizer or objective ("entropy=0.5+kl=0.1", "simpo")
 
 THE PACKAGES AROUND THEM

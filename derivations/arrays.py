@@ -51,6 +51,11 @@ def logsumexp(x: Array, *, axis: int = -1) -> Array:
     return xp.squeeze(top, axis=axis) + xp.log(xp.sum(xp.exp(x - top), axis=axis))
 
 
+def log_softmax(logits: Array) -> Array:
+    """Log-probs (nats) of logits over the last axis, in their shape. Claim `score-mean-zero`."""
+    return logits - logsumexp(logits, axis=-1)[..., None]
+
+
 def masked_sum(x: Array, mask: Array, *, axis: int = -1) -> Array:
     """Sum of x where mask is true. What stands under a false mask is never read: not in value, not in gradient."""
     xp = namespace(x)

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from derivations.arrays import log_softmax
 from derivations.cli.files import write_json
 from derivations.evidence.intervals import interval
 from derivations.evidence.pictures import STYLES
@@ -22,7 +23,6 @@ from derivations.objectives import pair_loss
 from derivations.prover.claims import check_claim, load_claims
 from derivations.prover.kinds import Differs
 from derivations.regularizers import LengthNormalized
-from toybandit.bandit import log_softmax
 from toybandit.experiment import drawn, optimize
 from toybandit.plots import save_figure
 from toybandit.settings import Settings

@@ -17,49 +17,67 @@ from llm.settings.recipe import recipe_names, train_config
 from llm.settings.replay import ReplayConfig
 from llm.settings.train import TrainConfig
 
-COMMANDS: dict[str, type[Any]] = {
-    "train": TrainConfig,
-    "online": OnlineConfig,
-    "inspect-data": InspectConfig,
-    "replay": ReplayConfig,
-}
+
+class Train(TrainConfig):
+    __doc__ = TrainConfig.__doc__
+
+    def run(self) -> None:
+        if self.plan:
+            from llm.settings.plan import print_plan
+
+            print_plan(self)
+            return
+        self.require_places()
+        from llm.offline.train import train
+
+        train(self)
+
+
+class Online(OnlineConfig):
+    __doc__ = OnlineConfig.__doc__
+
+    def run(self) -> None:
+        self.require_places()
+        if not self.quiet and self.format == "text":
+            print(f"settings: {command_line(self)}")
+        from llm.online.train import online
+
+        online(self)
+
+
+class InspectData(InspectConfig):
+    __doc__ = InspectConfig.__doc__
+
+    def run(self) -> None:
+        from llm.data.inspect import inspect_data
+
+        inspect_data(self)
+
+
+class Replay(ReplayConfig):
+    __doc__ = ReplayConfig.__doc__
+
+    def run(self) -> None:
+        self.require_places()
+        from llm.offline.replay import replay
+
+        replay(self.folder)
+
+
+COMMANDS: dict[str, type[Any]] = {"train": Train, "online": Online, "inspect-data": InspectData, "replay": Replay}
 
 
 def main() -> None:
     # torch is loaded only after the options were accepted, so `--help` and refusals answer at once
     arguments, recipe = take_recipe(sys.argv[1:])
-    config = read_command(COMMANDS, prog="python -m llm", about=str(__doc__), arguments=arguments, default=recipe)
+    command = read_command(COMMANDS, prog="python -m llm", about=str(__doc__), arguments=arguments, default=recipe)
     if find_spec("torch") is None:
         raise InputError("this needs the extra `llm`: pip install '.[llm]'")
     require_transformers()
-    if isinstance(config, OnlineConfig):
-        config.require_places()
-        if not config.quiet and config.format == "text":
-            print(f"settings: {command_line(config)}")
-        from llm.online.train import online
-
-        online(config)
-    elif isinstance(config, InspectConfig):
-        from llm.data.inspect import inspect_data
-
-        inspect_data(config)
-    elif isinstance(config, ReplayConfig):
-        config.require_places()
-        from llm.offline.replay import replay
-
-        replay(config.run)
-    elif config.plan:
-        from llm.settings.plan import print_plan
-
-        print_plan(config)
-    else:
-        config.require_places()
-        from llm.offline.train import train
-
-        train(config)
+    command.run()
 
 
-def take_recipe(arguments: list[str]) -> tuple[list[str], TrainConfig | None]:
+def take_recipe(arguments: list[str]) -> tuple[list[str], Train | None]:
     """`train --recipe NAME` sets the defaults of the other options; it is taken out of the arguments."""
     if arguments[:1] != ["train"]:
         return arguments, None
@@ -69,7 +87,7 @@ def take_recipe(arguments: list[str]) -> tuple[list[str], TrainConfig | None]:
         found, rest = parser.parse_known_args(arguments)
     except argparse.ArgumentError:
         raise InputError(f"--recipe needs a name: {', '.join(recipe_names())}, or a path.yaml") from None
-    return (rest, train_config(found.recipe)) if found.recipe is not None else (arguments, None)
+    return (rest, Train(**vars(train_config(found.recipe)))) if found.recipe is not None else (arguments, None)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,11 @@ def _only_rests(problems: list[str]) -> bool:
 
 def main() -> int:
     missed = by_check = 0
-    flips = [flip for file in ("objectives", "preferences", "regularizers") for flip in sign_flips(file)]
+    flips = [
+        flip
+        for file in ("objectives", "preferences", "regularizers", "advantages", "tokens", "best_of_n")
+        for flip in sign_flips(file)
+    ]
     cases = [(kind, mistake) for kind, mistakes in KINDS.items() for mistake in mistakes]
     cases += [] if "--no-flips" in sys.argv else [("flipped signs", flip) for flip in flips]
     for number, (kind, mistake) in enumerate(cases, start=1):

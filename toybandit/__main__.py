@@ -8,8 +8,8 @@ import tyro
 
 from derivations.cli.command_line import read_command, run_command
 from derivations.cli.errors import InputError, input_errors
-from toybandit.cli_run import Offline, Run, offline_and_save, run_and_save
-from toybandit.cli_sweep import Experiments, Sweep, experiments_and_save, sweep_and_save
+from toybandit.cli_run import Offline, Run
+from toybandit.cli_sweep import Experiments, Sweep
 from toybandit.plots import read_run, save_figure, trajectory_figure
 
 
@@ -27,16 +27,15 @@ class Plot:
     quiet: bool = False
     """Print nothing; errors are still shown."""
 
-
-def plot(command: Plot) -> None:
-    """Draw the runs into one picture."""
-    if not command.runs:
-        raise InputError("no run folder given; write `python -m toybandit plot runs/a runs/b --out FILE.png`")
-    with input_errors():
-        figure = trajectory_figure([read_run(folder) for folder in command.runs])
-    save_figure(figure, command.out)
-    if not command.quiet:
-        print(f"written: {command.out}")
+    def run(self) -> None:
+        """Draw the runs into one picture."""
+        if not self.runs:
+            raise InputError("no run folder given; write `python -m toybandit plot runs/a runs/b --out FILE.png`")
+        with input_errors():
+            figure = trajectory_figure([read_run(folder) for folder in self.runs])
+        save_figure(figure, self.out)
+        if not self.quiet:
+            print(f"written: {self.out}")
 
 
 COMMANDS = {"run": Run, "offline": Offline, "sweep": Sweep, "experiments": Experiments, "plot": Plot}
@@ -45,17 +44,9 @@ COMMANDS = {"run": Run, "offline": Offline, "sweep": Sweep, "experiments": Exper
 def main() -> None:
     """Read the command line and do what it says."""
     command = read_command(COMMANDS, prog="python -m toybandit", about=str(__doc__))
-    match command:
-        case Run():
-            run_and_save(command)
-        case Offline():
-            offline_and_save(command)
-        case Sweep():
-            sweep_and_save(command.over_file(sys.argv[2:]))
-        case Experiments():
-            experiments_and_save(command)
-        case Plot():
-            plot(command)
+    if isinstance(command, Sweep):
+        command = command.over_file(sys.argv[2:])  # its [settings] stand where the command line says nothing
+    command.run()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.random import Generator, SeedSequence, default_rng
 
-from derivations.arrays import Array, logsumexp
+from derivations.arrays import log_softmax
 
 PROMPTS, ARMS = 4, 100
 SHARPNESS = 2.0  # k: spread of the reference's log-probs, nats per unit of its score
@@ -83,11 +83,6 @@ class Streams:
 def seed_streams(seed: int, count: int) -> list[Streams]:
     """Streams of `count` seeds under one root seed; the i-th does not depend on `count`."""
     return [Streams(*child.spawn(5)) for child in SeedSequence(seed).spawn(count)]
-
-
-def log_softmax(logits: Array) -> Array:
-    """Log-probs (nats) of logits [..., arms]."""
-    return logits - logsumexp(logits, axis=-1)[..., None]
 
 
 def tabular_world(

@@ -10,20 +10,22 @@ from rich.progress import Progress
 from rich.table import Table
 
 from derivations.cli.command_line import command_line
-from derivations.cli.errors import InputError, input_errors
+from derivations.cli.errors import input_errors
 from derivations.cli.files import to_json, write_json, write_text
 from derivations.evidence.intervals import Interval, interval
 from derivations.names import make_objective, parse_regularizer
 from derivations.objectives import Objective
+from toybandit import experiment
 from toybandit.bandit import seed_streams
 from toybandit.data import draw_pairs, draw_rankings
-from toybandit.experiment import check_draw, make_world, run
+from toybandit.experiment import check_draw, make_world
 from toybandit.folders import run_folder
 from toybandit.offline import OfflineTrajectory, descend
 from toybandit.online import Diverged
 from toybandit.plots import read_run, save_figure, trajectory_figure
 from toybandit.settings import Settings
 
+USERS = (ValueError, Diverged)  # errors that the settings cause
 UNITS = {
     "proxy_gain": "reward units",
     "gold_gain": "reward units",
@@ -79,25 +81,23 @@ class Run(Settings):
         with input_errors():
             return Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
 
-
-def run_and_save(command: Run) -> None:
-    """Run the experiment; write and print what it found."""
-    settings = command.settings()
-    echo(command)
-    console = Console(stderr=True, quiet=command.quiet)
-    with run_folder(command.out, settings) as folder:
-        with Progress(console=console, transient=True, disable=command.quiet or not console.is_terminal) as progress:
-            task = progress.add_task(f"{settings.label}, {settings.seeds} seeds", total=1.0)
-            try:
-                with input_errors():
-                    result = run(settings, on_progress=lambda share: progress.update(task, completed=share))
-            except Diverged as error:
-                raise InputError(str(error)) from error
-        write_text(folder / "metrics.jsonl", "".join(to_json(row) + "\n" for row in result.rows()))
-        write_json(folder / "summary.json", result.summary)
-        save_figure(trajectory_figure([read_run(folder)]), folder / "figures" / "trajectory.png")
-    title = f"{settings.label}, {settings.proxy} proxy: t = {settings.lr * settings.steps:g}, {settings.seeds} seeds"
-    show_summary(command, title, result.summary, "config.json, metrics.jsonl, summary.json, figures/trajectory.png")
+    def run(self) -> None:
+        """Run the experiment; write and print what it found."""
+        settings = self.settings()
+        echo(self)
+        console = Console(stderr=True, quiet=self.quiet)
+        with run_folder(self.out, settings) as folder:
+            with Progress(console=console, transient=True, disable=self.quiet or not console.is_terminal) as progress:
+                task = progress.add_task(f"{settings.label}, {settings.seeds} seeds", total=1.0)
+                with input_errors(kinds=USERS):
+                    result = experiment.run(settings, on_progress=lambda share: progress.update(task, completed=share))
+            write_text(folder / "metrics.jsonl", "".join(to_json(row) + "\n" for row in result.rows()))
+            write_json(folder / "summary.json", result.summary)
+            save_figure(trajectory_figure([read_run(folder)]), folder / "figures" / "trajectory.png")
+        title = (
+            f"{settings.label}, {settings.proxy} proxy: t = {settings.lr * settings.steps:g}, {settings.seeds} seeds"
+        )
+        show_summary(self, title, result.summary, "config.json, metrics.jsonl, summary.json, figures/trajectory.png")
 
 
 @dataclass(frozen=True)
@@ -177,29 +177,25 @@ class Offline:
                 raise ValueError(f"--regularizer names the whole regularizer with its strengths; leave --{option} out")
         return Objective("likelihood", parse_regularizer(self.regularizer), **given)
 
-
-def offline_and_save(command: Offline) -> None:
-    """Train on the data; write and print what came out."""
-    with input_errors():
-        objective = command.resolve()
-    echo(command)
-    with run_folder(command.out, command) as folder:
-        try:
-            with input_errors():
-                run = _train(command, objective)
-        except Diverged as error:
-            raise InputError(str(error)) from error
-        rows = []
-        for i, step in enumerate(run.step):
-            found = {name: interval(values[i]) for name, values in run.metrics.items()}
-            spread = {f"{name}{end}": getattr(v, key) for name, v in found.items() for end, key in ENDS}
-            rows.append({"step": step} | spread)
-        write_text(folder / "metrics.jsonl", "".join(to_json(row) + "\n" for row in rows))
-        summary = {name: interval(values[-1]) for name, values in run.metrics.items()}
-        summary |= {f"stopped/{name}": interval(run.at_stop(name)) for name in run.metrics}
-        write_json(folder / "summary.json", summary)
-    title = f"{objective.name}: {command.steps} steps, {command.seeds} seeds"
-    show_summary(command, title, summary, "config.json, metrics.jsonl, summary.json")
+    def run(self) -> None:
+        """Train on the data; write and print what came out."""
+        with input_errors():
+            objective = self.resolve()
+        echo(self)
+        with run_folder(self.out, self) as folder:
+            with input_errors(kinds=USERS):
+                run = _train(self, objective)
+            rows = []
+            for i, step in enumerate(run.step):
+                found = {name: interval(values[i]) for name, values in run.metrics.items()}
+                spread = {f"{name}{end}": getattr(v, key) for name, v in found.items() for end, key in ENDS}
+                rows.append({"step": step} | spread)
+            write_text(folder / "metrics.jsonl", "".join(to_json(row) + "\n" for row in rows))
+            summary = {name: interval(values[-1]) for name, values in run.metrics.items()}
+            summary |= {f"stopped/{name}": interval(run.at_stop(name)) for name in run.metrics}
+            write_json(folder / "summary.json", summary)
+        title = f"{objective.name}: {self.steps} steps, {self.seeds} seeds"
+        show_summary(self, title, summary, "config.json, metrics.jsonl, summary.json")
 
 
 ENDS = (("", "mean"), ("_low", "low"), ("_high", "high"))

@@ -78,6 +78,30 @@ class Sweep(Settings):
             grid.cells()
         return grid
 
+    def run(self) -> None:
+        """Run the sweep with a progress bar."""
+        grid = self.resolve()
+        if not self.quiet and self.format == "text":
+            print(f"settings: {command_line(self)}")
+        console = Console(stderr=True, quiet=self.quiet)
+        columns = (
+            TextColumn("sweep"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("remaining"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, disable=self.quiet or not console.is_terminal) as progress:
+            task = progress.add_task("sweep", total=None)
+            with input_errors(kinds=(ValueError, Diverged)):
+                for done, total in sweep(grid, self.out, backend=self.backend, jobs=self.jobs):
+                    progress.update(task, completed=done, total=total)
+        if not self.quiet and self.format == "json":
+            print(to_json({"out": self.out, "settings": self}, indent=2))
+        elif not self.quiet:
+            print(f"written: {self.out} (config.json, results.csv, summary.json)")
+
 
 def _read(path: Path) -> dict[str, Any]:
     try:
@@ -93,34 +117,6 @@ def _read(path: Path) -> dict[str, Any]:
         if not isinstance(values, list):
             raise InputError(f"{path}: grid {name} is {values!r:.60}, expected a list of values")
     return tables
-
-
-def sweep_and_save(command: Sweep) -> None:
-    """Run the sweep with a progress bar."""
-    grid = command.resolve()
-    if not command.quiet and command.format == "text":
-        print(f"settings: {command_line(command)}")
-    console = Console(stderr=True, quiet=command.quiet)
-    columns = (
-        TextColumn("sweep"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("remaining"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=command.quiet or not console.is_terminal) as progress:
-        task = progress.add_task("sweep", total=None)
-        try:
-            with input_errors():
-                for done, total in sweep(grid, command.out, backend=command.backend, jobs=command.jobs):
-                    progress.update(task, completed=done, total=total)
-        except Diverged as error:
-            raise InputError(str(error)) from error
-    if not command.quiet and command.format == "json":
-        print(to_json({"out": command.out, "settings": command}, indent=2))
-    elif not command.quiet:
-        print(f"written: {command.out} (config.json, results.csv, summary.json)")
 
 
 @dataclass(frozen=True)
@@ -144,27 +140,26 @@ class Experiments:
     format: Literal["text", "json"] = "text"
     """How the verdicts are printed."""
 
+    def run(self) -> None:
+        """Run the statements, show each verdict as it comes, write the page."""
+        check_names(self.only)
+        protocol = read_protocol(self.protocol)
+        progress = Console(stderr=True, quiet=self.quiet, highlight=False)
 
-def experiments_and_save(command: Experiments) -> None:
-    """Run, show each verdict as it comes, write the page."""
-    check_names(command.only)
-    protocol = read_protocol(command.protocol)
-    progress = Console(stderr=True, quiet=command.quiet, highlight=False)
+        def on_done(statement: Statement, seconds: float) -> None:
+            progress.print(f"  statement {statement.number}: {statement.verdict} ({seconds:.0f} s)")
 
-    def on_done(statement: Statement, seconds: float) -> None:
-        progress.print(f"  statement {statement.number}: {statement.verdict} ({seconds:.0f} s)")
-
-    with input_errors():
-        found = run_experiments(protocol, command.only, command.out, on_done=on_done)
-    if command.quiet:
-        return
-    if command.format == "json":
-        print(as_json(found))
-    else:
-        console = Console()
-        for statement in found:
-            console.print(verdict_table(statement))
-        print(f"written: {command.out / 'toy.md'}")
+        with input_errors():
+            found = run_experiments(protocol, self.only, self.out, on_done=on_done)
+        if self.quiet:
+            return
+        if self.format == "json":
+            print(as_json(found))
+        else:
+            console = Console()
+            for statement in found:
+                console.print(verdict_table(statement))
+            print(f"written: {self.out / 'toy.md'}")
 
 
 def verdict_table(statement: Statement) -> Table:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from derivations.arrays import log_softmax
 from derivations.objectives import Objective, preference_metrics
-from toybandit.bandit import World, log_softmax
+from toybandit.bandit import World
 from toybandit.data import Rankings
 from toybandit.metrics import measure, wins_against_reference
 from toybandit.online import Diverged, logged_steps

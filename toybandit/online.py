@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.random import default_rng
 
+from derivations.arrays import log_softmax
 from derivations.regularizers import Regularizer
 from derivations.retention import retention_law
-from toybandit.bandit import Streams, World, log_softmax
+from toybandit.bandit import Streams, World
 from toybandit.interventions import Masked
 from toybandit.metrics import measure, wins_against_reference
 from toybandit.policies import Table, make_policy

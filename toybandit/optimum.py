@@ -12,9 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from derivations.arrays import logsumexp
+from derivations.arrays import log_softmax, logsumexp
 from derivations.regularizers import Regularizer
-from toybandit.bandit import log_softmax
 
 Function = Callable[[np.ndarray], np.ndarray]
 

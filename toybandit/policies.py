@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from derivations.arrays import log_softmax
 from toybandit import tree
-from toybandit.bandit import World, log_softmax
+from toybandit.bandit import World
 
 
 class Policy(Protocol):

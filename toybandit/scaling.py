@@ -42,11 +42,6 @@ def best_of_n(ref_logp: np.ndarray, reward: np.ndarray, n: int) -> np.ndarray:
     return result
 
 
-def kl_bound(n: int) -> float:
-    """log n - (n - 1) / n, nats: KL(best-of-n || pi_ref) is at most this, and equal only without atoms. THEORY 4.5."""
-    return float(np.log(n) - (n - 1) / n)
-
-
 def best_of_n_curve(world: World, proxy: np.ndarray, ns: list[int]) -> dict[str, np.ndarray]:
     """Metrics of `metrics.measure` of best-of-n by the proxy: name -> [n, seeds]; no retention (no fit)."""
     wins = wins_against_reference(world)

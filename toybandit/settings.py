@@ -1,13 +1,10 @@
 """Settings of an online run: the dataclass that is the command line, the sweep's grid and the Python interface."""
 
-import math
-import numbers
 import os
-import typing
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
-from derivations.cli.errors import suggest
+from derivations.cli.settings import OneOf, Within, check_settings
 from derivations.names import parse_regularizer
 from toybandit.compiled import check_device
 from toybandit.interventions import SETS
@@ -24,9 +21,9 @@ OPTIMUM = "optimum"
 class Settings:
     """An online run in a world whose gold reward is known."""
 
-    world: str = "tabular"
+    world: Annotated[str, OneOf(*WORLDS)] = "tabular"
     """World: tabular (4 prompts, 100 independent arms), shared (a log-linear policy, 6 prompts) or tree (tokens)."""
-    proxy: str = "fitted"
+    proxy: Annotated[str, OneOf(*PROXIES)] = "fitted"
     """Reward that is optimized: fitted (a reward model of preference pairs), exact (the gold reward: the control),
     iid or heavy-tailed (gold plus noise), linear (a reward model on features; shared world)."""
     regularizer: str = "entropy"
@@ -36,66 +33,55 @@ class Settings:
     coefficient: float | None = None
     """Strength of the regularizer, reward units per nat: alpha of entropy, beta of the others, the one
     open strength of a formula. Typical: 0.1 to 1."""
-    seeds: int = 100
+    seeds: Annotated[int, Within(2)] = 100
     """How many worlds are drawn, at least 2; means and 95 % intervals are over them."""
-    seed: int = 0
+    seed: Annotated[int, Within(0)] = 0
     """Root of all random numbers. The same seed gives the same bits."""
-    lr: float = 0.2
+    lr: Annotated[float, Within(0, open=True)] = 0.2
     """Step size of the policy gradient. Time is t = lr * steps, so a smaller one only slows the clock."""
-    steps: int = 2500
+    steps: Annotated[int, Within(0)] = 2500
     """Gradient steps. 0 measures the reference policy."""
-    method: str = "softmax"
+    method: Annotated[str, OneOf(*METHODS, OPTIMUM)] = "softmax"
     """Gradient: softmax (exact, in the logits), natural (exact mirror ascent; tabular world), rloo (sampled), or
     optimum: jump to the exact optimum in one step (its regularizer needs a coefficient > 0)."""
-    optimizer: str = "sgd"
+    optimizer: Annotated[str, OneOf(*OPTIMIZERS)] = "sgd"
     """Optimizer: sgd or adam."""
-    samples: int = 4
+    samples: Annotated[int, Within(2)] = 4
     """Samples a prompt and step, for method rloo; at least 2."""
-    pairs: int = 300
+    pairs: Annotated[int, Within(1)] = 300
     """Preference pairs drawn a prompt, before pairs of one arm with itself are dropped."""
-    prior_scale: float = 1.0
+    prior_scale: Annotated[float, Within(0)] = 1.0
     """Spread of the fitted reward model's random initialization, reward units. 0: it shrinks to 0 off the data."""
-    noise: float = 1.0
+    noise: Annotated[float, Within(0)] = 1.0
     """Scale of the noise of the iid and heavy-tailed proxies, reward units."""
-    pessimism: float = 0.0
+    pessimism: Annotated[float, Within(0)] = 0.0
     """Standard errors of the fitted reward model that are taken off its rewards."""
-    knowledge: float = 0.6
+    knowledge: Annotated[float, Within(-1, 1)] = 0.6
     """rho, in [-1, 1]: correlation of the reference's scores with the gold reward."""
-    quad: float = 1.0
+    quad: Annotated[float, Within(0)] = 1.0
     """Quadratic cost in the shared world that the linear reward model cannot see. 0: the control."""
-    prompts: int | None = None
+    prompts: Annotated[int | None, Within(1)] = None
     """Prompts of a world (default: 4; shared world: 6)."""
-    arms: int | None = None
+    arms: Annotated[int | None, Within(2)] = None
     """Responses a prompt, at least 2 (default: 100; the tree has 31)."""
-    gold_on: str = "none"
+    gold_on: Annotated[str, OneOf(*SETS)] = "none"
     """Intervention: arms on which the proxy is replaced by the gold reward: none, rare (at most 5 comparisons),
     common (the others) or all."""
-    gold_level: str = "true"
+    gold_level: Annotated[str, OneOf("true", "kept")] = "true"
     """How gold_on places the replaced arms: true (the gold reward itself), or kept (shifted so that their mean stays
     the proxy's: only the order among them is corrected)."""
-    regularize_on: str = "all"
+    regularize_on: Annotated[str, OneOf(*SETS)] = "all"
     """Intervention: arms the regularizer acts on: all, rare, common or none."""
-    dtype: str = "float32"
+    dtype: Annotated[str, OneOf(*DTYPES)] = "float32"
     """Precision of the gradient steps: float32 or float64. Metrics are always float64."""
-    engine: str = "numpy"
+    engine: Annotated[str, OneOf(*ENGINES)] = "numpy"
     """numpy, or compiled: the same step through torch.compile (needs torch; pays off for large sweeps)."""
     device: str = "cpu"
     """Device of the compiled engine: cpu or cuda."""
 
     def __post_init__(self) -> None:
-        for name in typing.get_type_hints(Settings):
-            check_kind(name, getattr(self, name))
-        for option, known in CHOICES.items():
-            if (value := getattr(self, option.replace("-", "_"))) not in known:
-                raise ValueError(f"unknown {option} {value!r}{suggest(str(value), list(known))}")
+        check_settings(self, Settings)
         parse_regularizer(self.regularizer, self.coefficient)
-        for option, (least, most) in RANGES.items():
-            number = getattr(self, option.replace("-", "_"))
-            if number is not None and not (least <= number <= most and math.isfinite(number)):
-                limit = f" and <= {most}" if math.isfinite(most) else ""
-                raise ValueError(f"--{option} is {number}, expected a finite number >= {least}{limit}")
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"--lr is {self.lr}, expected a finite number > 0")
         self._check_combination()
 
     def _check_combination(self) -> None:
@@ -125,23 +111,6 @@ class Settings:
         return self.regularizer if plain else f"{self.regularizer} {self.coefficient:g}"
 
 
-def kind_of(name: str) -> tuple[type, bool]:
-    """The kind of a setting (str, int or float), and whether it may be None."""
-    hint = typing.get_type_hints(Settings)[name]
-    kinds = typing.get_args(hint) or (hint,)
-    return next(kind for kind in kinds if kind is not type(None)), type(None) in kinds
-
-
-def check_kind(name: str, value: Any) -> None:
-    """Raise ValueError for a value that is not of the kind of its setting; true and false are no numbers."""
-    kind, optional = kind_of(name)
-    wanted = {str: str, int: numbers.Integral, float: numbers.Real}[kind]
-    if (value is None and optional) or (isinstance(value, wanted) and not isinstance(value, bool)):
-        return
-    expected = {str: "a text", int: "a whole number", float: "a number"}[kind]
-    raise ValueError(f"--{name.replace('_', '-')} is {value!r}, expected {expected}")
-
-
 def check_size(*, seeds: int, prompts: int, arms: int, pairs: int) -> None:
     """Raise ValueError where a draw would not fit into this machine's memory.
 
@@ -155,30 +124,3 @@ def check_size(*, seeds: int, prompts: int, arms: int, pairs: int) -> None:
             f"{seeds} seeds x {prompts} prompts of {arms} arms and {pairs} pairs need about {need / 2**30:.0f} GiB of "
             f"memory, and there are {have / 2**30:.0f}; lower --arms, --pairs or --seeds"
         )
-
-
-CHOICES = {
-    "world": WORLDS,
-    "proxy": PROXIES,
-    "dtype": DTYPES,
-    "method": (*METHODS, OPTIMUM),
-    "optimizer": OPTIMIZERS,
-    "engine": ENGINES,
-    "gold-on": SETS,
-    "gold-level": ("true", "kept"),
-    "regularize-on": SETS,
-}
-RANGES = {
-    "seeds": (2, math.inf),  # one seed has no interval
-    "seed": (0, math.inf),
-    "steps": (0, math.inf),
-    "samples": (2, math.inf),
-    "pairs": (1, math.inf),
-    "prior-scale": (0, math.inf),
-    "noise": (0, math.inf),
-    "pessimism": (0, math.inf),
-    "knowledge": (-1, 1),
-    "quad": (0, math.inf),
-    "prompts": (1, math.inf),
-    "arms": (2, math.inf),
-}

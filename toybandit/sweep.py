@@ -22,12 +22,13 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from derivations.cli.errors import InputError, input_errors, suggest
 from derivations.cli.files import clear_temporaries, read_json, to_json, write_json, write_text
 from derivations.cli.run_folder import clear_killed_start, start_run
+from derivations.cli.settings import annotations, check_value, kinds_of
 from derivations.evidence.intervals import interval
 from derivations.regularizers import REGULARIZERS
 from toybandit.experiment import FINAL, assess, check_draw, drawing, drawn, optimize
 from toybandit.folders import remove_empty
 from toybandit.online import Diverged
-from toybandit.settings import Settings, check_kind, kind_of
+from toybandit.settings import Settings
 
 BACKENDS = ("local", "joblib", "ray")
 CELLS_PER_BLOCK = 25
@@ -41,7 +42,8 @@ class Grid:
     axes: dict[str, list[Any]]
 
     def __post_init__(self) -> None:
-        known = [field.name for field in fields(Settings)]
+        hints = annotations(Settings)
+        known = list(hints)
         for name in (*self.axes, *self.base):
             if name not in known:
                 raise ValueError(f"unknown setting {name!r}{suggest(name, known)}")
@@ -51,9 +53,9 @@ class Grid:
             )
         for name, value in ((name, value) for name, values in self.axes.items() for value in values):
             with _named("grid: "):
-                check_kind(name, value)
+                check_value(name, value, hints[name])
         for name, value in self.base.items():
-            check_kind(name, value)
+            check_value(name, value, hints[name])
         for name, values in self.axes.items():
             if len(set(values)) < len(values):
                 raise ValueError(f"grid: {name} has a value twice; leave one out")
@@ -77,10 +79,10 @@ def parse_axis(text: str) -> tuple[str, list[Any]]:
     """`name=value,value` -> name and its values, of the type of the setting. Raises ValueError."""
     name, _, listed = text.partition("=")
     name = name.strip().replace("-", "_")
-    known = [field.name for field in fields(Settings)]
+    known = annotations(Settings)
     if name not in known:
-        raise ValueError(f"grid: unknown setting {name!r}{suggest(name, known)}")
-    kind, _ = kind_of(name)
+        raise ValueError(f"grid: unknown setting {name!r}{suggest(name, list(known))}")
+    kind = kinds_of(known[name])[0][0]
     try:
         return name, [kind(value.strip()) for value in listed.split(",") if value.strip()]
     except ValueError:

@@ -13,7 +13,9 @@ from itertools import product
 import numpy as np
 from numpy.random import default_rng
 
-from toybandit.bandit import KNOWLEDGE, SHARPNESS, Streams, World, log_softmax
+from derivations.arrays import log_softmax
+from derivations.tokens import soft_value, token_entropy_gradient
+from toybandit.bandit import KNOWLEDGE, SHARPNESS, Streams, World
 
 VOCABULARY, DEPTH, PROMPTS = 3, 4, 4
 PREFIXES = [prefix for n in range(DEPTH) for prefix in product(range(1, VOCABULARY), repeat=n)]
@@ -61,12 +63,6 @@ def pull_back(theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.einsum("...y,ynv->...nv", weights, PATHS) - passing[..., None] * np.exp(log_softmax(theta))
 
 
-def token_entropies(theta: np.ndarray) -> np.ndarray:
-    """Entropy of the next token after each prefix, nats [..., prefixes]."""
-    logp = log_softmax(theta)
-    return -np.sum(np.exp(logp) * logp, axis=-1)
-
-
 def entropy(theta: np.ndarray) -> np.ndarray:
     """Entropy of the response, nats [...]; by the chain rule the visit-weighted sum of the token entropies."""
     logp = sequence_logp(theta)
@@ -77,7 +73,7 @@ def soft_values(reward: np.ndarray, *, alpha: float) -> tuple[np.ndarray, np.nda
     """Soft Bellman Q [..., prefixes, vocabulary] and V [..., prefixes] of rewards [..., responses] paid at the end.
 
     Q(prefix, token) is the reward if the token ends the response and V of the longer prefix otherwise;
-    V = alpha log sum exp(Q / alpha). Reward units; alpha > 0. The MaxEnt optimum has
+    V is their `soft_value`. Reward units; alpha > 0. The MaxEnt optimum has
     log pi(y) = sum_t (Q_t - V_t) / alpha (THEORY 3.5).
     """
     q = np.zeros((*reward.shape[:-1], len(PREFIXES), VOCABULARY))
@@ -87,7 +83,7 @@ def soft_values(reward: np.ndarray, *, alpha: float) -> tuple[np.ndarray, np.nda
             sequence = (*PREFIXES[n], token)
             ends = sequence in RESPONSES
             q[..., n, token] = reward[..., RESPONSES.index(sequence)] if ends else v[..., PREFIXES.index(sequence)]
-        v[..., n] = alpha * np.logaddexp.reduce(q[..., n, :] / alpha, axis=-1)
+        v[..., n] = soft_value(q[..., n, :], alpha=alpha)
     return q, v
 
 
@@ -101,11 +97,9 @@ def entropy_gradients(theta: np.ndarray) -> dict[str, np.ndarray]:
     """
     logp = sequence_logp(theta)
     policy = np.exp(logp)
-    token = log_softmax(theta)
-    slope = -np.exp(token) * (token + token_entropies(theta)[..., None])  # of one token entropy, in its own logits
     visited = np.einsum("...y,yn->...n", policy, VISITS)
     return {
         "exact": pull_back(theta, -policy * logp),
         "sampled log-prob": pull_back(theta, -policy),
-        "summed token entropies": visited[..., None] * slope,
+        "summed token entropies": visited[..., None] * token_entropy_gradient(theta),
     }

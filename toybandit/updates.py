@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from derivations.arrays import Array, namespace
+from derivations.arrays import Array, log_softmax, namespace
 from derivations.objectives import rloo_advantage, shaped_reward
 from derivations.regularizers import Regularizer
-from toybandit.bandit import log_softmax
 from toybandit.policies import Policy
 
 METHODS = ("softmax", "natural", "rloo")  # of steps; `optimum` needs none

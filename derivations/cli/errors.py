@@ -18,11 +18,11 @@ class InputError(Exception):
 
 
 @contextlib.contextmanager
-def input_errors(prefix: str = "") -> Iterator[None]:
-    """Turn a ValueError raised while reading the user's settings into an InputError."""
+def input_errors(prefix: str = "", *, kinds: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]:
+    """Turn errors of these kinds, raised while reading or using the user's settings, into an InputError."""
     try:
         yield
-    except ValueError as error:
+    except kinds as error:
         raise InputError(f"{prefix}{error}") from error
 
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from derivations.advantages import group_mean, standardized
 from derivations.conformance.batches import Batch, batch_of, examples, join, size, unequal_groups
 from derivations.conformance.calls import CallError
-from derivations.conformance.contracts import ADVANTAGE, POLICY_GRADIENT, by_group, group_mean, standardized
+from derivations.conformance.contracts import ADVANTAGE, POLICY_GRADIENT, by_group
 from derivations.conformance.laws import SLOPE, Failure, Skip, Verdict, close, describe, law, number, numbers, tolerance
 from derivations.conformance.loss_under_test import Result, Subject
 from derivations.objectives import rloo_advantage

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from derivations.advantages import standardized
 from derivations.arrays import Array, logsumexp, masked_sum, namespace
 from derivations.cli.errors import suggest
 from derivations.names import OBJECTIVES, make_objective
 from derivations.objectives import kl_estimate, kl_k1, rloo_advantage
-from derivations.regularizers import Entropy
+from derivations.tokens import token_entropy
 
 Arrays = dict[str, Any]
 
@@ -245,26 +246,6 @@ def by_group(rewards: Array, group: Any, function: Callable[[Array], Array]) -> 
     return xp.stack([found[i] for i in range(len(ids))], axis=0)
 
 
-def group_mean(rewards: Array) -> Array:
-    """Reward minus the mean of its group, own reward included: (k-1)/k of the leave-one-out advantage. [..., k]."""
-    k = rewards.shape[-1]
-    return rloo_advantage(rewards) * ((k - 1) / k)
-
-
-def standardized(rewards: Array, *, epsilon: float = 1e-4, population: bool = False) -> Array:
-    """`group_mean` over the deviation plus epsilon (arXiv:2402.03300; TRL: sample deviation, 1e-4). [..., k]."""
-    xp, centred, k = namespace(rewards), group_mean(rewards), rewards.shape[-1]
-    deviation = xp.sqrt(xp.sum(centred**2, axis=-1, keepdims=True) / (k if population else k - 1))
-    return centred / (deviation + epsilon)
-
-
-def token_entropies(logits: Array) -> Array:
-    """Shannon entropy of softmax(logits) over the last axis, nats: [..., V] -> [...]."""
-    xp = namespace(logits)
-    logp = logits - logsumexp(logits)[..., None]
-    return -xp.sum(Entropy(1.0).phi(logp), axis=-1)
-
-
 def detached(array: Array) -> Array:
     """The array without its history, where its library keeps one (torch)."""
     return array.detach() if hasattr(array, "detach") else array
@@ -282,7 +263,7 @@ def _kl_loss_token(named: Arrays) -> Array:
 
 
 def _entropy_token(named: Arrays, *, coefficient: Any) -> Array:
-    return -coefficient * masked_sum(token_entropies(named["logits"]), named["mask"]) / named["length"]
+    return -coefficient * masked_sum(token_entropy(named["logits"]), named["mask"]) / named["length"]
 
 
 def _entropy_sequence(named: Arrays, *, coefficient: Any) -> Array:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from derivations.advantages import group_mean, standardized
 from derivations.arrays import Array, masked_sum, namespace
 from derivations.conformance.contracts import (
     ADVANTAGE,
@@ -21,15 +22,13 @@ from derivations.conformance.contracts import (
     Arrays,
     by_group,
     detached,
-    group_mean,
-    standardized,
-    token_entropies,
 )
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 from derivations.names import make_objective
 from derivations.objectives import ipo_loss, kl_k1, kl_k2, kl_k3, pair_loss, rloo_advantage
 from derivations.regularizers import KL, LengthNormalized
+from derivations.tokens import token_entropy
 
 Term = tuple[str, Callable[[Arrays], Array]]
 SWAPPED = ", chosen and rejected swapped"
@@ -268,7 +267,7 @@ def _entropy_mains(subject: Subject) -> list[Term]:
 
     def tokens(arrays: Arrays, averaged: bool) -> Array:
         named = ENTROPY.derive(arrays)
-        total = masked_sum(token_entropies(named["logits"]), named["mask"])
+        total = masked_sum(token_entropy(named["logits"]), named["mask"])
         return total / named["length"] if averaged else total
 
     def sample(arrays: Arrays, averaged: bool) -> Array:

@@ -38,5 +38,5 @@ def interval(values: Iterable[float] | np.ndarray) -> Interval:
     mean = float(np.mean(x))
     if len(x) == 1:
         return Interval(mean, -math.inf, math.inf)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(x) - 1) * np.std(x, ddof=1) / np.sqrt(len(x)))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(x) - 1) * np.std(x, ddof=1) / len(x) ** 0.5)
     return Interval(mean, mean - half, mean + half)

@@ -1,11 +1,14 @@
-"""Experiments as runs of their own processes: by a protocol with a fingerprint, resumable, a few at a time.
+"""Experiments that go on where they were killed: what is finished is a JSON file with a key, and is not run again.
 
-A finished run is one JSON file that names the protocol it followed. It is not run again, so a killed
-experiment goes on where it stopped, and results of two protocols are never mixed.
+Runs in processes of their own (`start_all`) leave a file each that names the protocol it followed (`read_result`);
+parts of one run lie in a folder that belongs to one protocol and one version of the program (`Unfinished`). So
+results of two protocols are never mixed.
 """
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,8 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from derivations.cli.errors import InputError
+from derivations.cli.files import read_json, to_json, write_json, write_text
 
 Run = TypeVar("Run")
+BELONGS = "belongs-to.json"
 
 
 def read_result(path: Path, fingerprint: str) -> dict[str, Any] | None:
@@ -55,3 +60,52 @@ def start_all(runs: Sequence[Run], start_one: Callable[[Run], int], jobs: int) -
     with ThreadPoolExecutor(jobs) as pool:
         statuses += list(pool.map(start_one, runs[1:]))  # `map` cancels what has not begun if this is left early
     return statuses
+
+
+class Unfinished:
+    """The finished statements of a run that is not, a file each, in a folder that goes when the page is written.
+
+    Args:
+        folder: where they lie; its parent is the folder of the page.
+        key: what they belong to, such as protocol and versions. A folder of another key is begun anew.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, key: Any) -> None:
+        self.folder, mark, belongs = folder, folder / BELONGS, to_json(key, indent=2)
+        if not mark.exists() or mark.read_text(encoding="utf-8") != belongs:
+            self.remove()
+            write_text(mark, belongs)
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """The record of a statement; None if it is not done. Raises InputError for a file that is not what was kept."""
+        file = self.folder / f"{name}.json"
+        if not file.exists():
+            return None
+        found = read_json(file)
+        if not isinstance(found, dict) or found.get("sha256") != digest(found.get("statement")):
+            raise InputError(f"{file} is damaged: it is not what was written; delete it and run again")
+        return dict(found["statement"])
+
+    def keep(self, name: str, record: dict[str, Any]) -> None:
+        """Write the record of a finished statement."""
+        write_json(self.folder / f"{name}.json", {"statement": record, "sha256": digest(record)})
+
+    def remove(self) -> None:
+        """The page is written, or nothing was finished: the folder goes."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def remove_if_empty(self) -> None:
+        """After a failure: leave only what somebody can go on from."""
+        if {path.name for path in self.folder.iterdir()} == {BELONGS}:
+            self.remove()
+            if not any(self.folder.parent.iterdir()):
+                self.folder.parent.rmdir()
+
+
+def digest(record: Any) -> str:
+    """SHA-256 of a record as strict JSON, 64 hexadecimal digits."""
+    return hashlib.sha256(to_json(record).encode(errors="backslashreplace")).hexdigest()

@@ -8,9 +8,9 @@ and shown with its 95 % interval; `firm` says whether the whole interval agrees 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -79,6 +79,12 @@ class Statement:
     def refuted(self) -> list[str]:
         """What the parts say that were firmly not reproduced."""
         return [f"{check.what} ({show(check.measured)})" for check in self.checks if check.outcome == "not reproduced"]
+
+
+def statement_of(record: Mapping[str, Any]) -> Statement:
+    """The statement whose `dataclasses.asdict` this is, from JSON."""
+    checks = [Check(**check | {"measured": Interval(**check["measured"])}) for check in record["checks"]]
+    return Statement(**dict(record) | {"checks": checks, "tables": [Table(**table) for table in record["tables"]]})
 
 
 def exactly(value: float) -> Interval:

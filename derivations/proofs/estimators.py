@@ -1,9 +1,12 @@
 """THEORY 3.2 to 3.4: policy-gradient estimators, the entropy bonus without gradient, and which KL is for what."""
 
 import itertools
+from functools import partial
 
 import sympy as sp
 
+from derivations.advantages import group_mean, standardized
+from derivations.arrays import log_softmax
 from derivations.objectives import kl_estimate, kl_k1, kl_k2, kl_k3, rloo_advantage
 from derivations.proofs.symbols import by_logit, mean, normalized, p, positives, q, reals, rest
 from derivations.prover.claims import claim
@@ -12,6 +15,7 @@ from derivations.prover.symbolic import SymArray
 from derivations.prover.tracing import trace, traced_array
 from derivations.regularizers import KL, Entropy, ForwardKL
 
+epsilon = sp.Symbol("epsilon", positive=True)
 logp, ref_logp = sp.symbols("logp ref_logp", real=True)
 others_of_k = sp.Symbol("others", positive=True, integer=True)
 any_k = others_of_k + 1  # samples of one prompt, at least two
@@ -65,7 +69,7 @@ def rloo_unbiased() -> list[Step]:
     "The group-mean baseline shrinks the policy gradient by (k - 1) / k.",
     latex=r"r_i - \bar r = \frac{k-1}{k}\Big(r_i - \tfrac{1}{k-1}\sum_{j\ne i} r_j\Big)",
     source="THEORY 3.2",
-    scope="the code for groups of 2, 3 and 4, and the formula with k a symbol; a statement about rewards alone",
+    scope="the code for groups of 2, 3 and 4 (GRPO's division: of 2), the formula with k a symbol; about rewards alone",
     depends_on=("rloo-unbiased",),
 )
 def group_mean_shrinks() -> list[Step]:
@@ -73,9 +77,19 @@ def group_mean_shrinks() -> list[Step]:
     for k in (2, 3, 4):
         rewards = reals("r", k)
         advantage = traced_array(rloo_advantage, rewards).values[0]
-        centred = rewards[0] - sum(rewards) / k
-        steps.append(Equal(f"k = {k}", centred, sp.Rational(k - 1, k) * advantage))
+        centred = traced_array(group_mean, rewards).values[0]
+        steps += [
+            Equal(f"k = {k}", centred, sp.Rational(k - 1, k) * advantage),
+            Equal(f"k = {k}: the code is the reward minus the mean of all", centred, rewards[0] - sum(rewards) / k),
+        ]
     r, total = reals("r", 2)
+    (gap,) = positives("gap", 1)
+    for words, population, square in (("sample", False, 2 * gap**2), ("population", True, gap**2)):
+        code = partial(standardized, epsilon=epsilon, population=population)
+        value = traced_array(code, [r + gap, r - gap]).values[0]
+        steps.append(
+            Equal(f"k = 2: GRPO divides it by the {words} deviation", value, gap / (sp.sqrt(square) + epsilon))
+        )
     return [
         *steps,
         Equal("any k", r - total / any_k, (any_k - 1) / any_k * (r - (total - r) / (any_k - 1)), every=(others_of_k,)),
@@ -94,7 +108,9 @@ def score_mean_zero() -> list[Step]:
     total = w + rest
     own = w / total * (by_logit(sp.log(w / total), w))
     others = rest / total * (by_logit(sp.log(1 / total), w))
+    code = traced_array(log_softmax, [sp.log(w), sp.log(rest)]).values
     return [
+        Equal("the code's log-softmax is log pi", code[0], sp.log(w / total)),
         Equal("own share", own, w * rest / total**2),
         Equal("the sum over all", own + others, sp.S.Zero),
     ]

@@ -2,6 +2,7 @@
 
 import sympy as sp
 
+from derivations.best_of_n import kl_bound
 from derivations.proofs.symbols import p, positives, q
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Argued, Differs, Equal, Positive, Step, TendsTo
@@ -46,7 +47,7 @@ def best_of_n() -> list[Step]:
         Equal(
             "from 0 to 1: log n - (n - 1)/n (no atoms: equality)",
             antiderivative,
-            sp.log(n) - (n - 1) / n,
+            trace(kl_bound, n),
             {x: sp.S.One},
             every=(n,),
         ),

@@ -8,8 +8,9 @@ from derivations.proofs.symbols import alpha, by_logit, normalized, positives, r
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Argued, Equal, Iff, Step
 from derivations.prover.symbolic import SymArray
-from derivations.prover.tracing import traced_array
+from derivations.prover.tracing import trace, traced_array
 from derivations.regularizers import Entropy
+from derivations.tokens import soft_value, token_entropy, token_entropy_gradient
 
 PREFIXES = ((), (0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1))  # of a tree with two tokens and depth 3
 
@@ -70,6 +71,8 @@ def entropy_chain_rule() -> list[Step]:
 def token_entropy_drops_prefix() -> list[Step]:
     first, after_0, after_1 = (positives(name, 2) for name in ("w", "a", "b"))
     pi = normalized(first)
+    logits = [sp.log(w) for w in first]
+    gradient = traced_array(token_entropy_gradient, logits).values
     later = entropy_of(normalized(after_0)), entropy_of(normalized(after_1))
     total = entropy_of(pi) + pi[0] * later[0] + pi[1] * later[1]
     true = by_logit(total, first[0])
@@ -80,6 +83,8 @@ def token_entropy_drops_prefix() -> list[Step]:
     return [
         Equal("what is lost: the change of the prefix distribution", true - sampled, dropped),
         Equal("the entropy in it is Shannon's", entropy_of(pi), -sum(x * sp.log(x) for x in pi)),
+        Equal("the code's entropy of one token is that entropy", trace(token_entropy, logits), entropy_of(pi)),
+        Equal("and the code's gradient is its derivative", gradient[0], by_logit(entropy_of(pi), first[0])),
         Iff(
             "the true gradient is what is sampled",
             true,
@@ -108,7 +113,7 @@ def soft_bellman() -> list[Step]:
     rewards = dict(zip(sequences, (alpha * sp.log(w) for w in positives("w", 8)), strict=True))
     values: dict[tuple[int, ...], sp.Expr] = dict(rewards)
     for prefix in sorted(PREFIXES, key=len, reverse=True):
-        values[prefix] = alpha * sp.log(sum(sp.exp(values[(*prefix, token)] / alpha) for token in (0, 1)))
+        values[prefix] = trace(soft_value, [values[(*prefix, token)] for token in (0, 1)], alpha=alpha)
     y = sequences[2]
     telescope = sum((values[y[: t + 1]] - values[y[:t]]) / alpha for t in range(3))
     log_z = sp.log(sum(sp.exp(reward / alpha) for reward in rewards.values()))

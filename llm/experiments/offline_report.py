@@ -7,13 +7,14 @@ objectives disagree.
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from derivations.cli.files import write_json, write_text
+from derivations.evidence.intervals import interval
 from derivations.evidence.tables import markdown
 from derivations.evidence.verdicts import verdict
-from llm.offline.metrics import interval
 
 Result = dict[str, Any]
 Effect = Callable[[Result], float]
@@ -69,15 +70,15 @@ def write_report(runs: Path, report: Path, protocol: dict[str, Any], fingerprint
         numbers["tasks"][task] = {
             objective: {
                 "runs": len(own),
-                "effects": {name: interval(effect(r) for r in own) for name, effect in effects.items()},
-                "accuracy": {w: interval(r[w]["rewards/accuracies"] for r in own) for w in ("before", "after")},
+                "effects": {name: asdict(interval(effect(r) for r in own)) for name, effect in effects.items()},
+                "accuracy": {w: asdict(interval(r[w]["rewards/accuracies"] for r in own)) for w in ("before", "after")},
             }
             for objective in protocol["tasks"][task]["objectives"]
             if (own := [r for r in results if (r["task"], r["objective"]) == (task, objective)])
         }
     for claim, task, effect, sign in CLAIMS:
         by_objective = {
-            objective: interval(effect(r) for r in results if (r["task"], r["objective"]) == (task, objective))
+            objective: asdict(interval(effect(r) for r in results if (r["task"], r["objective"]) == (task, objective)))
             for objective in numbers["tasks"].get(task, {})
         }
         if by_objective:

@@ -2,13 +2,14 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from scipy import stats
 from torch import Tensor
 
+from derivations.evidence.intervals import interval
 from derivations.objectives import Objective, preference_metrics
 from llm.data.tokens import Group
 from llm.scoring.packing import lengths, on_device, put_back
@@ -64,18 +65,11 @@ def means(rows: Sequence[Row]) -> dict[str, float]:
     return {name: math.fsum(r[name] for r in rows) / len(rows) for name in rows[0] if name not in TEXT}
 
 
-def interval(values: Iterable[float]) -> dict[str, float]:
-    """Mean and 95 % interval (Student) over independent values."""
-    x = torch.as_tensor(list(values), dtype=torch.float64).numpy()
-    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5 if len(x) > 1 else math.inf
-    return {"mean": float(x.mean()), "low": float(x.mean() - half), "high": float(x.mean() + half)}
-
-
 def change(before: Sequence[Row], after: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
     """Intervals over comparisons of every measurement before, after, and of its change comparison by comparison."""
     names = [name for name in before[0] if name not in TEXT]
     return {
-        "before": {n: interval(r[n] for r in before) for n in names},
-        "after": {n: interval(r[n] for r in after) for n in names},
-        "change": {n: interval(a[n] - b[n] for a, b in zip(after, before, strict=True)) for n in names},
+        "before": {n: asdict(interval(r[n] for r in before)) for n in names},
+        "after": {n: asdict(interval(r[n] for r in after)) for n in names},
+        "change": {n: asdict(interval(a[n] - b[n] for a, b in zip(after, before, strict=True))) for n in names},
     }

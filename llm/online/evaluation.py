@@ -4,6 +4,7 @@ fixed samples of the reference. Every metric is a mean with a 95 % interval over
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from derivations.evidence.intervals import interval
 from derivations.objectives import kl_estimate, kl_k1
 from derivations.retention import bootstrap_retention
-from llm.offline.metrics import interval
 from llm.online.proxy import agreements
 from llm.online.setup import POOL_SAMPLES, SPLITS, Batch, World
 
@@ -73,14 +74,14 @@ def policy_metrics(batch: Batch, logp: Tensor, *, k: int) -> Values:
 
 
 def _over_topics(values: Tensor, k: int) -> dict[str, float | None]:
-    return {**interval(values.reshape(-1, k).double().mean(1).tolist())}
+    return asdict(interval(values.reshape(-1, k).double().mean(1).tolist()))
 
 
 def _accuracy(batch: Batch, k: int) -> dict[str, float | None]:
     """Over the topics on which gold tells any two samples apart; no number where there is none."""
     proxy, gold = (x.double().cpu().numpy().reshape(-1, k) for x in (batch.proxy, batch.gold))
     shares = [own.mean() for own in agreements(proxy, gold) if len(own)]
-    return {**interval(shares)} if shares else {"mean": None, "low": None, "high": None}
+    return asdict(interval(shares)) if shares else {"mean": None, "low": None, "high": None}
 
 
 def distinct_2(responses: Sequence[Sequence[int]]) -> float:

@@ -6,12 +6,13 @@ shuffled, and random tokens: a proxy that likes them better than real responses 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llm.offline.metrics import interval
+from derivations.evidence.intervals import interval
 from llm.online.proxy import agreements
 from llm.scoring.packing import Example
 
@@ -35,8 +36,8 @@ def report(
     for kind, responses in _strange(pool, rng, tokens).items():
         its_proxy, its_gold = rate(responses)
         found[kind] = {
-            "proxy": interval(its_proxy.mean(1) - proxy.mean(1)),
-            "gold": interval(its_gold.mean(1) - gold.mean(1)),
+            "proxy": asdict(interval(its_proxy.mean(1) - proxy.mean(1))),
+            "gold": asdict(interval(its_gold.mean(1) - gold.mean(1))),
             "preferred": float((its_proxy[:, :, None] > proxy[:, None, :]).mean()),
         }
     return found

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from derivations.cli.files import to_json, write_text
+from derivations.evidence.tables import markdown
 from llm.scoring.adapters import merged_copy
 
 
@@ -42,8 +43,11 @@ def export(model: Any, tokenizer: Any, folder: Path, *, form: str, card: str, we
 def model_card(*, base: str, objective: str, data: str, settings: dict[str, Any], summary: dict[str, Any]) -> str:
     """README.md of a trained model: what it is, how it was made, what was measured and what was not."""
     rows = [
-        f"| {name} | {summary['before'][name]['mean']:.4f} | {summary['after'][name]['mean']:.4f} "
-        f"| {change['mean']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}] |"
+        (
+            name,
+            *(f"{summary[when][name]['mean']:.4f}" for when in ("before", "after")),
+            f"{change['mean']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]",
+        )
         for name, change in summary["change"].items()
     ]
     return "\n".join(
@@ -60,9 +64,7 @@ def model_card(*, base: str, objective: str, data: str, settings: dict[str, Any]
             f"Measured on {summary['eval_pairs']} held-out comparisons; intervals are 95 % (Student) over them, "
             "for this one run:",
             "",
-            "| metric | before | after | change |",
-            "|---|---|---|---|",
-            *rows,
+            *markdown(("metric", "before", "after", "change"), rows),
             "",
             "Nothing was measured about safety, truth or any other task; the licence of the base model holds.",
             "",

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from derivations.cli.errors import InputError, input_errors
+from derivations.cli.settings import Within, check_settings
 from derivations.names import parse_regularizer
 from derivations.regularizers import Regularizer
 from llm.engine.jsonl import require_out
 from llm.sampling.topics import PROMPT
-from llm.settings.train import Dtype, Tracker, require_positive, require_types
+from llm.settings.train import LARGEST, Count, Dtype, Often, Positive, Seed, Tracker
 
 if TYPE_CHECKING:
     from llm.sampling.gold import Gold
@@ -40,7 +41,7 @@ class OnlineConfig:
     regularizer_on: Literal["all", "on-topic"] = "all"
     """on-topic: phi is 0 for responses that do not mention their topic, so these keep the bare reward. A control: the
     level of the implicit reward (constant included) then also pays for being on topic."""
-    wrong_bonus: float = 0.0
+    wrong_bonus: Annotated[float, Within(0)] = 0.0
     """A control that is WRONG: weight, in reward units per nat, of the sampled -log pi that is differentiated
     directly. Its expected gradient is 0: it adds noise, not entropy. --regularizer entropy is the right one."""
     gold: str = "on-topic-sentiment"
@@ -48,46 +49,46 @@ class OnlineConfig:
     of products such as sentiment*on-topic+-0.01*length, or your own as module:function, taking (text, topic)."""
     proxy: str = ""
     """Folder of a saved proxy (a run's `proxy/`), used instead of fitting one."""
-    proxy_pairs: int = 1000
+    proxy_pairs: Annotated[int, Within(20, LARGEST, why="the fit and its held-out part need as many")] = 1000
     """Noisy preference pairs the proxy is fitted on: 1000 gives a good proxy, 100 a weak one."""
     prompt: str = PROMPT
     """What the model is asked; {topic} is replaced by the topic."""
     model: str = "bundled"
     """`bundled` (SmolLM2-135M-Instruct), a local folder, or a hub id. A folder that `train --export adapter` wrote is
     merged into its base, and training goes on from there."""
-    max_steps: int = 15
+    max_steps: Count = 15
     """Optimizer steps, one per batch of samples."""
-    prompts_per_step: int = 8
+    prompts_per_step: Count = 8
     """Topics drawn per step."""
-    samples: int = 4
+    samples: Annotated[int, Within(2, LARGEST, why="the leave-one-out baseline needs at least 2")] = 4
     """Responses per topic, at least 2 (leave-one-out baseline)."""
-    max_new_tokens: int = 20
+    max_new_tokens: Count = 20
     """Longest response, in tokens. A response that does not end by then is truncated: it has no EOS."""
     sampler: Literal["transformers", "static"] = "transformers"
     """Engine that draws samples. transformers: its `generate`. static: one decode step of fixed shape, on a GPU a CUDA
     graph; from the same seed the same tokens in float32."""
     optimizer: Optimizer = "adamw"
     """adamw (no weight decay) or sgd (no momentum)."""
-    lr: float = 5e-5
+    lr: Positive = 5e-5
     """Learning rate (constant)."""
-    micro_batch_tokens: int | None = None
+    micro_batch_tokens: Count | None = None
     """Most tokens in one forward and backward pass (the samples of one topic stay together). Default: 1024 on a CPU,
     16384 on a GPU; config.json keeps what ran as `passes`."""
     dtype: Dtype = "float32"
     """bf16 runs the layers under autocast; weights, logits and log-probs stay float32."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Positive = 1.0
     """The gradient is scaled down to this norm if it is longer."""
-    eval_every: int = 0
+    eval_every: Often = 0
     """Evaluate every so many steps besides before and after; 0: only then."""
-    eval_samples: int = 4
+    eval_samples: Count = 4
     """Fresh samples per topic in evaluations, of held-out topics (eval/) and of training topics (eval-train/)."""
-    checkpoint_every: int = 0
+    checkpoint_every: Often = 0
     """Write a checkpoint to resume from every so many steps; 0: never. It takes 12 bytes a parameter."""
     resume: bool = False
     """Go on with the run in `out` from its last checkpoint; the result is that of the uninterrupted run."""
     save: bool = True
     """Save the trained model in checkpoints/last (4 bytes a parameter)."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of topics and samples. The same seed gives the same bits on a CPU, and on a GPU with `deterministic`."""
     deterministic: bool = False
     """Make a GPU give the same bits at every run, by kernels that are slower."""
@@ -101,16 +102,8 @@ class OnlineConfig:
     """How the end is told; `json` prints nothing else, for machines."""
 
     def __post_init__(self) -> None:
-        require_types(self)
-        require_positive(self, "max_steps", "prompts_per_step", "max_new_tokens", "lr", "max_grad_norm")
-        require_positive(self, "eval_samples", *(["micro_batch_tokens"] if self.micro_batch_tokens is not None else []))
-        if self.samples < 2:
-            raise InputError(f"--samples is {self.samples}; the leave-one-out baseline needs at least 2")
-        if self.proxy_pairs < 20:
-            raise InputError(f"--proxy-pairs is {self.proxy_pairs}; the fit and its held-out part need at least 20")
-        for name in ("eval_every", "checkpoint_every", "wrong_bonus"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 0 or more")
+        with input_errors():
+            check_settings(self)
         if "{topic}" not in self.prompt:
             raise InputError(f"--prompt {self.prompt!r} does not say where the topic goes; write {{topic}} there")
         self.make_regularizer()

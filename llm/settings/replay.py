@@ -16,14 +16,14 @@ class ReplayConfig:
     Example: python -m llm replay runs/train
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    folder: Annotated[Path, tyro.conf.Positional]
     """Run folder; a run that diverged left diverged.json and checkpoints/diverged in it."""
 
     def require_places(self) -> None:
         """Refuse (InputError) a folder in which nothing can be replayed."""
         try:
-            there = (self.run / "diverged.json").is_file()
+            there = (self.folder / "diverged.json").is_file()
         except (OSError, ValueError) as error:  # a name too long, a NUL in it
-            raise InputError(f"cannot read {self.run}: {reason(error)}") from error
+            raise InputError(f"cannot read {self.folder}: {reason(error)}") from error
         if not there:
-            raise InputError(f"{self.run}: no diverged.json there; only a run that diverged can be replayed")
+            raise InputError(f"{self.folder}: no diverged.json there; only a run that diverged can be replayed")

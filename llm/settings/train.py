@@ -6,21 +6,24 @@ Units: log-probs, entropy and KL are in nats per response, lengths in tokens. A 
 is in reward units per nat, a margin (gamma) in reward units.
 """
 
-from dataclasses import dataclass, fields
-from numbers import Integral, Real
+from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from derivations.cli.errors import InputError, input_errors
+from derivations.cli.settings import Within, check_settings
 from derivations.names import OBJECTIVES, make_objective
 from derivations.objectives import Objective
 from llm.data.files import require_source
-from llm.data.row_formats import shown
 from llm.engine.jsonl import require_out
 
 Dtype = Literal["float32", "bf16"]
 Shape = Literal["auto", "pairs", "sharegpt", "transcripts", "rankings"]
+LARGEST = 2**31 - 1
+Count = Annotated[int, Within(1, LARGEST)]
+Often = Annotated[int, Within(0, LARGEST)]  # a number that may be 0: never, or none
+Positive = Annotated[float, Within(0, open=True)]
+Seed = Annotated[int, Within(0, 2**32 // 100_003 - 1)]
 Tracker = Literal["none", "tensorboard", "wandb", "trackio", "mlflow"]
 
 MOST_COMPARISONS = 10**8  # seen in one run; their order is kept in memory
@@ -66,7 +69,7 @@ class TrainConfig:
     """Comparisons for evaluation, all of them used. Without it, `eval_size` are split off `data` by the seed."""
     shape: Shape = "auto"
     """Shape of the data; auto goes by the fields of the first row and prints what it found."""
-    eval_size: int = 24
+    eval_size: Count = 24
     """Number of comparisons held out, evaluated before and after training."""
     model: str = "bundled"
     """`bundled` (SmolLM2-135M-Instruct), a local folder, or a hub id. A folder that `--export adapter` wrote is merged
@@ -89,25 +92,25 @@ class TrainConfig:
     """Of rankings: how many first places were observed (default: all)."""
     reference: Literal["precompute", "every-step"] = "precompute"
     """Reference log-probs once before training (cached by content), or beside the policy at every step."""
-    lora_rank: int = 0
+    lora_rank: Often = 0
     """Train low-rank adapters of this rank on every linear layer but the head; 0 trains all weights."""
-    lora_alpha: float = 16.0
+    lora_alpha: Positive = 16.0
     """Scale of the adapters: their product is multiplied by lora_alpha / lora_rank."""
-    lr: float = 1e-5
+    lr: Positive = 1e-5
     """Peak learning rate of AdamW (no weight decay)."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """cosine: a tenth of the steps up to `lr`, then down to 0 along a cosine; constant: `lr` throughout."""
-    max_steps: int = 20
+    max_steps: Count = 20
     """Optimizer steps."""
-    batch_size: int = 4
+    batch_size: Count = 4
     """Comparisons per optimizer step, over all processes."""
-    micro_batch_size: int | None = None
+    micro_batch_size: Count | None = None
     """Most comparisons in one forward pass (default: as many as `micro_batch_tokens` hold). Less memory when
     smaller; the gradient is the same."""
-    micro_batch_tokens: int | None = None
+    micro_batch_tokens: Count | None = None
     """Most tokens in one forward pass, unless one comparison alone is longer. Default: 512 on a CPU, 16384 on
     a GPU; config.json keeps what ran as `passes`."""
-    max_length: int = 256
+    max_length: Annotated[int, Within(2, LARGEST, why="prompt and response need a token each")] = 256
     """Most tokens of prompt and response together. Longer responses are cut (without EOS); prompts longer
     than half of it are skipped and counted."""
     dtype: Dtype = "float32"
@@ -122,13 +125,13 @@ class TrainConfig:
     compile_layers: bool = False
     """Compile each decoder layer (torch.compile): a wait at the start, then fewer kernels. float32 log-probs differ
     from uncompiled ones by up to 2e-5 nats per token."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Positive = 1.0
     """The gradient is scaled down to this norm if it is longer."""
-    eval_every: int = 0
+    eval_every: Often = 0
     """Evaluate every so many steps besides before and after; 0: only then."""
-    patience: int = 0
+    patience: Often = 0
     """Stop after so many evaluations without a new best eval/loss (needs `eval_every`); 0: never."""
-    checkpoint_every: int = 50
+    checkpoint_every: Often = 50
     """Write a checkpoint to resume from every so many steps; 0: never. It takes 4 bytes a parameter, and 8 more if
     it is trained."""
     resume: bool = False
@@ -141,9 +144,9 @@ class TrainConfig:
     """Of a model with adapters: fold them into the weights, or save them alone."""
     plan: bool = False
     """Print parameters, memory and tokens per step, and stop; nothing is loaded or written."""
-    plan_processes: int = 1
+    plan_processes: Count = 1
     """Processes that `plan` counts for; how many really run is the launcher's to say."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of data split, order and samples. The same seed gives the same bits on a CPU, and on a GPU with
     `deterministic`."""
     deterministic: bool = False
@@ -157,16 +160,8 @@ class TrainConfig:
     """How the end is told; `json` prints nothing else, for machines."""
 
     def __post_init__(self) -> None:
-        require_types(self)
-        names = ("eval_size", "lr", "max_steps", "batch_size", "max_length", "max_grad_norm", "plan_processes")
-        require_positive(self, *names)
-        given = [name for name in ("micro_batch_size", "micro_batch_tokens") if getattr(self, name) is not None]
-        require_positive(self, "lora_alpha", *given)
-        for name in ("lora_rank", "eval_every", "patience", "checkpoint_every"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 0 or more")
-        if self.max_length < 2:
-            raise InputError(f"--max-length is {self.max_length}; prompt and response need a token each")
+        with input_errors():
+            check_settings(self)
         for name, said in (("attention", "--attention flex_attention"), ("compile_layers", "--compile-layers")):
             if self.deterministic and getattr(self, name) in (True, "flex_attention"):
                 raise InputError(f"--deterministic cannot be kept by the compiled kernels of {said}; leave one out")
@@ -208,38 +203,3 @@ class TrainConfig:
         defaults: dict[str, Any] = DEFAULT_OPTIONS[self.objective] if self.objective in OBJECTIVES else {}
         with input_errors():
             return make_objective(self.objective, **(defaults | given))
-
-
-def require_types(config: Any) -> None:
-    """Refuse (InputError) values of another type than their field's. From the command line none comes here, but
-    from Python and from recipes, where YAML takes 1e-5 for a text."""
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if not _fits(value, field.type):
-            kinds = [k for k in get_args(field.type) or (field.type,) if k is not NoneType]
-            expected = " or ".join(k.__name__ if isinstance(k, type) else repr(k) for k in kinds)
-            dot = " (YAML wants a dot in a number: 1.0e-5)" if isinstance(value, str) and float in kinds else ""
-            raise InputError(f"--{field.name.replace('_', '-')} is {shown(value)}; expected {expected}{dot}")
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of an annotation: a class, a Literal, or a union of such. Whole numbers are numbers."""
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if isinstance(kind, UnionType):
-        return any(_fits(value, part) for part in get_args(kind))
-    if kind in (int, float):
-        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
-    return isinstance(value, kind)
-
-
-def require_positive(config: Any, *names: str) -> None:
-    """Refuse (InputError) settings that are not finite numbers above 0, and a seed out of range."""
-    if not 0 <= config.seed < 2**32 // 100_003:
-        raise InputError(f"--seed is {config.seed}; expected 0 to {2**32 // 100_003 - 1}")
-    for name in names:
-        value = getattr(config, name)
-        if not 0 < value < float("inf"):
-            raise InputError(f"--{name.replace('_', '-')} is {value}; expected a number > 0")
-        if isinstance(value, int) and value >= 2**31:
-            raise InputError(f"--{name.replace('_', '-')} is {value}; expected less than 2^31")

@@ -151,10 +151,10 @@ def test_a_pass_holds_no_more_than_a_process_has_comparisons():
         ("- a", "expected a mapping"),
         ("a: [", "is not YAML"),
         ("objective: dpo\nlr: -1.0", "--lr is -1.0"),
-        ("objective: dpo\nlr: 1e-5", r"--lr is '1e-5'; expected float \(YAML wants a dot in a number: 1.0e-5\)"),
-        ("objective: dpo\nmax_steps: 2.5", "--max-steps is 2.5; expected int"),
-        ("objective: dpo\ndtype: fp16", "--dtype is 'fp16'; expected 'float32' or 'bf16'"),
-        ("objective: dpo\nsave: 1", "--save is 1; expected bool"),
+        ("objective: dpo\nlr: 1e-5", r"--lr is '1e-5', expected a number \(YAML wants a dot in a number: 1.0e-5\)"),
+        ("objective: dpo\nmax_steps: 2.5", "--max-steps is 2.5, expected a whole number"),
+        ("objective: dpo\ndtype: fp16", "--dtype is 'fp16', expected 'float32' or 'bf16'"),
+        ("objective: dpo\nsave: 1", "--save is 1, expected true or false"),
     ],
 )
 def test_a_wrong_recipe_is_one_line(text, message, tmp_path):

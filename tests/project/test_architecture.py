@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GROUND_FLOOR = {"arrays", "regularizers", "preferences", "objectives", "retention", "names", "evidence", "cli"}
+FORMULAS = {"arrays", "regularizers", "preferences", "objectives", "advantages", "tokens", "best_of_n", "retention"}
+GROUND_FLOOR = FORMULAS | {"names", "evidence", "cli"}
 
 
 def imports_of(path: Path) -> set[str]:

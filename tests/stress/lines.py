@@ -34,7 +34,7 @@ WORK = {
         "derivations.conformance.trial.run_zoo",
     ),
     "toybandit": (
-        "toybandit.cli_run.run",
+        "toybandit.experiment.run",
         "toybandit.cli_run._train",
         "toybandit.cli_sweep.sweep",
         "toybandit.cli_sweep.run_experiments",
@@ -83,18 +83,7 @@ class Accepted(BaseException):
 
 def commands(program: str) -> dict[str, type]:
     """Subcommands of a program with the dataclass that holds their options."""
-    if program == "derivations":
-        from derivations import __main__ as main
-
-        found: tuple[type, ...] = (main.Check, main.List, main.Show, main.Derive, main.Book, main.Conform, main.Zoo)
-        return {kind.__name__.lower(): kind for kind in found}
-    if program == "toybandit":
-        from toybandit.__main__ import Experiments, Offline, Plot, Run, Sweep
-
-        return {kind.__name__.lower(): kind for kind in (Run, Offline, Sweep, Experiments, Plot)}
-    from llm.__main__ import InspectConfig, OnlineConfig, ReplayConfig, TrainConfig
-
-    return {"train": TrainConfig, "online": OnlineConfig, "inspect-data": InspectConfig, "replay": ReplayConfig}
+    return dict(importlib.import_module(f"{program}.__main__").COMMANDS)
 
 
 def words_for(hint: Any) -> tuple[str, ...]:

@@ -85,9 +85,11 @@ def sweep_readers() -> list[Reader]:
 def protocol_readers() -> list[Reader]:
     """The protocols of the experiments, and the statements that an unfinished run goes on from."""
     from derivations.cli.files import write_text
+    from derivations.evidence.results import BELONGS, Unfinished, digest
+    from derivations.evidence.verdicts import statement_of
     from llm.experiments import offline
-    from toybandit.experiments.finished_statements import BELONGS, FOLDER, Unfinished, _digest
     from toybandit.experiments.protocol import PROTOCOL, read_protocol
+    from toybandit.experiments.run import FOLDER, page
 
     check = {
         "what": "a",
@@ -100,18 +102,16 @@ def protocol_readers() -> list[Reader]:
     statement |= {"tables": [{"title": "t", "heads": ["a", "b"], "rows": [["1", "2"]]}]}
 
     def unfinished(folder: Path) -> None:
-        from toybandit.experiments.run import page
-
-        found = Unfinished(folder, "protocol").load("1")
-        page([found] if found else [], read_protocol(PROTOCOL))
+        found = Unfinished(folder / FOLDER, "protocol").load("1")
+        page([statement_of(found)] if found else [], read_protocol(PROTOCOL))
 
     def lay(folder: Path) -> None:
-        Unfinished(folder, "protocol")
+        Unfinished(folder / FOLDER, "protocol")
         write_text(folder / FOLDER / "note", (folder / FOLDER / BELONGS).read_text())
 
     packaged = PROTOCOL.read_bytes()
     toml = [packaged, packaged[packaged.index(b"[common]") :]]
-    good = {"statement": statement, "sha256": _digest(statement)}
+    good = {"statement": statement, "sha256": digest(statement)}
     return [
         Reader("protocol TOML of the bandit", "a.toml", damaged(toml), lambda f: read_protocol(f / "a.toml")),
         Reader(

@@ -13,11 +13,10 @@ from derivations.evidence.tables import Table
 from derivations.evidence.verdicts import Statement, at_least, at_most, between, control, number, show
 from toybandit.experiments import scaling
 from toybandit.experiments.common import Laboratory, sd_ratio, spearman, spearman_interval
-from toybandit.experiments.finished_statements import FOLDER
 from toybandit.experiments.mechanism import statement_6, statement_7, statement_8
 from toybandit.experiments.online import statement_1, statement_2, statement_4, statement_5
 from toybandit.experiments.protocol import PROTOCOL, Protocol, read_protocol
-from toybandit.experiments.run import STATEMENTS, page, run_experiments
+from toybandit.experiments.run import FOLDER, STATEMENTS, page, run_experiments
 
 
 def small():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from derivations.arrays import log_softmax
 from derivations.regularizers import KL, NONE, Entropy
-from toybandit.bandit import log_softmax
 from toybandit.interventions import Masked, replace_by_gold
 from toybandit.online import policy_gradient
 from toybandit.updates import Problem

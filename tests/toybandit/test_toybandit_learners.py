@@ -5,11 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
+from derivations.arrays import log_softmax
 from derivations.names import parse_regularizer
 from derivations.regularizers import Entropy, LengthNormalized
 from derivations.retention import retention_law
 from toybandit import online
-from toybandit.bandit import log_softmax, seed_streams, shared_world
+from toybandit.bandit import seed_streams, shared_world
 from toybandit.experiment import draw, run
 from toybandit.online import natural_flow, policy_gradient
 from toybandit.policies import make_policy

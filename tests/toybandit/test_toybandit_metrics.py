@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from derivations.arrays import log_softmax
 from derivations.evidence.intervals import Interval, interval
 from derivations.retention import fit_retention
-from toybandit.bandit import log_softmax, seed_streams, tabular_world
+from toybandit.bandit import seed_streams, tabular_world
 from toybandit.metrics import measure, overoptimization, wins_against_reference
 
 
@@ -85,6 +86,9 @@ def test_the_interval_is_students_and_infinite_for_one_seed():
     found = interval(values)
     low, high = stats.t.interval(0.95, 6, loc=values.mean(), scale=stats.sem(values))
     assert (found.mean, found.low, found.high) == pytest.approx((values.mean(), low, high), rel=1e-12)
+    # With 2 degrees of freedom the quantile has a closed form; mean 2, standard error 1/sqrt(3).
+    half = 0.95 * (2 / (1 - 0.95**2)) ** 0.5 / 3**0.5
+    assert interval(iter([1.0, 2.0, 3.0])).high == pytest.approx(2 + half, rel=1e-8)
     assert interval(values[:1]) == Interval(values[0], -np.inf, np.inf)
     with pytest.raises(ValueError, match="at least one"):
         interval(values[:0])

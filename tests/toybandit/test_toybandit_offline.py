@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from derivations.arrays import log_softmax
 from derivations.custom.derive import derive
 from derivations.names import make_objective, parse_regularizer
 from derivations.objectives import Objective
-from toybandit.bandit import log_softmax, seed_streams, shared_world, tabular_world
+from toybandit.bandit import seed_streams, shared_world, tabular_world
 from toybandit.data import Rankings, draw_pairs, draw_rankings
 from toybandit.offline import collect, default_lr, descend, loss_gradient
 from toybandit.online import Diverged

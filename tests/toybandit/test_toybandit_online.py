@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from derivations.arrays import log_softmax
 from derivations.names import parse_regularizer
 from derivations.regularizers import KL, NONE, REGULARIZERS, Entropy, LengthNormalized
-from toybandit.bandit import log_softmax
 from toybandit.experiment import run
 from toybandit.online import Diverged, logged_steps, policy_gradient
 from toybandit.settings import Settings

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, minimize
 
+from derivations.arrays import log_softmax
 from derivations.names import parse_regularizer
 from derivations.regularizers import KL, NONE, REGULARIZERS, Entropy
-from toybandit.bandit import log_softmax
 from toybandit.optimum import is_affine, optimum
 
 EVERY = [

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from derivations.arrays import log_softmax
 from derivations.regularizers import Entropy
-from toybandit.bandit import log_softmax, seed_streams
+from derivations.tokens import token_entropy
+from toybandit.bandit import seed_streams
 from toybandit.optimum import optimum
 from toybandit.tree import (
     LENGTHS,
@@ -17,7 +19,6 @@ from toybandit.tree import (
     pull_back,
     sequence_logp,
     soft_values,
-    token_entropies,
     token_logits,
     tree_world,
 )
@@ -58,9 +59,9 @@ def test_every_distribution_over_responses_is_a_policy_of_the_tree():
     assert sequence_logp(token_logits(logp)) == pytest.approx(logp, abs=1e-12)
 
 
-def test_the_entropy_of_a_response_is_the_expected_sum_of_its_token_entropies():
+def test_the_entropy_of_a_response_is_the_expected_sum_of_its_token_entropy():
     visited = np.exp(sequence_logp(theta())) @ VISITS
-    assert entropy(theta()) == pytest.approx(visited @ token_entropies(theta()), abs=1e-13)
+    assert entropy(theta()) == pytest.approx(visited @ token_entropy(theta()), abs=1e-13)
     assert entropy(theta()) > 1
 
 
@@ -86,7 +87,7 @@ def test_only_the_exact_entropy_bonus_has_the_gradient_of_the_entropy():
     assert found["sampled log-prob"] == pytest.approx(np.zeros_like(truth), abs=1e-14)
     # Token entropies summed along a sampled sequence: right where no choice of token changes what follows,
     held = np.exp(sequence_logp(theta())) @ VISITS  # prefix probabilities, held fixed while differentiating
-    expected = slope(lambda t: held @ token_entropies(t), theta())
+    expected = slope(lambda t: held @ token_entropy(t), theta())
     assert found["summed token entropies"] == pytest.approx(expected, abs=1e-8)
     # so wrong at every prefix that is not of the last level, and right at those.
     wrong = np.abs(found["summed token entropies"] - truth).max(axis=-1)

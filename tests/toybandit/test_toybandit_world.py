@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
+from derivations.arrays import log_softmax
 from derivations.preferences import bradley_terry, plackett_luce
-from toybandit.bandit import World, log_softmax, seed_streams, shared_world, tabular_world
+from toybandit.bandit import World, seed_streams, shared_world, tabular_world
 from toybandit.data import Rankings, draw_pairs, draw_rankings
 from toybandit.proxy import fitted_proxy, linear_proxy, make_proxy, map_rewards, pairwise_accuracy, standard_errors
 

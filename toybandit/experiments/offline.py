@@ -3,11 +3,12 @@
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
+from derivations.arrays import log_softmax
 from derivations.evidence.intervals import interval
 from derivations.evidence.tables import Table
 from derivations.evidence.verdicts import Check, Statement, at_least, at_most, control, show
 from derivations.names import make_objective
-from toybandit.bandit import World, log_softmax
+from toybandit.bandit import World
 from toybandit.data import Rankings, draw_pairs
 from toybandit.experiment import drawn
 from toybandit.experiments.common import Laboratory

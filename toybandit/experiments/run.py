@@ -6,21 +6,25 @@ cannot be run is an error, never an empty line. Finished statements are kept unt
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from derivations.cli.errors import InputError, suggest
 from derivations.cli.files import to_json, write_json, write_text
 from derivations.cli.run_folder import versions
+from derivations.evidence.results import Unfinished
 from derivations.evidence.tables import markdown
-from derivations.evidence.verdicts import Statement, show
+from derivations.evidence.verdicts import Statement, show, statement_of
 from toybandit.experiments.common import Laboratory
-from toybandit.experiments.finished_statements import Unfinished
 from toybandit.experiments.mechanism import statement_6, statement_7, statement_8
 from toybandit.experiments.offline import statement_9
 from toybandit.experiments.online import statement_1, statement_2, statement_3, statement_4, statement_5
 from toybandit.experiments.protocol import Protocol
 from toybandit.experiments.scaling import other_worlds, phases, statement_10
+from toybandit.plots import save_figure
+
+FOLDER = "toy-unfinished"  # of the statements that are done before all are
 
 STATEMENTS: dict[str, Callable[[Laboratory], Statement]] = {
     "1": statement_1,
@@ -52,17 +56,22 @@ def run_experiments(
 
     Writes the page and what belongs to it (`save`). on_done gets each new statement with its seconds.
     """
-    kept, lab, found = Unfinished(out, protocol.text), Laboratory(protocol.tables), []
+    kept = Unfinished(out / FOLDER, {"protocol": protocol.text, "versions": versions()})
+    lab, found = Laboratory(protocol.tables), []
     try:
         for name, experiment in STATEMENTS.items():
             if only and name not in only:
                 continue
-            statement = kept.load(name)
-            if statement is None:
-                start = time.monotonic()
-                statement = experiment(lab)
-                kept.keep(name, statement, lab.figures)
-                on_done(statement, time.monotonic() - start)
+            record = kept.load(name)
+            if record is not None:
+                found.append(statement_of(record))
+                continue
+            start = time.monotonic()
+            statement = experiment(lab)
+            for figure in statement.figures:
+                save_figure(lab.figures[figure], out / "figures" / f"toy-{figure}.png")
+            kept.keep(name, asdict(statement))
+            on_done(statement, time.monotonic() - start)
             found.append(statement)
     except BaseException:
         kept.remove_if_empty()

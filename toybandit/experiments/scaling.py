@@ -4,15 +4,16 @@ from typing import Any
 
 import numpy as np
 
+from derivations.arrays import log_softmax
+from derivations.best_of_n import kl_bound
 from derivations.evidence.intervals import Interval, interval
 from derivations.evidence.tables import Table
 from derivations.evidence.verdicts import Check, Statement, at_least, at_most, control, show
-from toybandit.bandit import log_softmax
 from toybandit.experiment import drawn
 from toybandit.experiments.common import Laboratory, counted, fallen, final
 from toybandit.figures import gao_figure, phase_figure, retention_figure
 from toybandit.online import Trajectory
-from toybandit.scaling import GaoFit, best_of_n, best_of_n_curve, fit_gao, kl_bound
+from toybandit.scaling import GaoFit, best_of_n, best_of_n_curve, fit_gao
 
 ROUND_OFF = 1e-12  # the bound is met with equality at n = 1
 FORMS = ("quadratic", "logarithmic")
@@ -22,7 +23,7 @@ def statement_10(lab: Laboratory) -> Statement:
     """Best-of-n."""
     table = lab.table("s10")
     ns, alpha, bound = table["n"], table["alpha"], table["bounds"]
-    bounds = np.array([kl_bound(n) for n in ns])
+    bounds = kl_bound(np.array(ns, dtype=float))
     bandit = drawn(lab.settings("s10"))
     curve = best_of_n_curve(bandit.world, bandit.proxy, ns)
     arms, largest = table["uniform_arms"], table["uniform_largest_n"]
