@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from derivations.arrays import Array, masked_sum, namespace
-from derivations.conformance.contracts import (
+from derivations.conformance.contracts import group_mean, standardized, token_entropies
+from derivations.conformance.families import (
     ADVANTAGE,
     ENTROPY,
     KL_FAMILY,
@@ -21,9 +22,6 @@ from derivations.conformance.contracts import (
     Arrays,
     by_group,
     detached,
-    group_mean,
-    standardized,
-    token_entropies,
 )
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
