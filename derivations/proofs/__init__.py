@@ -14,6 +14,7 @@ CHAPTERS = {
     "gradients": "Gradients and optima of the losses",
     "slopes": "Slopes for descent without automatic differentiation",
     "estimators": "Policy-gradient and KL estimators",
+    "off_policy": "Policy gradients off-policy",
     "tokens": "Tokens and sequences",
     "dynamics": "Online dynamics: forgetting the reference",
     "turning": "When gold turns down",
