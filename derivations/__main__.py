@@ -23,6 +23,8 @@ from derivations.pages import text as report
 from derivations.pages.book import write_book
 from derivations.prover.claims import check_claims, load_claims
 
+UNSAFE_MASK = 3  # exit status of a loss that is right but for inf and NaN under a mask
+
 
 @dataclass(frozen=True)
 class Check:
@@ -189,7 +191,8 @@ class Conform:
 
     Example: python -m derivations conform my_losses.py:simpo_loss --objective simpo --option beta=2 --option gamma=1
 
-    Exit status: 0 it conforms, 1 it does not, 2 it could not be called.
+    Exit status: 0 it conforms, 1 it does not, 2 it could not be called, 3 it computes the objective, but lets inf or
+    NaN under a false mask through (`logps * mask`; `--allow-unsafe-mask` makes this 0).
     """
 
     function: Annotated[str, tyro.conf.Positional]
@@ -210,6 +213,8 @@ class Conform:
     """Write there instead of to the terminal."""
     timeout: float = 60.0
     """Seconds one call of your function may take; 0 for no limit."""
+    allow_unsafe_mask: bool = False
+    """Count a loss that is wrong only where inf or NaN stands under a false mask as conforming."""
     quiet: bool = False
     """Print nothing but errors: the exit status is the answer."""
 
@@ -226,6 +231,8 @@ class Conform:
                 function, self.objective, options=options, mapping=mapping, backend=self.backend, timeout=self.timeout
             )
         tell(CONFORM_FORMATS[self.format](outcome, self.function), self.output, quiet=self.quiet)
+        if outcome.unsafe_mask:
+            return 0 if self.allow_unsafe_mask else UNSAFE_MASK
         return 0 if outcome.ok else 1
 
 

@@ -27,7 +27,7 @@ def standardized(rewards: Array, *, epsilon: float = 1e-4, population: bool = Fa
     Args:
         rewards: of k >= 2 samples per prompt, [..., k], reward units.
         epsilon: added to the deviation, reward units; 1e-4 as in TRL.
-        population: divide the sum of squares by k in place of k - 1, which is TRL's choice.
+        population: divide the sum of squares by k; otherwise by k - 1, as TRL does.
 
     Returns:
         The advantages, [..., k], without a unit. Claim `group-mean-shrinks`.

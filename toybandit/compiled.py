@@ -18,9 +18,7 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError as error:
-        raise ValueError(
-            "--engine compiled needs torch: pip install '.[llm]'; or use --engine numpy"
-        ) from error
+        raise ValueError("--engine compiled needs torch: pip install '.[llm]'; or use --engine numpy") from error
     return torch
 
 

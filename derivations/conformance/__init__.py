@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from derivations.cli.errors import InputError
-from derivations.conformance.backends import WIDE, NumpyBackend, make_backend
+from derivations.conformance.backends import SINGLE, WIDE, NumpyBackend, TorchBackend, make_backend
 from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
 from derivations.conformance.identify import Identity, identify
@@ -51,6 +51,11 @@ class Conformance:
     def ok(self) -> bool:
         """Whether no verdict law fails; advice does not count."""
         return not self.broken
+
+    @property
+    def unsafe_mask(self) -> bool:
+        """Whether it computes the objective, and all that is wrong is that inf or NaN under a false mask gets out."""
+        return [trial.law.id for trial in self.broken] == ["mask-leak"]
 
     @property
     def broken(self) -> list[Trial]:
@@ -102,9 +107,8 @@ def try_laws(subject: Subject, laws: Sequence[Law]) -> tuple[Trial, ...]:
 
 
 def _callable(subject: Subject, *, fall_back: bool) -> Subject:
-    """The subject with a backend that it accepts: torch if it gives tensors back, else NumPy if that works.
-
-    InputError if the plainest input already makes it fail.
+    """The subject with a backend that it accepts: torch if it gives tensors back, in float64 or, for one that takes no
+    float64, in float32; else NumPy if that works. InputError if the plainest input already makes it fail.
     """
     batch, failure = subject.examples[1], None
     try:
@@ -113,6 +117,12 @@ def _callable(subject: Subject, *, fall_back: bool) -> Subject:
         failure = error
     if subject.backend.name == "numpy" and not failure:
         return _stepped(subject)
+    if failure and subject.backend.name == "torch":
+        single = replace(subject, backend=TorchBackend(SINGLE))
+        with contextlib.suppress(CallError):
+            single.run(batch)
+            if _gives_tensors(single, batch):
+                return single
     if fall_back and subject.backend.name == "torch" and (failure or not _gives_tensors(subject, batch)):
         other = replace(subject, backend=NumpyBackend())
         with contextlib.suppress(CallError):

@@ -1,12 +1,14 @@
 """Laws of rewards and advantages: shift, scale, ties, groups, and the baseline that leaves the sample itself out."""
 
+import itertools
+
 import numpy as np
 
 from derivations.advantages import group_mean, standardized
 from derivations.conformance.batches import Batch, batch_of, examples, join, size, unequal_groups
 from derivations.conformance.calls import CallError
-from derivations.conformance.contracts import ADVANTAGE, POLICY_GRADIENT, by_group
-from derivations.conformance.laws import SLOPE, Failure, Skip, Verdict, close, describe, law, number, numbers, tolerance
+from derivations.conformance.families import ADVANTAGE, POLICY_GRADIENT, by_group
+from derivations.conformance.laws import Failure, Skip, Verdict, close, describe, law, number, numbers, tolerance
 from derivations.conformance.loss_under_test import Result, Subject
 from derivations.objectives import rloo_advantage
 
@@ -66,12 +68,17 @@ def _not_standardized(subject: Subject, population: bool) -> Failure | None:
     """Failure unless every example comes out by this deviation, give or take the 1e-4 beside it."""
     outlier = {"rewards": np.eye(1, 128)[0], "group": np.zeros(128, dtype=np.int64)}  # 11 deviations: a clip shows
     for batch in [*examples(ADVANTAGE), outlier]:
-        for spread in (1.0, 0.02):  # the second shows a deviation that is clamped from below
-            rewards = batch["rewards"] / batch["rewards"].std(ddof=0 if population else 1) * spread
-            found = subject.run(batch | {"rewards": rewards}).value
+        deviation = float(batch["rewards"].std(ddof=0 if population else 1))
+        if deviation == 0:
+            continue  # `equal-rewards` speaks of these
+        # as they are, of deviation 1, and of one so small that a deviation clamped from below shows
+        for spread in (deviation, 1.0, 0.02):
+            rewards = batch["rewards"] if spread == deviation else batch["rewards"] / deviation * spread
+            found = subject.run(batch | {"rewards": rewards})
             meant = standardized(rewards, epsilon=0.0, population=population)
-            if found.shape != meant.shape or not close(found, meant, (1.01e-4 / spread + 1e-6) * np.abs(meant).max()):
-                return Failure(describe(subject, batch | {"rewards": rewards}), numbers(meant), numbers(found))
+            allowed = 1.01e-4 / spread * np.abs(meant).max() + tolerance(found, meant)
+            if found.value.shape != meant.shape or not close(found.value, meant, allowed):
+                return Failure(describe(subject, batch | {"rewards": rewards}), numbers(meant), numbers(found.value))
     return None
 
 
@@ -83,12 +90,12 @@ def _not_standardized(subject: Subject, population: bool) -> Failure | None:
     why="the anchor of advantages, and the place where a deviation of 0 divides",
 )
 def equal_rewards(subject: Subject) -> Verdict:
-    for batch in subject.examples:
-        flat = batch | {"rewards": np.full_like(batch["rewards"], 0.7)}
+    for batch, reward in itertools.product(subject.examples, (0.7, 0.0, 1.0)):
+        flat = batch | {"rewards": np.full_like(batch["rewards"], reward)}
         found = subject.run(flat)
         values = [found.value] if subject.target.family is ADVANTAGE else list(found.gradient.values())
         for value in values:
-            if not close(value, np.zeros_like(value), SLOPE if found.rough else 1e-6):
+            if not close(value, np.zeros_like(value), tolerance(found, np.zeros(()), slope=True)):
                 return Failure(describe(subject, flat), "0", numbers(value))
     return None
 
@@ -103,8 +110,9 @@ def equal_rewards(subject: Subject) -> Verdict:
 )
 def sum_to_zero(subject: Subject) -> Verdict:
     for batch in examples(ADVANTAGE):
-        total = float(np.sum(subject.run(batch, gradient=False).value))
-        if not close(np.asarray(total), np.zeros(()), 1e-6):
+        result = subject.run(batch, gradient=False)
+        total = float(np.sum(result.value))
+        if not close(np.asarray(total), np.zeros(()), tolerance(result, result.value)):
             return Failure(describe(subject, batch), "0", number(total))
     return None
 
@@ -120,9 +128,9 @@ def prompts_apart(subject: Subject) -> Verdict:
     parts = batch_of(ADVANTAGE)
     whole = join(ADVANTAGE, parts)
     alone = np.concatenate([np.atleast_1d(subject.run(part, gradient=False).value) for part in parts])
-    found = subject.run(whole, gradient=False).value
-    if found.shape != alone.shape or not close(found, alone, 1e-6):
-        return Failure(describe(subject, whole), f"{numbers(alone)} (prompt by prompt)", numbers(found))
+    found = subject.run(whole, gradient=False)
+    if found.value.shape != alone.shape or not close(found.value, alone, tolerance(found, alone)):
+        return Failure(describe(subject, whole), f"{numbers(alone)} (prompt by prompt)", numbers(found.value))
     return None
 
 
@@ -137,9 +145,14 @@ def prompts_apart(subject: Subject) -> Verdict:
 )
 def leave_one_out(subject: Subject) -> Verdict:
     for batch in examples(ADVANTAGE):
-        found = subject.run(batch, gradient=False).value
-        mean = subject.backend.value(lambda a: by_group(a["rewards"], a["group"], group_mean), batch)
-        if close(found, subject.backend.numpy(mean), 1e-6):
+        if not batch["rewards"].std():
+            continue  # nothing to learn, by either baseline
+        result = subject.run(batch, gradient=False)
+        found, mean = (
+            result.value,
+            subject.backend.value(lambda a: by_group(a["rewards"], a["group"], group_mean), batch),
+        )
+        if close(found, subject.backend.numpy(mean), tolerance(result, found)):
             alone = subject.backend.value(lambda a: by_group(a["rewards"], a["group"], rloo_advantage), batch)
             return Failure(
                 describe(subject, batch), numbers(subject.backend.numpy(alone)), f"{numbers(found)}: (k-1)/k of it"
@@ -166,7 +179,7 @@ def groups_of_any_size(subject: Subject) -> Verdict:
     alone = [subject.run(part) for part in parts]
     if subject.target.family is ADVANTAGE:
         expected = np.concatenate([result.value for result in alone])
-        if not close(found.value, expected, 1e-6):
+        if not close(found.value, expected, tolerance(found, expected)):
             return Failure(describe(subject, whole), f"{numbers(expected)} (prompt by prompt)", numbers(found.value))
         return None
     parts_of = [result.gradient["logps"] * size(part) / size(whole) for result, part in zip(alone, parts, strict=True)]
@@ -186,7 +199,8 @@ def _same(subject: Subject, batch: Batch, plain: Result, found: Result, factor: 
         else [(plain.gradient[leaf], found.gradient[leaf]) for leaf in plain.gradient]
     )
     for before, after in both:
-        relative = SLOPE if found.rough else 1e-6
-        if not close(after, factor * before, relative * factor * (1 + np.abs(before).max())):
+        if not close(
+            after, factor * before, tolerance(found, np.zeros(()), slope=True) * factor * (1 + np.abs(before).max())
+        ):
             return Failure(describe(subject, batch), numbers(factor * before), numbers(after))
     return None

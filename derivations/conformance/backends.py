@@ -14,6 +14,7 @@ from derivations.cli.errors import InputError
 from derivations.conformance.calls import guarded
 
 Function = Callable[[dict[str, Any]], Any]
+DOUBLE, SINGLE = "float64", "float32"
 STEP = 1e-5  # central differences: truncation h^2 ~ 1e-10, rounding eps / h ~ 2e-11 for values near 1
 WIDE = 1e-2  # of a function that computes in float32 and sees nothing of 1e-5: rounding ~ 1e-5 for values near 1
 
@@ -29,8 +30,9 @@ class NumpyBackend:
 
     name = "numpy"
     dtypes = ("float32",)
+    dtype = DOUBLE
 
-    def array(self, values: np.ndarray, dtype: str = "float64") -> Any:
+    def array(self, values: np.ndarray, dtype: str = DOUBLE) -> Any:
         """The array in this library; only floating arrays take the dtype."""
         return values.astype(dtype) if np.issubdtype(values.dtype, np.floating) else values.copy()
 
@@ -38,14 +40,14 @@ class NumpyBackend:
         """Back to a float64 NumPy array."""
         return np.asarray(array, dtype=np.float64)
 
-    def value(self, function: Function, arrays: dict[str, np.ndarray], dtype: str = "float64") -> Any:
+    def value(self, function: Function, arrays: dict[str, np.ndarray], dtype: str = DOUBLE) -> Any:
         """function(arrays) with the warnings of overflow silenced: the laws look at the numbers themselves."""
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return function({name: self.array(values, dtype) for name, values in arrays.items()})
 
     def gradient(
-        self, function: Function, arrays: dict[str, np.ndarray], leaves: tuple[str, ...], dtype: str = "float64"
+        self, function: Function, arrays: dict[str, np.ndarray], leaves: tuple[str, ...], dtype: str = DOUBLE
     ) -> tuple[Any, dict[str, np.ndarray]]:
         """(function(arrays), gradient of its mean by each leaf). Entries that are not finite get gradient 0."""
         with np.errstate(all="ignore"):
@@ -75,37 +77,36 @@ def differences(
 
 
 class TorchBackend:
-    """Torch tensors on the CPU; gradients by automatic differentiation."""
+    """Torch tensors on the CPU; gradients by automatic differentiation. dtype: of floating arrays."""
 
     name = "torch"
     dtypes = ("float32", "bfloat16", "float16")
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: str = DOUBLE) -> None:
+        self.dtype = dtype
         try:
             import torch
         except ImportError as error:
-            raise InputError(
-                "torch is not installed: pip install '.[llm]', or use --backend numpy"
-            ) from error
+            raise InputError("torch is not installed: pip install '.[llm]', or use --backend numpy") from error
         self.torch = torch
 
-    def array(self, values: np.ndarray, dtype: str = "float64") -> Any:
+    def array(self, values: np.ndarray, dtype: str = "") -> Any:
         """The array as a tensor; only floating arrays take the dtype."""
         tensor = self.torch.tensor(values)
-        return tensor.to(getattr(self.torch, dtype)) if tensor.is_floating_point() else tensor
+        return tensor.to(getattr(self.torch, dtype or self.dtype)) if tensor.is_floating_point() else tensor
 
     def numpy(self, array: Any) -> np.ndarray:
         """Back to a float64 NumPy array."""
         return self.torch.as_tensor(array).detach().double().cpu().numpy()
 
-    def value(self, function: Function, arrays: dict[str, np.ndarray], dtype: str = "float64") -> Any:
+    def value(self, function: Function, arrays: dict[str, np.ndarray], dtype: str = "") -> Any:
         """function(arrays), with whatever it warns about left unsaid."""
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             return function({name: self.array(values, dtype) for name, values in arrays.items()})
 
     def gradient(
-        self, function: Function, arrays: dict[str, np.ndarray], leaves: tuple[str, ...], dtype: str = "float64"
+        self, function: Function, arrays: dict[str, np.ndarray], leaves: tuple[str, ...], dtype: str = ""
     ) -> tuple[Any, dict[str, np.ndarray]]:
         """(function(arrays), gradient of its mean by each leaf). A leaf that the result never touches gets zeros."""
         tensors = {name: self.array(values, dtype) for name, values in arrays.items()}

@@ -16,7 +16,7 @@ from derivations.conformance.batches import (
     splits,
     take,
 )
-from derivations.conformance.contracts import ADVANTAGE, ENTROPY, KL_FAMILY, PAIRS, POLICY_GRADIENT, RANKINGS
+from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, PAIRS, POLICY_GRADIENT, RANKINGS
 from derivations.conformance.laws import Failure, Skip, Verdict, close, compare, describe, law, number, numbers
 from derivations.conformance.loss_under_test import Result, Subject
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from derivations.conformance.contracts import ADVANTAGE, ENTROPY, KL_FAMILY, PAIRS, POLICY_GRADIENT, RANKINGS, Family
+from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, PAIRS, POLICY_GRADIENT, RANKINGS, Family
 
 Batch = dict[str, np.ndarray]
+# Rewards of verifiable tasks: exactly 0 and 1; one apart from the rest, and all alike.
+VERIFIED = ((1, 0), (0, 0), (1, 0, 0), (1, 1, 1), (0, 1, 1, 1), (0, 0, 1, 0), (1, 1, 1, 1), (0, 0, 0, 0))
 
 
 def _logps(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -41,14 +43,16 @@ def ranking(rng: np.random.Generator, lengths: Sequence[int]) -> Batch:
     }
 
 
-def samples(rng: np.random.Generator, lengths: Sequence[int]) -> Batch:
-    """Samples of one prompt with their rewards, padded on the right."""
+def samples(rng: np.random.Generator, lengths: Sequence[int], rewards: Sequence[float] = ()) -> Batch:
+    """Samples of one prompt with their rewards, padded on the right; rewards: instead of random ones."""
     n, longest = len(lengths), max(lengths)
+    logps = _logps(rng, n, longest)
     return {
-        "logps": _logps(rng, n, longest),
+        "logps": logps,
+        "old_logps": logps.copy(),
         "ref_logps": _logps(rng, n, longest),
         "mask": np.arange(longest)[None] < np.asarray(lengths)[:, None],
-        "rewards": rng.uniform(-1, 2, n).round(1),
+        "rewards": np.array(rewards, dtype=float) if rewards else rng.uniform(-1, 2, n).round(1),
         "group": np.zeros(n, dtype=np.int64),
     }
 
@@ -92,9 +96,11 @@ def examples(family: Family, *, top: int | None = None) -> list[Batch]:
         POLICY_GRADIENT.name: lambda: (
             [samples(rng, lengths) for lengths in ((1, 1), (2, 2), (1, 3), (4, 1), (2, 1, 4))]
             + [with_hole(family, samples(rng, (3, 4)))]
+            + [samples(rng, (1, 2, 1, 3, 2)[: len(rewards)], rewards) for rewards in VERIFIED if len(rewards) != 4]
         ),
         ADVANTAGE.name: lambda: [
-            {name: samples(rng, (1,) * k)[name] for name in ("rewards", "group")} for k in (2, 3, 4, 4)
+            {name: samples(rng, (1,) * k, rewards)[name] for name in ("rewards", "group")}
+            for k, rewards in (*((k, ()) for k in (2, 3, 4, 4)), *((len(r), r) for r in VERIFIED))
         ],
         KL_FAMILY.name: lambda: [samples(rng, (n,)) for n in (1, 2, 1, 3, 4)] + [with_hole(family, samples(rng, (4,)))],
         ENTROPY.name: lambda: (
@@ -120,15 +126,18 @@ def batch_of(family: Family) -> list[Batch]:
         alike = {name: samples(np.random.default_rng(3), (2, 3))[name] for name in found[0]}
         alike["rewards"] = np.full(2, 0.7)  # nothing to learn from this prompt, which counts in the mean nevertheless
         return [batch for batch in [*found[1:], alike] if size(batch) == 2]
-    kept = {RANKINGS.name: slice(2, 6), ADVANTAGE.name: slice(2, 4), ENTROPY.name: slice(1, 6)}
+    if family is ADVANTAGE:
+        return [batch for batch in found if size(batch) == 4]
+    kept = {RANKINGS.name: slice(2, 6), ENTROPY.name: slice(1, 6)}
     return found[kept.get(family.name, slice(1, None))]
 
 
 def unequal_groups(family: Family) -> list[Batch]:
-    """A prompt of three samples and one of four: seven cannot be reshaped, so codes that do have to raise."""
+    """Prompts of three, four, two and four samples: thirteen cannot be reshaped, so codes that do have to raise."""
     rng = np.random.default_rng(7)
     return [
-        {name: samples(rng, lengths)[name] for name in examples(family)[0]} for lengths in ((2, 1, 3), (1, 2, 4, 1))
+        {name: samples(rng, lengths, rewards)[name] for name in examples(family)[0]}
+        for lengths, rewards in (((2, 1, 3), ()), ((1, 2, 4, 1), ()), ((2, 1), (1, 1)), ((1, 2, 1, 3), (0, 1, 0, 0)))
     ]
 
 

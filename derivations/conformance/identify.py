@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 
 from derivations.arrays import Array, namespace
+from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch, batch_of, join, size
 from derivations.conformance.calls import CallError
-from derivations.conformance.contracts import PAIRS, POLICY_GRADIENT, Arrays
+from derivations.conformance.families import PAIRS, POLICY_GRADIENT, Arrays
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
+MUCH = 30.0  # times the residual of the reading that fits best
 ACCEPT_ROUGH = 1e-4  # of differences of float32 values
 
 
@@ -67,7 +69,8 @@ def identify(subject: Subject) -> Identity:
 
 
 def _identify(subject: Subject, *, value: bool) -> Identity:
-    data, accept = subject.examples, ACCEPT_ROUGH if subject.rough else ACCEPT
+    coarse = subject.rough or subject.backend.dtype == SINGLE
+    data, accept = subject.examples, ACCEPT_ROUGH if coarse else ACCEPT
     try:
         goal = np.concatenate([_numbers(subject, subject.call, batch, value) for batch in data])
     except CallError:
@@ -89,9 +92,13 @@ def _identify(subject: Subject, *, value: bool) -> Identity:
         others = [n for n, _ in mains if n != name and _stem(n) == _stem(name)]
         return [n for n in others if float(np.linalg.norm(column(n) - column(name))) <= size]
 
+    alone = [(name, _fit(goal, [column(name)])[1]) for name, _ in mains]
+    nearest = min((residual for _, residual in alone), default=1.0)
     for names in _hypotheses([name for name, _ in mains], [name for name, _ in extras]):
         found, residual = _fit(goal, [column(name) for name in names])
         best = min(best, residual)
+        if len(names) == 1 and residual > max(MUCH * nearest, 1e-12):
+            continue  # another reading fits much better: a guard of 1e-6 is not one of 1e-8
         if residual < accept and all(abs(c) > 1e-6 for c in found):
             coefficients = dict(zip(names, map(float, found), strict=True))
             words = tuple((c, ", or ".join([name, *twins(name)])) for name, c in coefficients.items())

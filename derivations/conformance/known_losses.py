@@ -12,7 +12,7 @@ import numpy as np
 
 from derivations.advantages import group_mean, standardized
 from derivations.arrays import Array, masked_sum, namespace
-from derivations.conformance.contracts import (
+from derivations.conformance.families import (
     ADVANTAGE,
     ENTROPY,
     KL_FAMILY,

@@ -15,7 +15,7 @@ import numpy as np
 
 from derivations.conformance.batches import Batch, show
 from derivations.conformance.calls import CallError
-from derivations.conformance.contracts import ADVANTAGE, Family
+from derivations.conformance.families import ADVANTAGE, Family
 from derivations.conformance.loss_under_test import Result, Subject
 
 Kind = Literal["verdict", "advice"]
@@ -193,5 +193,6 @@ def describe(subject: Subject, batch: Batch) -> str:
     """The input as numbers, options first; arrays that neither the objective nor the function reads are left out."""
     options = [option_words(name, value) for name, value in subject.target.options.items()]
     read = subject.names.values()
-    unread = [] if subject.target.needs_reference else [n for n in batch if n.startswith("ref_") and n not in read]
+    needed = subject.target.needs_reference
+    unread = [n for n in batch if n not in read and (n.startswith("old_") or (n.startswith("ref_") and not needed))]
     return "; ".join([*options, show(batch, hide=unread)])

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from derivations.cli.errors import InputError, input_errors, suggest
-from derivations.conformance.backends import STEP, WIDE
+from derivations.conformance.backends import DOUBLE, STEP, WIDE
 from derivations.conformance.batches import Batch, examples
 from derivations.conformance.calls import CallError, OutOfTime, guarded, time_limit
-from derivations.conformance.contracts import EACH, Arrays, Target, family_of, options_of
+from derivations.conformance.contracts import EACH, Target, family_of, options_of
+from derivations.conformance.families import Arrays
 
 # Options that other codes call differently: theirs -> (ours, to ours, from ours), each given the options in our names.
 Conversion = tuple[str, Callable[[float, dict[str, Any]], float], Callable[[dict[str, Any]], float]]
@@ -72,6 +73,8 @@ class Subject:
         """Call the function once; `arrays` are canonical arrays of the backend. Raises CallError."""
         target = target or self.target
         named = target.family.derive(arrays)
+        if missing := [ours for ours in self.names.values() if ours not in named]:
+            raise CallError(f"it asks for {', '.join(missing)}, which these inputs of {target.name} do not have")
         arguments = {parameter: named[ours] for parameter, ours in self.names.items()}
         given = self.option_values(target) | self.extras
         try:
@@ -93,15 +96,13 @@ class Subject:
             )
         return result
 
-    def run(
-        self, batch: Batch, *, gradient: bool = True, dtype: str = "float64", target: Target | None = None
-    ) -> Result:
-        """Value and gradient of the function on a batch."""
-        return self._evaluate(lambda arrays: self.call(arrays, target), batch, gradient, dtype)
+    def run(self, batch: Batch, *, gradient: bool = True, dtype: str = "", target: Target | None = None) -> Result:
+        """Value and gradient of the function on a batch; dtype: not that in which it is tried."""
+        return self._evaluate(lambda arrays: self.call(arrays, target), batch, gradient, dtype or self.backend.dtype)
 
     def expect(self, batch: Batch, *, gradient: bool = True, target: Target | None = None) -> Result:
         """Value and gradient of the objective it is held against, in float64."""
-        return self._evaluate((target or self.target).losses, batch, gradient, "float64")
+        return self._evaluate((target or self.target).losses, batch, gradient, DOUBLE)
 
     def _evaluate(self, function: Callable[[Arrays], Any], batch: Batch, gradient: bool, dtype: str) -> Result:
         leaves = self.target.family.leaves if gradient else ()

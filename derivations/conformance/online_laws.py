@@ -10,7 +10,7 @@ import numpy as np
 
 from derivations.arrays import Array, namespace
 from derivations.conformance.batches import examples
-from derivations.conformance.contracts import ENTROPY, KL_FAMILY, POLICY_GRADIENT
+from derivations.conformance.families import ENTROPY, KL_FAMILY, POLICY_GRADIENT
 from derivations.conformance.laws import Failure, Skip, Verdict, close, describe, law, number, numbers
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.tree import (
@@ -82,7 +82,7 @@ def _expected_kl_value(subject: Subject) -> Failure | None:
     for tree in (UNIFORM, ONE_TOKEN, TWO_TOKENS):
         found = float(probabilities(tree) @ _kl_samples(subject, tree))
         expected = float(kl(tree, tree.logits))
-        if not close(np.asarray(found), np.asarray(expected), 1e-6):
+        if not close(np.asarray(found), np.asarray(expected), slack(subject)):
             given = f"policy logits {numbers(tree.logits)}, reference logits {numbers(tree.reference)}"
             return Failure(f"{given}; mean over all responses", f"KL = {number(expected)}", number(found))
     return None
@@ -135,7 +135,7 @@ def zero_iff_equal(subject: Subject) -> Verdict:
     for batch in examples(KL_FAMILY):
         equal = batch | {"ref_logps": batch["logps"]}
         found = subject.run(equal, gradient=False).mean
-        if abs(found) > 1e-6:
+        if abs(found) > slack(subject):
             return Failure(describe(subject, equal), "0", number(found))
         if subject.run(batch, gradient=False).mean == 0:
             return Failure(describe(subject, batch), "not 0", "0")
@@ -200,7 +200,7 @@ def uniform_maximum(subject: Subject) -> Verdict:
     flat = first | {"logits": np.zeros_like(first["logits"])}
     found, strength = subject.run(flat), subject.target.options["coefficient"]
     bottom = -strength * math.log(flat["logits"].shape[-1])
-    if not close(np.asarray(found.mean), np.asarray(bottom), 1e-6):
+    if not close(np.asarray(found.mean), np.asarray(bottom), slack(subject)):
         return Failure(describe(subject, flat), f"-coefficient log V = {number(bottom)}", number(found.mean))
     if not close(found.gradient["logits"], np.zeros_like(flat["logits"]), slack(subject)):
         return Failure(describe(subject, flat), "gradient 0 by the logits", numbers(found.gradient["logits"]))

@@ -4,7 +4,8 @@ import numpy as np
 
 from derivations.conformance.batch_laws import LOSSES, has_value
 from derivations.conformance.batches import batch_of, join, repeat_tokens
-from derivations.conformance.contracts import ENTROPY, Target
+from derivations.conformance.contracts import Target
+from derivations.conformance.families import ENTROPY
 from derivations.conformance.laws import Failure, Skip, Verdict, close, compare, describe, law, number, numbers
 from derivations.conformance.loss_under_test import CONVENTIONS, Subject
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from derivations.conformance.batches import Batch, examples, ranking, repeat_tokens, take
 from derivations.conformance.calls import CallError
-from derivations.conformance.contracts import PAIRS, RANKINGS
+from derivations.conformance.families import PAIRS, RANKINGS
 from derivations.conformance.laws import (
     Failure,
     Skip,

@@ -18,6 +18,8 @@ def headline(outcome: Conformance, place: str) -> str:
     asked = f"{objective} ({options})" if options else objective
     if outcome.ok:
         return f"{place} conforms to {asked}"
+    if outcome.unsafe_mask:
+        return f"{place} computes {asked}; unsafe under a mask with inf or NaN"
     return f"{place} does NOT conform to {asked}: {failed} law{'s' * (failed > 1)} broken"
 
 
@@ -26,7 +28,7 @@ def identity_words(outcome: Conformance) -> str:
     words, named = str(outcome.identity), f"{outcome.subject.target.name} as named"
     if outcome.ok and not outcome.identity.known:
         return f"{outcome.subject.target.name}, by an estimator that is none of the usual ones"
-    if outcome.ok or not (words.startswith(named) and outcome.identity.plain):
+    if outcome.ok or outcome.unsafe_mask or not (words.startswith(named) and outcome.identity.plain):
         return words
     return f"{words} on small examples, but breaks: {', '.join(trial.law.id for trial in outcome.broken)}"
 
@@ -39,6 +41,7 @@ def printable(text: str) -> str:
 def as_text(outcome: Conformance, place: str) -> str:
     """Broken laws first, then what it is, then advice, then the rest in two lines."""
     passed = [trial.law.id for trial in outcome.trials if not trial.failed and not trial.skipped]
+    backend = outcome.subject.backend
     skipped = [f"{t.law.id} ({t.verdict.reason})" for t in outcome.trials if isinstance(t.verdict, Skip)]
     lines = [headline(outcome, place), f"it computes: {identity_words(outcome)}", ""]
     for trial in [*outcome.broken, *outcome.advice]:
@@ -46,7 +49,7 @@ def as_text(outcome: Conformance, place: str) -> str:
     lines += _wrapped("passed", ", ".join(passed) or "none")
     if skipped:
         lines += _wrapped("skipped", "; ".join(skipped))
-    return "\n".join(lines) + f"\n{outcome.subject.backend.name}, float64, {outcome.seconds:.1f} s\n"
+    return "\n".join(lines) + f"\n{backend.name}, {backend.dtype}, {outcome.seconds:.1f} s\n"
 
 
 def _block(trial: Trial) -> list[str]:
@@ -77,10 +80,12 @@ def _plain(outcome: Conformance, place: str) -> dict[str, Any]:
     identity = outcome.identity
     return {
         "ok": outcome.ok,
+        "unsafe_mask": outcome.unsafe_mask,
         "function": place,
         "objective": outcome.subject.target.name,
         "options": outcome.subject.target.options,
         "backend": outcome.subject.backend.name,
+        "dtype": outcome.subject.backend.dtype,
         "seconds": round(outcome.seconds, 3),
         "identity": {
             "known": identity.known,

@@ -21,6 +21,7 @@ CHAPTERS = {
     "estimators": "Policy-gradient and KL estimators",
     "group_normalization": "What normalizing by groups optimizes",
     "importance": "Samples of an old policy",
+    "off_policy": "Policy gradients off-policy",
     "tokens": "Tokens and sequences",
     "shaping": "Rewards along a sequence",
     "dynamics": "Online dynamics: forgetting the reference",

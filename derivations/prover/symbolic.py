@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from derivations.prover.domains import visibly_nonnegative
+
 
 class SymArray:
     """n-dimensional array of SymPy expressions; operations follow NumPy's broadcasting."""
@@ -111,6 +113,30 @@ def _masked_sum(x: SymArray, mask: Any, *, axis: int = -1) -> SymArray:
     return SymArray(np.sum(np.where(np.asarray(mask, dtype=bool), x.values, sp.Integer(0)), axis=axis))
 
 
+def _where(mask: Any, x: SymArray, y: SymArray) -> SymArray:
+    return SymArray(np.where(np.asarray(mask, dtype=bool), x.values, y.values))
+
+
+def _smaller(x: sp.Expr, y: sp.Expr) -> sp.Expr:
+    """The smaller of two, where the assumptions on their symbols decide it; a proof takes one region after another."""
+    if visibly_nonnegative(sp.factor(y - x)):
+        return x
+    if visibly_nonnegative(sp.factor(x - y)):
+        return y
+    raise ValueError(f"which of {x} and {y} is smaller is not decided; say in which region the symbols lie")
+
+
+def _pairwise(function: Callable[[Any, Any], Any]) -> Callable[[SymArray, SymArray], SymArray]:
+    def apply(x: SymArray, y: SymArray) -> SymArray:
+        one, other = np.broadcast_arrays(x.values, y.values)
+        out = np.empty(one.shape, dtype=object)
+        for index in np.ndindex(one.shape):
+            out[index] = function(one[index], other[index])
+        return SymArray(out)
+
+    return apply
+
+
 NAMESPACE: Any = SimpleNamespace(
     __name__="derivations.prover.symbolic",
     is_exact=True,
@@ -119,6 +145,9 @@ NAMESPACE: Any = SimpleNamespace(
     log=_elementwise(sp.log),
     expm1=_elementwise(lambda x: sp.exp(x) - 1),
     sign=_elementwise(sp.sign),
+    where=_where,
+    minimum=_pairwise(_smaller),
+    maximum=_pairwise(lambda x, y: -_smaller(-x, -y)),
     zeros_like=_elementwise(lambda x: sp.Integer(0)),
     stack=lambda arrays, *, axis: SymArray(np.stack([x.values for x in arrays], axis=axis)),
     sum=_sum,

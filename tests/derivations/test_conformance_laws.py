@@ -10,7 +10,8 @@ from derivations.conformance import conform, try_laws  # noqa: E402
 from derivations.conformance import trial as zoo_matrix  # noqa: E402
 from derivations.conformance.backends import make_backend  # noqa: E402
 from derivations.conformance.batches import examples  # noqa: E402
-from derivations.conformance.contracts import NAMES, RANKINGS, Target, family_of, options_of  # noqa: E402
+from derivations.conformance.contracts import NAMES, Target, family_of, options_of  # noqa: E402
+from derivations.conformance.families import RANKINGS  # noqa: E402
 from derivations.conformance.laws import Failure, all_laws, link  # noqa: E402
 from derivations.conformance.loss_under_test import Subject  # noqa: E402
 from derivations.conformance.planted_bugs import BUGS, simpo  # noqa: E402

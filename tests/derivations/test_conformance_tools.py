@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch", reason="the losses on trial here are writte
 from derivations.arrays import log_sigmoid  # noqa: E402
 from derivations.conformance import conform  # noqa: E402
 from derivations.conformance.batches import examples, join, pad, refill, repeat_tokens, splits, take  # noqa: E402
-from derivations.conformance.contracts import PAIRS, Target  # noqa: E402
+from derivations.conformance.contracts import Target  # noqa: E402
+from derivations.conformance.families import PAIRS  # noqa: E402
 from derivations.conformance.tree import ONE_TOKEN, TWO_TOKENS, mean_reward, minus_entropy, probabilities  # noqa: E402
 from derivations.objectives import kl_k1, kl_k2, kl_k3  # noqa: E402
 

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FORMULAS = {"arrays", "regularizers", "preferences", "objectives", "advantages", "tokens", "best_of_n", "retention"}
+FORMULAS = {
+    "arrays", "regularizers", "preferences", "objectives", "preference_losses", "off_policy", "advantages", "tokens",
+    "best_of_n", "retention",
+}  # fmt: skip
 GROUND_FLOOR = FORMULAS | {"names", "evidence", "cli"}
 
 
