@@ -14,8 +14,10 @@ from derivations.names import parse_regularizer
 from derivations.regularizers import Regularizer
 from derivations.retention import fit_retention
 from toybandit.bandit import ARMS, PROMPTS, SHARED_PROMPTS, Streams, World, seed_streams, shared_world, tabular_world
+from toybandit.compiled import Compiled
 from toybandit.data import Rankings, draw_pairs
 from toybandit.interventions import RARE, arm_set, replace_by_gold
+from toybandit.learners import OPTIMIZERS, Exact, Learner, Natural, Rloo
 from toybandit.metrics import measure, overoptimization, wins_against_reference
 from toybandit.online import Trajectory, policy_gradient
 from toybandit.optimum import optimum
@@ -173,18 +175,21 @@ def optimize(
         bandit.world,
         bandit.proxy,
         regularizer=regularizer,
-        lr=settings.lr,
+        learner=learner_of(settings, bandit.streams),
         steps=settings.steps,
-        method=settings.method,
-        optimizer=settings.optimizer,
-        samples=settings.samples,
-        streams=bandit.streams,
         regularize_on=mask,
         dtype=np.dtype(settings.dtype),
-        compiled=settings.engine == "compiled",
-        device=settings.device,
         on_progress=on_progress,
     )
+
+
+def learner_of(settings: Settings, streams: Sequence[Streams]) -> Learner:
+    """The learner that the settings name. streams: of the seeds, for method rloo."""
+    optimizer = OPTIMIZERS[settings.optimizer]
+    if settings.method == "rloo":
+        return Rloo(streams, settings.lr, optimizer, settings.samples)
+    learner = Natural(settings.lr) if settings.method == "natural" else Exact(settings.lr, optimizer)
+    return Compiled(learner, settings.device) if settings.engine == "compiled" else learner
 
 
 def _jump(bandit: Bandit, regularizer: Regularizer) -> Trajectory:

@@ -8,8 +8,8 @@ from derivations.cli.settings import OneOf, Within, check_settings
 from derivations.names import parse_regularizer
 from toybandit.compiled import check_device
 from toybandit.interventions import SETS
+from toybandit.learners import OPTIMIZERS
 from toybandit.proxy import PROXIES
-from toybandit.updates import METHODS, OPTIMIZERS
 
 WORLDS = ("tabular", "shared", "tree")
 DTYPES = ("float32", "float64")
@@ -41,7 +41,7 @@ class Settings:
     """Step size of the policy gradient. Time is t = lr * steps, so a smaller one only slows the clock."""
     steps: Annotated[int, Within(0)] = 2500
     """Gradient steps. 0 measures the reference policy."""
-    method: Annotated[str, OneOf(*METHODS, OPTIMUM)] = "softmax"
+    method: Annotated[str, OneOf("softmax", "natural", "rloo", OPTIMUM)] = "softmax"
     """Gradient: softmax (exact, in the logits), natural (exact mirror ascent; tabular world), rloo (sampled), or
     optimum: jump to the exact optimum in one step (its regularizer needs a coefficient > 0)."""
     optimizer: Annotated[str, OneOf(*OPTIMIZERS)] = "sgd"
