@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FORMULAS = {"arrays", "regularizers", "preferences", "objectives", "advantages", "tokens", "best_of_n", "retention"}
+FORMULAS = {
+    "arrays",
+    "regularizers",
+    "preferences",
+    "objectives",
+    "slopes",
+    "advantages",
+    "tokens",
+    "best_of_n",
+    "retention",
+}
 GROUND_FLOOR = FORMULAS | {"names", "evidence", "cli"}
 
 
