@@ -40,8 +40,6 @@ html_css_files = ["style.css"]
 
 def escape(app: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """In docstrings |y| is a length, p* an optimum and s_ a prefix, not markup; code and doctests stay as they are."""
-    if kind in ("attribute", "data"):
-        lines.insert(0, "")  # napoleon would take `World: one of three` for a type and its description
     example = False
     for i, line in enumerate(lines):
         example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
@@ -49,6 +47,18 @@ def escape(app: Any, kind: str, name: str, thing: Any, options: Any, lines: list
             parts = re.split(r"(`[^`]*`)", line)
             lines[i] = "".join(p if p.startswith("`") else re.sub(r"([\\*|]|_(?!\w))", r"\\\1", p) for p in parts)
 
+    ESCAPED[name] = list(lines)
+
+
+def restore(app: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Of an attribute napoleon takes `World: one of three` for a type and its description."""
+    if kind == "attribute":
+        lines[:] = ESCAPED[name]
+
+
+ESCAPED: dict[str, list[str]] = {}
+
 
 def setup(app: Any) -> None:
-    app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon reads Args, Returns and Raises
+    for function, priority in ((escape, 400), (restore, 600)):  # napoleon, at 500, reads Args, Returns and Raises
+        app.connect("autodoc-process-docstring", function, priority=priority)
