@@ -59,8 +59,8 @@ class Bandit:
 class Result:
     """What a run found.
 
-    trajectory: every metric, one value a time and seed (so paired differences can be taken between
-    runs of the same seeds). final: name -> one value a seed, of the final policy, keys as below;
+    trajectory: every metric, one value per time and seed (so paired differences can be taken between
+    runs of the same seeds). final: name -> one value per seed, of the final policy, keys as below;
     summary: the same as Interval over seeds.
     """
 
@@ -147,7 +147,7 @@ def _drawn(settings: Settings) -> Bandit:
 
 
 def make_world(settings: Settings, streams: Sequence[Streams]) -> World:
-    """The world of the settings, one a stream."""
+    """The world of the settings, one per stream."""
     arms = settings.arms or ARMS
     if settings.world == "tree":
         return tree_world(streams, prompts=settings.prompts or PROMPTS, knowledge=settings.knowledge)
@@ -210,7 +210,7 @@ def run(settings: Settings, *, on_progress: Callable[[float], None] = lambda sha
 
 
 def assess(settings: Settings, bandit: Bandit, trajectory: Trajectory) -> Result:
-    """The numbers of the final policies, one a seed (on the last axis; configurations before it)."""
+    """The numbers of the final policies, one per seed (on the last axis; configurations before it)."""
     final = {name: values[-1] for name, values in trajectory.metrics.items()}
     counted, plain = overoptimization(trajectory.metrics["proxy"], trajectory.metrics["gold"])
     rare = np.sum(np.exp(trajectory.logp), axis=-1, where=bandit.comparisons <= RARE)

@@ -20,13 +20,13 @@ def wins_against_reference(world: World) -> np.ndarray:
     return np.stack(
         [
             np.einsum("xij,xj->xi", np.exp(bradley_terry(gold[:, :, None], gold[:, None, :])), q)
-            for gold, q in zip(world.gold, ref, strict=True)  # seed by seed: arms^2 numbers a prompt
+            for gold, q in zip(world.gold, ref, strict=True)  # seed by seed: arms^2 numbers per prompt
         ]
     )
 
 
 def measure(world: World, proxy: np.ndarray, wins: np.ndarray, logp: np.ndarray) -> dict[str, np.ndarray]:
-    """Every metric of a policy, one value a configuration and seed.
+    """Every metric of a policy, one value per configuration and seed.
 
     proxy, wins (of `wins_against_reference`): [seeds, prompts, arms]; logp: log-probs of the policy,
     [..., seeds, prompts, arms], normalized. Returns arrays [..., seeds]:

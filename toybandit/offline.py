@@ -78,7 +78,7 @@ class OfflineTrajectory:
 def default_lr(world: World, objective: Objective) -> float:
     """A safe step size, so that objectives and betas move the implicit reward at like speed.
 
-    The loss has curvature at most (s')^2 / 4 a pair in the logits (2 for ipo); s' is taken at pi_ref.
+    The loss has curvature at most (s')^2 / 4 per pair in the logits (2 for ipo); s' is taken at pi_ref.
     """
     if objective.least_squares:
         return 0.25

@@ -2,7 +2,7 @@
 
 The engine runs blocks of seeds that fit the processor's cache, all steps of a block before the next
 one. With exact expectations nothing is sampled, and two runs differ only by their worlds; `rloo` samples
-from a stream of its own a seed. `natural_flow` is the natural gradient in closed form.
+from a stream of its own per seed. `natural_flow` is the natural gradient in closed form.
 """
 
 from collections.abc import Callable

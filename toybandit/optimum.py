@@ -1,11 +1,11 @@
-"""The exact optimum of E_pi[r] - sum_y phi_y(pi(y)), for any regularizer: one number a prompt to solve for.
+"""The exact optimum of E_pi[r] - sum_y phi_y(pi(y)), for any regularizer: one number per prompt to solve for.
 
 The optimum satisfies r(y) = s_y(pi(y)) + lambda (THEORY 1). s_y is increasing, so pi(y) is a decreasing
 function of lambda, and sum_y pi(y) = 1 fixes lambda. Both sides of that root are known beforehand: at
 lambda = max_y [r - s_y(1)] some arm alone has probability 1, at max_y [r - s_y(1/K)] no arm has more
 than 1/K. The unknown is the distance from the first of them: an arm that the reference all but excludes
 can hold it at 1e-18 or less, which added to lambda would be lost. Where s is affine in log pi with one
-slope a prompt (entropy, KL, their sum) there is a closed form.
+slope per prompt (entropy, KL, their sum) there is a closed form.
 """
 
 from collections.abc import Callable

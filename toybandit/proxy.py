@@ -66,7 +66,7 @@ def fitted_proxy(
     """
     wins = pairs.wins()
     means = np.stack([prior_scale * default_rng(stream.prior).standard_normal(wins.shape[1:3]) for stream in streams])
-    # One solve a seed: a common stopping rule would let seeds change one another's last bits.
+    # One solve per seed: a common stopping rule would let seeds change one another's last bits.
     fitted = np.stack([map_rewards(*seed) for seed in zip(wins, means, strict=True)])
     return fitted - pessimism * standard_errors(wins, fitted) if pessimism else fitted
 

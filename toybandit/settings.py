@@ -47,9 +47,9 @@ class Settings:
     optimizer: Annotated[str, OneOf(*OPTIMIZERS)] = "sgd"
     """Optimizer: sgd or adam."""
     samples: Annotated[int, Within(2)] = 4
-    """Samples a prompt and step, for method rloo; at least 2."""
+    """Samples per prompt and step, for method rloo; at least 2."""
     pairs: Annotated[int, Within(1)] = 300
-    """Preference pairs drawn a prompt, before pairs of one arm with itself are dropped."""
+    """Preference pairs drawn per prompt, before pairs of one arm with itself are dropped."""
     prior_scale: Annotated[float, Within(0)] = 1.0
     """Spread of the fitted reward model's random initialization, reward units. 0: it shrinks to 0 off the data."""
     noise: Annotated[float, Within(0)] = 1.0
@@ -63,7 +63,7 @@ class Settings:
     prompts: Annotated[int | None, Within(1)] = None
     """Prompts of a world (default: 4; shared world: 6)."""
     arms: Annotated[int | None, Within(2)] = None
-    """Responses a prompt, at least 2 (default: 100; the tree has 31)."""
+    """Responses per prompt, at least 2 (default: 100; the tree has 31)."""
     gold_on: Annotated[str, OneOf(*SETS)] = "none"
     """Intervention: arms on which the proxy is replaced by the gold reward: none, rare (at most 5 comparisons),
     common (the others) or all."""

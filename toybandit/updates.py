@@ -35,7 +35,7 @@ def gradient(logits: Array, problem: Problem, *, rate: float = 1.0) -> Array:
     """rate times the gradient of J in the logits [..., arms]: rate pi (a - E_pi a). Shapes broadcast.
 
     The components sum to 0, so the sum of the logits is conserved and they need no normalization: one
-    exponential an arm and one logarithm a prompt. exp(logits) must not overflow.
+    exponential per arm and one logarithm per prompt. exp(logits) must not overflow.
     """
     xp = namespace(logits)
     weight = xp.exp(logits)
@@ -62,7 +62,7 @@ def natural_gradient(logits: Array, problem: Problem, *, rate: float = 1.0) -> A
 
 
 def rloo_weights(logits: np.ndarray, problem: Problem, uniforms: np.ndarray) -> np.ndarray:
-    """Unbiased estimate of `gradient` from k samples a prompt, with leave-one-out advantages (arXiv:2402.14740).
+    """Unbiased estimate of `gradient` from k samples per prompt, with leave-one-out advantages (arXiv:2402.14740).
 
     uniforms: independent U(0, 1), [seeds, prompts, k]; configurations on leading axes of the logits
     share them, so their difference has less noise. Returns the shape of the logits.

@@ -30,7 +30,7 @@ def evaluate(
     (share of the policy's own pairs of a topic that the proxy ranks as gold, gold's ties left out); kl
     (KL(pi || q)) and kl_k1 (the same by another estimator: at several nats k3 reads 1 nat low, as the rare samples
     with q above pi that make up for it are not drawn), kl_reverse (KL(q || pi), on reference samples, by k1, whose
-    ratio pi / q no single sample can blow up), entropy: nats a response; fluency and
+    ratio pi / q no single sample can blow up), entropy: nats per response; fluency and
     logq_per_token: the same number, nats; length (tokens); complete (share that ended by itself); distinct_2.
     """
     found: dict[str, Any] = {"step": step}
@@ -102,7 +102,7 @@ def _distinct_2_interval(responses: Sequence[Sequence[int]], k: int) -> dict[str
 
 
 def sample_rows(batch: Batch, logp: Tensor, where: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a response: its text with all that is said of it."""
+    """One row per response: its text with all that is said of it."""
     names = ("gold", "sentiment", "on_topic", "proxy", "logq")
     columns = zip(*(getattr(batch, name).tolist() for name in names), logp.tolist(), strict=True)
     said = [dict(zip((*names, "logp"), row, strict=True)) for row in columns]
