@@ -164,7 +164,17 @@ def optimize(
     regularizer: Regularizer | None = None,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> Trajectory:
-    """Optimize online as the settings say. regularizer: in place of theirs, for arrays of coefficients."""
+    """Optimize online as the settings say.
+
+    Args:
+        bandit: of `draw` or `drawn`.
+        settings: how it is optimized.
+        regularizer: in place of theirs, for arrays of coefficients.
+        on_progress: gets the share of steps done.
+
+    Raises:
+        Diverged: lr times coefficient is too large.
+    """
     regularizer = regularizer or parse_regularizer(settings.regularizer, settings.coefficient)
     if settings.method == OPTIMUM:
         return _jump(bandit, regularizer)
@@ -204,7 +214,20 @@ def _jump(bandit: Bandit, regularizer: Regularizer) -> Trajectory:
 
 
 def run(settings: Settings, *, on_progress: Callable[[float], None] = lambda share: None) -> Result:
-    """Draw the worlds, fit the proxy, optimize it online, measure. on_progress gets the share of steps done."""
+    """Draw the worlds, fit the proxy, optimize it online, measure.
+
+    Args:
+        settings: all of it; the same settings give the same bits.
+        on_progress: gets the share of steps done.
+
+    Raises:
+        Diverged: lr times coefficient is too large.
+        ValueError: worlds or data that do not fit into memory.
+
+    >>> found = run(Settings(regularizer="entropy", coefficient=0.5, seeds=2, steps=20))
+    >>> sorted(found.summary)[:3]
+    ['entropy', 'gold_fall', 'gold_gain']
+    """
     bandit = draw(settings)
     return assess(settings, bandit, optimize(bandit, settings, on_progress=on_progress))
 

@@ -98,8 +98,17 @@ def descend(
 ) -> OfflineTrajectory:
     """Train from pi_ref for `steps` full-batch steps in float64, measured at about 60 log-spaced steps.
 
-    data: pairs or, for listwise objectives, rankings; held_out: pairs for early stopping. lr: step size
-    (None: `default_lr`); optimizer: sgd or adam. Raises Diverged.
+    Args:
+        world: what is known exactly; its reference is where training starts.
+        data: pairs or, for listwise objectives, rankings.
+        objective: whose loss is descended.
+        held_out: pairs for early stopping.
+        lr: step size (default: `default_lr`).
+        steps: full-batch steps.
+        optimizer: sgd or adam.
+
+    Raises:
+        Diverged: a number left the range of floating point.
     """
     lr = default_lr(world, objective) if lr is None else lr
     examples, validation = collect(data), collect(held_out)

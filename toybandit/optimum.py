@@ -32,10 +32,19 @@ def optimum(
     length: np.ndarray | None = None,
     ref_logp: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Log-probs (nats) of the one maximizer, [..., arms]; reward [..., arms] in reward units, the others alike.
+    """The one maximizer of E_pi[reward] - sum phi.
 
-    Raises ValueError where the theorem has no barrier at 0 (every coefficient 0, or `none`), for rewards
-    that are not finite, and where the optimum leaves the range of numbers.
+    Args:
+        reward: [..., arms], finite, reward units.
+        regularizer: with a barrier at probability 0, as every coefficient > 0 gives.
+        length, ref_logp: of the responses and of the reference (nats), [..., arms], where the regularizer needs them.
+
+    Returns:
+        Log-probs of the optimum, nats, [..., arms].
+
+    Raises:
+        ValueError: no barrier (every coefficient 0, or `none`), a reward that is not finite, or an optimum that leaves
+            the range of numbers.
     """
     if not np.all(np.isfinite(reward)):
         raise ValueError("the reward is NaN or infinite for some arm; the optimum needs finite rewards")
