@@ -64,7 +64,7 @@ def mass_by_comparisons(logp: np.ndarray, comparisons: np.ndarray, edges: Sequen
     Args:
         logp: of the policy, nats, [..., seeds, prompts, arms].
         comparisons: how often each arm was compared, [seeds, prompts, arms].
-        edges: increasing, from 0; bin i holds the counts in [edges[i], edges[i + 1]), the last one all from its edge on.
+        edges: increasing, from 0; bin i holds the counts in [edges[i], edges[i + 1]), the last one all from there on.
     """
     policy, bounds = np.exp(logp), [*edges, np.inf]
     bins = [(comparisons >= low) & (comparisons < high) for low, high in itertools.pairwise(bounds)]
