@@ -21,7 +21,7 @@ from derivations.cli.errors import suggest
 KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Within:
     """A finite number from `least` to `most`; open: `least` itself is left out. why: ends the message."""
 
@@ -29,6 +29,9 @@ class Within:
     most: float = math.inf
     open: bool = False
     why: str = ""
+
+    def __repr__(self) -> str:  # in the signatures of the docs
+        return f"Within({self.least:g}, {self.most:g})"
 
     def check(self, option: str, value: Any) -> None:
         """Raise ValueError for a number outside."""
@@ -44,6 +47,9 @@ class OneOf:
 
     def __init__(self, *words: str) -> None:
         self.words = words
+
+    def __repr__(self) -> str:
+        return f"OneOf{self.words}"
 
     def check(self, option: str, value: Any) -> None:
         """Raise ValueError for another word, with the nearest one."""

@@ -21,10 +21,16 @@ TEXT = ("step", "split", "where")  # of a row; the rest are measured
 def losses_and_rows(
     objective: Objective, groups: Sequence[Group], logp: Tensor, ref_logp: Tensor | None
 ) -> tuple[Tensor, list[Row]]:
-    """Loss of each comparison [groups] (with gradient) and its measurements.
+    """Loss and measurements of each comparison.
 
-    logp, ref_logp: [responses of all groups], nats. Rewards, log-probs and tokens of a ranking are those
-    of its first response (chosen) and its last (rejected).
+    Args:
+        objective: gives rewards and loss.
+        groups: the comparisons, pairs or rankings.
+        logp, ref_logp: of policy and reference, summed over tokens, [responses of all groups], nats.
+
+    Returns:
+        The losses [groups], with gradient, and a row of numbers per comparison. Rewards, log-probs and tokens of a
+        ranking are those of its first response (chosen) and its last (rejected).
     """
     sizes = [len(g.examples) for g in groups]
     length = lengths([e for g in groups for e in g.examples], logp.device)

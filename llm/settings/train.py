@@ -49,7 +49,7 @@ DEFAULT_OPTIONS: dict[str, dict[str, float]] = {
 class TrainConfig:
     """Train a language model on preference pairs or rankings, offline, with any objective of the ground floor.
 
-    Writes a run folder: config.json, metrics.jsonl (one line a step), examples.jsonl (one line a comparison and
+    Writes a run folder: config.json, metrics.jsonl (one line per step), examples.jsonl (one line per comparison and
     step), samples.jsonl, summary.json and checkpoints/last. `--recipe NAME` sets defaults for large models.
 
     Example: python -m llm train --objective simpo --data pairs.jsonl --out runs/simpo
@@ -132,14 +132,14 @@ class TrainConfig:
     patience: Often = 0
     """Stop after so many evaluations without a new best eval/loss (needs `eval_every`); 0: never."""
     checkpoint_every: Often = 50
-    """Write a checkpoint to resume from every so many steps; 0: never. It takes 4 bytes a parameter, and 8 more if
+    """Write a checkpoint to resume from every so many steps; 0: never. It takes 4 bytes per parameter, and 8 more if
     it is trained."""
     resume: bool = False
     """Go on with the run in `out` from its last checkpoint; the result is that of the uninterrupted run."""
     tracker: Tracker = "none"
     """Send the metrics there too, through accelerate (tensorboard writes into `out`; others need their package)."""
     save: bool = True
-    """Save the trained model with its card in checkpoints/last (4 bytes a parameter)."""
+    """Save the trained model with its card in checkpoints/last (4 bytes per parameter)."""
     export: Literal["merged", "adapter"] = "merged"
     """Of a model with adapters: fold them into the weights, or save them alone."""
     plan: bool = False
