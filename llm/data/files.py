@@ -188,9 +188,9 @@ def require_usable(source: Source) -> None:
 def by_reason(skipped: Sequence[tuple[str, str]]) -> list[tuple[str, int, str]]:
     """(reason, rows, first of them), most frequent first; what differs from row to row is left out of the reason."""
     counts: Counter[str] = Counter()
-    first: dict[str, str] = {}
+    first: dict[str, tuple[str, str]] = {}
     for where, reason in skipped:
         kind = kind_of(reason)
         counts[kind] += 1
-        first.setdefault(kind, where)
-    return [(kind, count, first[kind]) for kind, count in counts.most_common()]
+        first.setdefault(kind, (where, reason))
+    return [(kind if n > 1 else first[kind][1], n, first[kind][0]) for kind, n in counts.most_common()]

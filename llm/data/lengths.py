@@ -4,17 +4,19 @@ import math
 from collections.abc import Sequence
 
 KEPT = 0.95  # of the comparisons fit whole
+STEP = 64  # tokens to which a chosen length is rounded up
 
 
 def choose_length(needs: Sequence[int], *, limit: int | None, kept: float = KEPT) -> int:
-    """The shortest length into which a share of the comparisons fits whole, prompt and longest response together.
+    """The shortest multiple of 64 into which a share of the comparisons fits whole, prompt and longest response
+    together.
 
     Args:
         needs: tokens of each comparison's prompt and longest response.
         limit: the longest sequence of the model, which the length does not pass.
         kept: the share.
     """
-    needed = max(2, sorted(needs)[max(0, math.ceil(kept * len(needs)) - 1)])
+    needed = -(-max(2, sorted(needs)[max(0, math.ceil(kept * len(needs)) - 1)]) // STEP) * STEP
     return needed if limit is None else min(needed, limit)
 
 

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from derivations.cli.errors import InputError
 from llm.data.files import read_source
-from llm.data.inspect import histogram, inspect_data, token_text
+from llm.data.inspect import inspect_data, token_text
+from llm.data.measure import histogram
 from llm.data.row_formats import Comparison
 from llm.data.tokens import Turn, encode, encode_prompt
 from llm.scoring.packing import Example
@@ -183,10 +184,10 @@ def test_inspect_data_shows_shape_counts_lengths_and_the_boundary(tiny_folder, t
     config = InspectConfig(data=str(data), model=str(tiny_folder), max_length=100, example=1)
     inspect_data(config, Console(file=out, width=200))
     text = out.getvalue()
-    assert "shape: pairs" in text
-    assert "comparisons: 2 usable (of 2 responses), 1 not" in text
-    assert "responses truncated: 1" in text
-    assert f"skipped {data} line 2: empty response" in text
+    assert "format: pairs" in text
+    assert "rows: 3; comparisons: 2 usable; 1 rows skipped" in text
+    assert "25.0 % of responses are cut" in text
+    assert f"skipped 1: empty response (first: {data} line 2)" in text
     assert f"{data} line 3" in text
     assert "‖T|h|e| |o|a|k|." in text
     assert "truncated (no EOS)" in text

@@ -76,4 +76,4 @@ def require_texts(prompt: Iterable[Message], responses: Iterable[str]) -> None:
 
 def kind_of(reason: str) -> str:
     """The reason without what differs from row to row (values, numbers), so that reasons can be counted."""
-    return re.sub(r"\d[\d,.]*", "#", reason.split("; got ")[0])
+    return re.sub(r"\d[\d,.]*", "N", reason.split("; got ")[0])
