@@ -1,19 +1,22 @@
 """The doctor's report as one page: no other file, no script, two pictures as SVG, readable at 390 pixels."""
 
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
-from llm.data.measure import Lengths, histogram
+from llm.data.measure import Lengths
 from llm.data.report import Report
 
 CHOSEN, LINE, OTHER = "#0072B2", "#D55E00", "#999999"  # Okabe and Ito, told apart without colour by what they are
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 340, 210, 34, 34, 12  # of a picture, in its own units
+BARS = 24
 STYLE = """
 :root{color-scheme:light}*{box-sizing:border-box}
 body{font:16px/1.5 system-ui,sans-serif;color:#1a1a1a;background:#fff;margin:0 auto;max-width:60rem;padding:1rem}
 h1{font-size:1.5rem;line-height:1.25;overflow-wrap:anywhere}h2{font-size:1.15rem;margin:1.6rem 0 .5rem}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .5rem .3rem 0;vertical-align:top;
-border-bottom:1px solid #ddd;overflow-wrap:anywhere}td.n,th.n{text-align:right;white-space:nowrap;padding-right:.8rem}
+border-bottom:1px solid #ddd}td:last-child{overflow-wrap:anywhere}
+td.n,th.n{text-align:right;white-space:nowrap;padding-right:.8rem}
 .pictures{display:grid;gap:1.2rem;grid-template-columns:repeat(auto-fit,minmax(min(20rem,100%),1fr))}
 figure{margin:0}figcaption{font-size:.9rem;color:#444}svg{width:100%;height:auto;display:block}
 svg text{font:10px system-ui,sans-serif;fill:#333}ul{padding-left:1.2rem}li{margin:.35rem 0;overflow-wrap:anywhere}
@@ -93,11 +96,11 @@ def bars(values: Sequence[int], *, mark: int, label: str) -> str:
     ordered = sorted(values)
     highest = max(ordered[int(0.99 * (len(ordered) - 1))], mark)
     lowest = min(ordered[int(0.01 * (len(ordered) - 1))], mark)
-    rows = histogram([min(max(v, lowest), highest) for v in values] + [lowest, highest], bins=24)
-    rows[0] = (rows[0][0], rows[0][1], rows[0][2] - 1)
-    rows[-1] = (rows[-1][0], rows[-1][1], rows[-1][2] - 1)
-    most = max(1, *(count for _, _, count in rows))
-    start, end = rows[0][0], rows[-1][1] + 1
+    width = max(1, -(-(highest - lowest + 1) // BARS))
+    start = (lowest - mark) // width * width + mark  # the mark stands between two bars
+    counts = Counter((min(max(v, lowest), highest) - start) // width for v in values)
+    rows = [(start + n * width, start + (n + 1) * width - 1, counts[n]) for n in range((highest - start) // width + 1)]
+    most, end = max(counts.values()), rows[-1][1] + 1
     across, up = WIDTH - LEFT - 10, HEIGHT - BOTTOM - TOP
 
     def x(value: float) -> float:

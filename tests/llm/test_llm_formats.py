@@ -1,12 +1,14 @@
 """Every public format of preference data is told by its fields and read as its authors mean it: one row of each."""
 
 import json
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from llm.data.files import read_source
 from llm.data.row_formats import FORMATS, NAMES, detect
+from llm.data.row_formats.table import markdown
 from llm.settings.train import Shape
 from tests.llm.test_llm_data import NO, SYSTEM, USER, YES, write
 
@@ -106,6 +108,11 @@ def test_every_format_has_a_row_here_and_a_name_on_the_command_line():
     assert {name for name, *_ in ROWS} | {"kto", "rated"} == set(NAMES)
     assert get_args(Shape) == ("auto", *NAMES)
     assert len(NAMES) == len(set(NAMES)) == len(FORMATS)
+
+
+def test_the_page_on_data_lists_the_formats_as_they_are():
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "preference-data.md"
+    assert markdown() in page.read_text(encoding="utf-8")
 
 
 def test_scores_beside_a_pair_are_kept_for_the_doctor(tmp_path):

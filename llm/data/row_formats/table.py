@@ -151,6 +151,12 @@ BY_NAME = {found.name: found for found in FORMATS}
 NAMES = tuple(BY_NAME)
 
 
+def markdown() -> str:
+    """The formats as a table for the pages of the documentation."""
+    rows = [f"| `{f.name}` | {f.fields} | {f.where} |" for f in FORMATS]
+    return "\n".join(["| format | fields | who writes it |", "|---|---|---|", *rows])
+
+
 def detect(row: Any) -> str | None:
     """Name of the format of a row by its fields, or None if it has none."""
     if not isinstance(row, dict):
