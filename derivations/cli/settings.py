@@ -18,7 +18,16 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from derivations.cli.errors import suggest
 
-KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+KINDS = {
+    str: "a text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path", tuple: "a list",
+}  # fmt: skip
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    Path: "a path",
+    tuple: "a list",
+}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -109,4 +118,4 @@ def _is(value: Any, kind: Any) -> bool:
         return bool(value == kind)
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
-    return isinstance(value, kind)
+    return isinstance(value, list | tuple if kind is tuple else kind)

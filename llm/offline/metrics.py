@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from derivations.evidence.intervals import interval
+from derivations.evidence.intervals import interval, proportion
 from derivations.objectives import Objective, preference_metrics
 from llm.data.tokens import Group
 from llm.scoring.packing import lengths, on_device, put_back
@@ -71,11 +71,26 @@ def means(rows: Sequence[Row]) -> dict[str, float]:
     return {name: math.fsum(r[name] for r in rows) / len(rows) for name in rows[0] if name not in TEXT}
 
 
+SHARES = ("rewards/accuracies",)  # of comparisons: from 0 to 1
+
+
 def change(before: Sequence[Row], after: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
-    """Intervals over comparisons of every measurement before, after, and of its change comparison by comparison."""
+    """Intervals over comparisons of every measurement before, after, and of its change comparison by comparison.
+
+    Those of a share stay where a share can be: in [0, 1] (Wilson's), their change in [-1, 1].
+    """
     names = [name for name in before[0] if name not in TEXT]
+
+    def level(rows: Sequence[Row], name: str) -> dict[str, float]:
+        values = [r[name] for r in rows]
+        return asdict(proportion(sum(values), len(values))) if name in SHARES else asdict(interval(values))
+
+    def difference(name: str) -> dict[str, float]:
+        found = asdict(interval(a[name] - b[name] for a, b in zip(after, before, strict=True)))
+        return {k: min(1.0, max(-1.0, v)) for k, v in found.items()} if name in SHARES else found
+
     return {
-        "before": {n: asdict(interval(r[n] for r in before)) for n in names},
-        "after": {n: asdict(interval(r[n] for r in after)) for n in names},
-        "change": {n: asdict(interval(a[n] - b[n] for a, b in zip(after, before, strict=True))) for n in names},
+        "before": {n: level(before, n) for n in names},
+        "after": {n: level(after, n) for n in names},
+        "change": {n: difference(n) for n in names},
     }

@@ -125,8 +125,18 @@ def require_room(config: Any, longest: int, *, mend: str = "lower --max-length")
     An explicit mask replaces a model's sliding window, which changes nothing only while the window is
     no shorter than the sequence. mend: what the message tells the user to do.
     """
+    for limit, what in _limits(config):
+        if longest > limit:
+            raise InputError(f"a sequence of {longest} tokens, but the model has {what} {limit}; {mend}")
+
+
+def longest_sequence(config: Any) -> int | None:
+    """Tokens of the longest sequence that `require_room` lets pass, if there is a limit."""
+    return min((limit for limit, _ in _limits(config)), default=None)
+
+
+def _limits(config: Any) -> list[tuple[int, str]]:
     places = getattr(config, "max_position_embeddings", None)
     window = getattr(config, "sliding_window", None)
-    for limit, what in ((places, "positions"), (window, "a sliding window of")):
-        if limit is not None and longest > limit:
-            raise InputError(f"a sequence of {longest} tokens, but the model has {what} {limit}; {mend}")
+    found = ((places, "positions"), (window, "a sliding window of"))
+    return [(limit, what) for limit, what in found if limit is not None]
