@@ -150,7 +150,7 @@ def derive(phi: str | sp.Expr, preference: Preference = "bradley-terry") -> Deri
 def conditions_on_slope(s: sp.Expr) -> tuple[Condition, ...]:
     """The same conditions asked of the slope phi' alone: defined, increasing, -oo at 0."""
     slope = sp.diff(s, p)
-    return _defined(s, slope), _strictly_convex(slope), _barrier(s, _without_constant(s))
+    return _defined(s, slope), _strictly_convex(slope), _barrier(s, s)
 
 
 def regularizer_of(text: str, coefficient: float | None = None) -> DerivedRegularizer:
