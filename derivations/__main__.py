@@ -71,6 +71,7 @@ class Check:
         verdict = kernel.check([(result.claim, result.steps) for result in results], jobs=self.jobs)
         if self.format == "json":
             facts = report.as_json(results, seconds) | {"kernel": kernel_report.as_json(verdict)}
+            kernel_report.mark(facts, verdict)
             facts["ok"] = facts["ok"] and verdict.ok
             text = to_json(facts, indent=2) + "\n"
         else:

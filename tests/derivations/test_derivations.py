@@ -233,8 +233,10 @@ def test_json_and_show_have_what_every_step_says_and_how_it_was_decided(results)
     steps = [step for claim in data for step in claim["steps"]]
     assert {step["kind"] for step in steps} == set(SAYS)
     for step in steps:
-        assert {"statement", "by", "decided_by", "domain", "by_construction", *SAYS[step["kind"]]} <= set(step)
+        assert {"statement", "by", "decided_by", "domain", "by_construction", "lhs", "rhs", "given", "kernel", *SAYS[step["kind"]]} <= set(step)
         assert step["decided_by"] or step["kind"] == "Argued"
+        assert step["kernel"] is None  # it was not asked
+        assert step["kind"] in ("Argued", "Enumerated", "EnumeratedIff") or (step["lhs"] and step["rhs"])
     for result in results:
         text = report.show(result)
         for step in result.steps:
