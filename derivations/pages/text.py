@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from derivations.cli.files import to_json
 from derivations.custom.derive import Derivation, readable
 from derivations.custom.spoken import difference, spoken
+from derivations.pages.plain import plain
 from derivations.prover.claims import Claim, Result
 from derivations.prover.kinds import Differs, Enumerated, Equal, Iff, Positive, TendsTo
 from derivations.prover.shown import as_data, decided_by, formulas
@@ -196,7 +197,7 @@ def show(result: Result) -> str:
     rows = [
         (claim.id, ""),
         ("claim", claim.title),
-        ("formula", claim.latex),
+        ("formula", plain(claim.latex)),
         ("hypotheses", claim.hypotheses),
         ("source", claim.source),
         ("scope", claim.scope),
