@@ -19,8 +19,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from derivations.cli.errors import suggest
 
 KINDS = {
-    str: "a text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path", tuple: "a list",
-}  # fmt: skip
     str: "a text",
     int: "a whole number",
     float: "a number",
