@@ -121,7 +121,8 @@ def bars(values: Sequence[int], *, mark: int, label: str) -> str:
     )
     parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{floor}" y2="{floor}" stroke="#333"/>')
     for value in sorted({start, (start + end) // 2, end - 1}):
-        parts.append(f'<text x="{x(value):.1f}" y="{floor + 13}" text-anchor="middle">{value}</text>')
+        anchor = "end" if value == end - 1 else "middle"
+        parts.append(f'<text x="{x(value):.1f}" y="{floor + 13}" text-anchor="{anchor}">{value}</text>')
     parts.append(f'<text x="{LEFT - 4}" y="{TOP + 8}" text-anchor="end">{most}</text>')
     parts.append(f'<text x="{LEFT - 4}" y="{floor}" text-anchor="end">0</text>')
     parts.append(f'<text x="{LEFT + across / 2}" y="{HEIGHT - 6}" text-anchor="middle">{label}</text>')

@@ -99,6 +99,11 @@ class Report:
                 f"{lengths.same_after_cut} of {lengths.alike} comparisons whose responses begin alike are the same "
                 f"once they are cut to {lengths.max_length} tokens; they are skipped. A larger --max-length keeps them."
             )
+        if lost := round((1 - lengths.kept) * lengths.sampled):
+            yield (
+                f"{lost} of {lengths.sampled} sampled comparisons are skipped at --max-length {lengths.max_length} or "
+                "by the chat template; the reasons are listed."
+            )
         if not lengths.chosen and lengths.whole < 0.95:
             yield (
                 f"--max-length {lengths.max_length} keeps only {100 * lengths.whole:.0f} % of comparisons whole; leave "
