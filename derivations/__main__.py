@@ -19,8 +19,10 @@ from derivations.conformance.contracts import NAMES
 from derivations.conformance.loading import load, parse_pairs, parse_value
 from derivations.conformance.report import FORMATS as CONFORM_FORMATS
 from derivations.custom.derive import Preference, derive
+from derivations.custom.from_score import from_score
 from derivations.pages import text as report
 from derivations.pages.book import write_book
+from derivations.pages.score import score_json, score_text
 from derivations.prover.claims import check_claims, load_claims
 
 UNSAFE_MASK = 3  # exit status of a loss that is right but for inf and NaN under a mask
@@ -133,6 +135,8 @@ class Derive:
 
     Example: python -m derivations derive "beta/length*(p*log(p) - p)" --preference rao-kupper
 
+    Example: python -m derivations derive --from-score "beta*log(p/q) + alpha*length"
+
     Exit status: 0 phi meets the conditions of the master theorem, 1 it does not (the report says which
     and what follows), 2 the formula cannot be read.
     """
@@ -140,6 +144,8 @@ class Derive:
     formula: Annotated[str, tyro.conf.Positional]
     """phi in p (policy probability of a response), q (reference probability), length (tokens), the strengths
     alpha, beta, gamma > 0 and order in (0, 1); numbers, + - * / **, log, exp, sqrt."""
+    from_score: bool = False
+    """The formula is the score s of a loss -log sigma(s(w) - s(l)): is it a regularizer's slope, and of which?"""
     preference: Preference = "bradley-terry"
     """bradley-terry: pairs; rao-kupper: pairs with a margin; plackett-luce: rankings."""
     format: Literal["text", "json"] = "text"
@@ -148,6 +154,10 @@ class Derive:
     """Print nothing but errors: the exit status is the answer."""
 
     def run(self) -> int:
+        if self.from_score:
+            found = from_score(self.formula, self.preference)
+            tell((score_json if self.format == "json" else score_text)(found), quiet=self.quiet)
+            return 0 if found.ok else 1
         derivation = derive(self.formula, self.preference)
         tell(
             (report.derivation_json if self.format == "json" else report.derivation_text)(derivation), quiet=self.quiet

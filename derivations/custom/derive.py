@@ -154,6 +154,12 @@ def derive(phi: str | sp.Expr, preference: Preference = "bradley-terry") -> Deri
     return Derivation(expr, s, reward, preference, conditions)
 
 
+def conditions_on_slope(s: sp.Expr) -> tuple[Condition, ...]:
+    """The same conditions asked of the slope phi' alone: defined, increasing, -oo at 0."""
+    slope = sp.diff(s, p)
+    return _defined(s, slope), _strictly_convex(slope), _barrier(s, s)
+
+
 def regularizer_of(text: str, coefficient: float | None = None) -> DerivedRegularizer:
     """The regularizer of a formula as command lines write it; `coefficient` is the value of its one open strength.
 

@@ -49,8 +49,8 @@ def entropy_rate() -> list[Step]:
 
 @claim(
     "entropy-law",
-    "On pi proportional to e^(tau r), reward and entropy keep R + a e^H constant if and only if a tau e^H = 1 throughout: so "
-    "does a flat density of rewards below a best one, and no finite Y.",
+    "On pi proportional to e^(tau r), reward and entropy keep R + a e^H constant where a tau e^H = 1 throughout and nowhere else: a "
+    "flat density of rewards below a best one does so, and no finite Y.",
     latex=r"R = b - a e^H \iff e^H = \frac{1}{a\tau} \iff \log Z = c\tau - \log\tau + \text{const}",
     hypotheses="no two tau give the same policy (r is not constant); Z = sum or integral of e^(tau r), R = E[r]; tau in an "
     "interval",
@@ -76,8 +76,8 @@ def entropy_law() -> list[Step]:
             "reward gains what a e^H loses",
             variance,
             a * size * tau * variance,
-            variance,
-            (1 - a * tau * size,),
+            -variance,
+            (a * tau * size - 1,),
             {variance: 1, a: 1, size: 1, tau: 2},
         ),
         Equal("then H = -log(a tau) falls by 1/tau, so Var(r) = (log Z)'' is 1/tau^2", -sp.diff(-sp.log(a * tau), tau), 1 / tau),
@@ -99,7 +99,7 @@ def entropy_law() -> list[Step]:
 @claim(
     "kl-growth-at-start",
     "Under natural gradient from the reference, KL grows as t^2/2 times the variance of the shaped reward: faster under entropy "
-    "than without if and only if alpha Var_q(log q) > 2 Cov_q(r, log q).",
+    "than without if and only if Var_q(log(q))*alpha > 2*Cov_q(r,log(q)).",
     latex=r"\mathrm{KL}(\pi_t\|q) = \tfrac{t^2}{2}\mathrm{Var}_q(A) + O(t^3),\quad A = r - \alpha\log q",
     hypotheses="tabular softmax, pi_0 = q",
     source="THEORY 4.1 and 4.8",

@@ -23,7 +23,7 @@ from derivations.prover.tracing import traced_array
 def grpo_std() -> list[Step]:
     (w,), good, bad = positives("w", 1), sp.Symbol("good", positive=True), sp.Symbol("bad", positive=True)
     x = sp.Symbol("x", positive=True)  # sqrt(s / (1 - s)), so arcsin sqrt(s) = arctan x
-    rate, missed = sp.Symbol("s", positive=True), sp.Symbol("1-s", positive=True)
+    rate, missed = sp.symbols("success failure", positive=True)
     total = w + good + bad
     steps: list[Step] = []
     for case, success in (("a success", (w + good) / total), ("a failure", good / total)):
@@ -67,7 +67,7 @@ def grpo_std() -> list[Step]:
 @claim(
     "grpo-length",
     "Divided by |y|, the advantage gives the gradient of E[A/|y|], and a baseline b is no longer free: it adds that of "
-    "-b E[1/|y|], which for two responses is 0 if and only if their lengths match.",
+    "-b E[1/|y|], which for two responses is 0 if and only if |w| = |l|.",
     latex=r"E_\pi\Big[\frac{A - b}{|y|}\nabla\log\pi\Big] = \nabla E_\pi\Big[\frac{A}{|y|}\Big] - b\,\nabla E_\pi\Big[\frac1{|y|}\Big]",
     hypotheses="tabular softmax; A and b held fixed",
     source="arXiv:2402.03300, the loss averaged over the tokens of each response; arXiv:2503.20783 on its length bias",

@@ -35,7 +35,7 @@ def two_coins(first: sp.Expr, second: sp.Expr) -> sp.Expr:
 @claim(
     "consistent-on-bradley-terry",
     "On Bradley-Terry data the population losses of SimPO (gamma = 0) and of DPO exceed their minimum by the KL divergence of "
-    "two coins; the slope is 0 exactly where the difference of the implicit rewards is the true one.",
+    "two coins, so no other difference of the implicit rewards than the true one attains it.",
     latex=r"E[\ell] - \min = \mathrm{KL}\big(\mathrm{Ber}\,\sigma(d) \,\|\, \mathrm{Ber}\,\sigma(f)\big),\quad f = s_w - s_l",
     hypotheses="w beats l with probability sigma(d), d the true reward difference",
     source="THEORY 1, offline reading; the converse of repair-generalized",
@@ -70,7 +70,7 @@ def consistent_on_bradley_terry() -> list[Step]:
         Argued(
             "so the loss lies above its tangent at f = d, which is flat, and touches it nowhere else",
             by="tangent",
-            uses=("the population loss is strictly convex", "the slope of"),
+            uses=("the population loss is strictly convex", "the slope of", "the excess is 0"),
         ),
     ]
 

@@ -122,10 +122,9 @@ def length_normalized_temperature_rankings() -> list[Step]:
             where={z: weights},
         ),
         Argued(
-            "any two responses stand last in some ranking; odds are a function of the probabilities, so where they differ "
-            "not all of these agree",
-            by="no function",
-            uses=("any number of places before", "the substituted odds"),
+            "one place more before them multiplies both probabilities by one factor, so for any number the odds are s_w - s_l",
+            by="induction",
+            uses=("m = 3: log odds", "any number of places before"),
         ),
         Equal(
             "Z = 1: a factor is the true one, any number behind it",
