@@ -34,8 +34,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from derivations.arrays import log_softmax
 from derivations.regularizers import Entropy
 from toybandit.bandit import World, seed_streams, tabular_world
-from toybandit.compiled import CompiledAscent
-from toybandit.online import BLOCK_BYTES, NumpyAscent, policy_gradient
+from toybandit.compiled import Compiled
+from toybandit.learners import BLOCK_BYTES, Exact
+from toybandit.online import policy_gradient
 from toybandit.updates import Problem
 
 ARMS, LR = 50, 0.2
@@ -101,17 +102,13 @@ def batched(job: Job, make: Callable[[World, Problem], Callable[[int], np.ndarra
 def ours(job: Job) -> np.ndarray:
     """The engine's NumPy step."""
     leading = (len(job.alphas),)
-    return batched(job, lambda world, problem: NumpyAscent(world, problem, leading, "softmax", "sgd", LR, None))
+    return batched(job, lambda world, problem: Exact(LR).start(world, problem, leading, slice(None)))
 
 
 def compiled(job: Job) -> np.ndarray:
     """The same step through torch.compile."""
     leading = (len(job.alphas),)
-
-    def make(world: World, problem: Problem) -> CompiledAscent:
-        return CompiledAscent(problem, lr=LR, method="softmax", device="cpu", leading=leading)
-
-    return batched(job, make)
+    return batched(job, lambda world, problem: Compiled(Exact(LR)).start(world, problem, leading, slice(None)))
 
 
 def jax_form(whole: bool) -> Callable[[Job], np.ndarray]:
@@ -160,7 +157,7 @@ def large() -> dict[str, float]:
     task = job(1000, 100, 2000)
     start = time.perf_counter()
     regularizer = Entropy(task.alphas.reshape(-1, 1, 1, 1))
-    policy_gradient(task.world, task.proxy, regularizer=regularizer, lr=LR, steps=task.steps, logged=10)
+    policy_gradient(task.world, task.proxy, regularizer=regularizer, learner=Exact(LR), steps=task.steps, logged=10)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"seconds": seconds, "element_steps_per_second": task.element_steps / seconds, "peak_memory_gib": peak}

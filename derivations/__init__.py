@@ -4,6 +4,7 @@ THE FORMULAS (array API: NumPy, torch and symbols run the same functions; nothin
     regularizers   phi, its implicit reward s = phi', its slope: entropy, KL, length-normalized, f-divergences, sums
     preferences    Bradley-Terry, Rao-Kupper, Plackett-Luce: log P(observed preference | rewards)
     objectives     offline losses, online shaped rewards, advantages, KL estimators, preference metrics
+    slopes         of the losses in the implicit rewards, for descent without automatic differentiation
     advantages     several samples of one prompt: minus the group's mean, and GRPO's division by its deviation
     tokens         entropy of the next token, its gradient, soft value
     best_of_n      how far the best of n samples is from the policy it samples

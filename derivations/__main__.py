@@ -75,6 +75,7 @@ class Check:
         verdict = kernel.check([(result.claim, result.steps) for result in results], jobs=self.jobs)
         if self.format == "json":
             facts = report.as_json(results, seconds) | {"kernel": kernel_report.as_json(verdict)}
+            kernel_report.mark(facts, verdict)
             facts["ok"] = facts["ok"] and verdict.ok
             text = to_json(facts, indent=2) + "\n"
         else:
@@ -294,8 +295,21 @@ def formulas_apart(words: list[str]) -> list[str]:
     return [f" {word}" if re.match(r"-(?!-|h$)", word) else word for word in words]
 
 
+START = """Claims about preference optimization, proved about the very functions that train. To begin with:
+
+  python -m derivations show length-normalized-temperature          one claim, step by step
+  python -m derivations derive "beta/length*(p*log(p) - p)"          from a regularizer to its loss
+  python -m derivations check --jobs 2                               every proof, and its wrong versions
+
+`python -m derivations --help` lists all commands.
+"""
+
+
 def main() -> int | None:
     words = formulas_apart(sys.argv[1:])
+    if not words:
+        tell(START, quiet=False)
+        return 0
     return read_command(COMMANDS, prog="python -m derivations", about=str(__doc__), arguments=words).run()
 
 

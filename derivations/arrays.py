@@ -18,7 +18,8 @@ Array = Any
 def namespace(*arrays: Array) -> Any:
     """Array namespace of the arguments; Python numbers and None are ignored.
 
-    Raises TypeError if no argument is an array, or if arrays of two libraries are mixed.
+    Raises:
+        TypeError: no argument is an array, or arrays of two libraries are mixed.
     """
     found = [a for a in arrays if is_array_api_obj(a)]
     if not found:

@@ -30,10 +30,15 @@ from derivations.regularizers import (
 def parse_regularizer(text: str, coefficient: float | None = None) -> Regularizer:
     """Regularizer from its command-line form: `kl` with a coefficient, `entropy=0.5+kl=0.1`, or `none`.
 
-    `alpha-divergence:0.3=0.1` gives the order (default 0.5) before the coefficient. `coefficient` is for
-    the parts written without `=`. A formula in p, q and length is taken too (`derive.regularizer_of`). Raises
-    ValueError with the mend for unknown names, missing, malformed or negative coefficients and orders, and for
-    a coefficient that no part uses; InputError for a formula that cannot be used.
+    Args:
+        text: parts joined by `+`. `alpha-divergence:0.3=0.1` gives the order (default 0.5) before the coefficient. A
+            formula in p, q and length is taken too (`derive.regularizer_of`).
+        coefficient: of the parts that are written without `=`, reward units per nat.
+
+    Raises:
+        ValueError: an unknown name; a missing, malformed or negative coefficient or order; a coefficient that no part
+            uses. The message says how to mend it.
+        InputError: a formula that cannot be used.
 
     >>> parse_regularizer("entropy=0.5+kl=0.1").name
     'entropy+kl'
@@ -110,13 +115,18 @@ OBJECTIVES: dict[str, Recipe] = {
 
 
 def make_objective(name: str, **options: Any) -> Objective:
-    """Objective by its command-line name with its options; None counts as not given.
+    """Objective by its command-line name.
 
-    alpha (maxent forms) or beta (the others): strength > 0, required. gamma: margin >= 0 (simpo,
-    simpo-shannon, maxent; default 0). label_smoothing: in [0, 1/2) (default 0; required for cdpo).
-    divergence (f-dpo forms, required): kl, forward-kl, jensen-shannon or alpha-divergence; order in
-    (0, 1) for the last (default 0.5). top: observed places of a ranking (listwise forms).
-    Raises ValueError, with the mend, for an unknown name, a missing, superfluous or out-of-range option.
+    Args:
+        name: one of `OBJECTIVES`.
+        **options: None counts as not given. alpha (maxent forms) or beta (the others): strength > 0, reward units per
+            nat, required. gamma: margin >= 0, reward units (simpo, simpo-shannon, maxent; default 0). label_smoothing:
+            share in [0, 1/2) (default 0; required for cdpo). divergence (f-dpo forms, required): kl, forward-kl,
+            jensen-shannon or alpha-divergence; order: of the last, in (0, 1) (default 0.5). top: observed places of a
+            ranking (listwise forms).
+
+    Raises:
+        ValueError: an unknown name, a missing, superfluous or out-of-range option; the message says how to mend it.
     """
     if name not in OBJECTIVES:
         raise ValueError(f"unknown objective {name!r}{suggest(name, list(OBJECTIVES))}")

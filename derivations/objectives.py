@@ -14,23 +14,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from derivations.arrays import Array, log_sigmoid, logsumexp, namespace
+from derivations.arrays import Array, log_sigmoid, namespace
 from derivations.preferences import plackett_luce, rao_kupper
-from derivations.regularizers import (
-    KL,
-    Entropy,
-    LengthNormalized,
-    Regularizer,
-)
+from derivations.regularizers import KL, Entropy, LengthNormalized, Regularizer
+from derivations.slopes import ipo_slope, pair_slope, ranking_slope
 
 
 def pair_loss(chosen_reward: Array, rejected_reward: Array, *, gamma: Any = 0.0, label_smoothing: Any = 0.0) -> Array:
-    """-(1 - eps) log sigmoid(m) - eps log sigmoid(-m) with m = s_w - s_l - gamma, one value per pair.
+    """-(1 - eps) log sigmoid(m) - eps log sigmoid(-m), m = s_w - s_l - gamma, nats per pair. THEORY 2.3, 2.6, 3.1.
 
-    gamma >= 0 in reward units: 0 is Bradley-Terry, more is the Rao-Kupper term of a decisive comparison
-    (not gamma / beta, which some codes take). label_smoothing: eps in [0, 1/2), the assumed share of
-    flipped labels; it flips the whole of m, margin included, as TRL does, so only for gamma = 0 is it
-    the likelihood of a flipped label. Shapes broadcast. Source: THEORY 2.3, 2.6, 3.1.
+    Args:
+        chosen_reward, rejected_reward: implicit rewards, reward units; shapes broadcast.
+        gamma: margin >= 0, reward units: 0 is Bradley-Terry, more is the Rao-Kupper term of a decisive comparison (not
+            gamma / beta, which some codes take).
+        label_smoothing: eps in [0, 1/2), the assumed share of flipped labels. It flips the whole of m, margin included,
+            as TRL does, so only for gamma = 0 is it the likelihood of a flipped label.
+
+    >>> import numpy as np
+    >>> pair_loss(np.array([1.0, 0.0]), np.array([0.0, 1.0])).round(4).tolist()
+    [0.3133, 1.3133]
     """
     kept = rao_kupper(chosen_reward, rejected_reward, gamma=gamma)
     flipped = log_sigmoid(-(chosen_reward - rejected_reward - gamma))
@@ -40,47 +42,49 @@ def pair_loss(chosen_reward: Array, rejected_reward: Array, *, gamma: Any = 0.0,
 def ipo_loss(chosen_reward: Array, rejected_reward: Array, *, beta: Any) -> Array:
     """(h - 1 / (2 beta))^2, h = (s_w - s_l) / beta the difference of log-ratios (arXiv:2310.12036, eq. 17).
 
-    chosen_reward, rejected_reward: implicit rewards of KL, beta log pi/pi_ref, from log-probs *summed*
-    over tokens (codes that average them compute another loss). In nats squared. Shapes broadcast.
+    Args:
+        chosen_reward, rejected_reward: implicit rewards of KL, beta log pi/pi_ref, from log-probs *summed* over tokens
+            (codes that average them compute another loss), reward units; shapes broadcast.
+        beta: strength > 0, reward units per nat.
+
+    Returns:
+        The loss of each pair, nats squared.
+
+    >>> import numpy as np
+    >>> ipo_loss(np.array([0.5, 0.0]), np.array([0.0, 0.0]), beta=0.1).tolist()
+    [0.0, 25.0]
     """
     return ((chosen_reward - rejected_reward - 0.5) / beta) ** 2
 
 
-def pair_slope(chosen_reward: Array, rejected_reward: Array, *, gamma: Any = 0.0, label_smoothing: Any = 0.0) -> Array:
-    """d `pair_loss` / d s_w, one value per pair; d / d s_l is its negative. Claim `loss-slopes`."""
-    xp, margin = namespace(chosen_reward), chosen_reward - rejected_reward - gamma
-    wrong, right = xp.exp(log_sigmoid(-margin)), xp.exp(log_sigmoid(margin))
-    return label_smoothing * right - (1 - label_smoothing) * wrong
-
-
-def ipo_slope(chosen_reward: Array, rejected_reward: Array, *, beta: Any) -> Array:
-    """d `ipo_loss` / d s_w, one value per pair; d / d s_l is its negative. Claim `loss-slopes`."""
-    return 2 * (chosen_reward - rejected_reward - 0.5) / beta**2
-
-
-def ranking_slope(rewards: Array, *, top: int | None = None) -> Array:
-    """d `ranking_loss` / d s_j: rewards [..., m], best first -> [..., m], rows that sum to 0. Claim `loss-slopes`.
-
-    At each observed place the winner loses 1 minus its share among those still in the race, and the others gain
-    their shares.
-    """
-    xp, m = namespace(rewards), rewards.shape[-1]
-    places = m - 1 if top is None else top
-    left = [logsumexp(rewards[..., k:], axis=-1) for k in range(places)]
-    columns = []
-    for j in range(m):
-        shares = [xp.exp(rewards[..., j] - left[k]) for k in range(min(j + 1, places))]
-        columns.append(sum(shares[1:], start=shares[0]) - (1 if j < places else 0))
-    return xp.stack(columns, axis=-1)
-
-
 def ranking_loss(rewards: Array, *, top: int | None = None) -> Array:
-    """-log P_Plackett-Luce(ranking): rewards [..., m] ordered best to worst -> [...]. Source: THEORY 2.8."""
+    """-log P_Plackett-Luce(ranking). THEORY 2.8.
+
+    Args:
+        rewards: of the m >= 2 responses of a ranking, best first, [..., m], reward units.
+        top: how many first places were observed, at most m - 1 (default: the whole ranking).
+
+    Returns:
+        The loss of each ranking, nats, [...].
+
+    >>> import numpy as np
+    >>> ranking_loss(np.zeros(4)).round(4) == np.log(24).round(4)
+    np.True_
+    """
     return -plackett_luce(rewards, top=top)
 
 
 def maxent(chosen_logp: Array, rejected_logp: Array, *, alpha: Any) -> Array:
-    """-log sigmoid(alpha log pi(w) - alpha log pi(l)): entropy with Bradley-Terry, reference-free. THEORY 2.3."""
+    """-log sigmoid(alpha log pi(w) - alpha log pi(l)): entropy with Bradley-Terry, reference-free. THEORY 2.3.
+
+    Args:
+        chosen_logp, rejected_logp: log-probs summed over tokens, nats.
+        alpha: temperature > 0, reward units per nat.
+
+    >>> import numpy as np
+    >>> maxent(np.array([-20.0]), np.array([-30.0]), alpha=0.1).round(4).tolist()
+    [0.3133]
+    """
     regularizer = Entropy(alpha)
     return pair_loss(regularizer.implicit_reward(chosen_logp), regularizer.implicit_reward(rejected_logp))
 
@@ -88,7 +92,17 @@ def maxent(chosen_logp: Array, rejected_logp: Array, *, alpha: Any) -> Array:
 def dpo(
     chosen_logp: Array, rejected_logp: Array, *, ref_chosen_logp: Array, ref_rejected_logp: Array, beta: Any
 ) -> Array:
-    """-log sigmoid(beta log pi/pi_ref(w) - beta log pi/pi_ref(l)): KL with Bradley-Terry (arXiv:2305.18290, eq. 7)."""
+    """-log sigmoid(beta log pi/pi_ref(w) - beta log pi/pi_ref(l)): KL with Bradley-Terry (arXiv:2305.18290, eq. 7).
+
+    Args:
+        chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp: log-probs summed over tokens, nats.
+        beta: strength > 0, reward units per nat.
+
+    >>> import numpy as np
+    >>> logp, ref_logp = np.array([[-20.0], [-30.0]]), np.array([[-25.0], [-25.0]])
+    >>> dpo(*logp, ref_chosen_logp=ref_logp[0], ref_rejected_logp=ref_logp[1], beta=0.1).round(4).tolist()
+    [0.3133]
+    """
     regularizer = KL(beta)
     return pair_loss(
         regularizer.implicit_reward(chosen_logp, ref_logp=ref_chosen_logp),
@@ -107,7 +121,16 @@ def simpo(
 ) -> Array:
     """-log sigmoid((beta/|w|) log pi(w) - (beta/|l|) log pi(l) - gamma)  (arXiv:2405.14734, eq. 6; THEORY 2.7).
 
-    gamma in reward units: codes that take gamma/beta = rho mean gamma = beta * rho here.
+    Args:
+        chosen_logp, rejected_logp: log-probs summed over tokens, nats.
+        chosen_length, rejected_length: of the responses, tokens.
+        beta: strength > 0, reward units per nat.
+        gamma: margin >= 0, reward units: codes that take gamma/beta = rho mean gamma = beta * rho here.
+
+    >>> import numpy as np
+    >>> chosen, rejected, lengths = np.array([-20.0]), np.array([-30.0]), np.array([10.0])
+    >>> simpo(chosen, rejected, chosen_length=lengths, rejected_length=lengths, beta=1.0).round(4).tolist()
+    [0.3133]
     """
     regularizer = LengthNormalized(beta)
     return pair_loss(
@@ -189,8 +212,14 @@ def shaped_reward(
 ) -> Array:
     """r - s(y), up to a constant: what policy gradient maximizes in place of r. THEORY 1 and 3.2.
 
-    grad (E_pi[r] - sum phi) = E_pi[(r - s - b) grad log pi] for every b that does not depend on y, so
-    the constant of s is left out. Detach the result before multiplying it with log-probs.
+    grad (E_pi[r] - sum phi) = E_pi[(r - s - b) grad log pi] for every b that does not depend on y, so the constant of
+    s is left out. Detach the result before multiplying it with log-probs.
+
+    Args:
+        reward: what is paid for each response, reward units.
+        logp, ref_logp: log-probs of policy and reference, summed over tokens, nats.
+        regularizer: gives the implicit reward s.
+        length: of the responses, tokens, for regularizers that need it.
     """
     return reward - regularizer.implicit_reward(logp, length=length, ref_logp=ref_logp)
 
@@ -198,8 +227,13 @@ def shaped_reward(
 def rloo_advantage(rewards: Array) -> Array:
     """Reward minus the mean reward of the other k - 1 samples of the same prompt (arXiv:2402.14740).
 
-    rewards: [..., k], k >= 2 samples per prompt -> [..., k]. Leave-one-out keeps the policy gradient
-    unbiased; the plain group mean would shrink it by (k - 1)/k. Advantages of a prompt sum to 0.
+    Leave-one-out keeps the policy gradient unbiased; the plain group mean would shrink it by (k - 1)/k.
+
+    Args:
+        rewards: of k >= 2 samples per prompt, [..., k], reward units.
+
+    Returns:
+        The advantages, [..., k]; those of a prompt sum to 0.
     """
     xp = namespace(rewards)
     k = rewards.shape[-1]
@@ -230,10 +264,15 @@ KL_ESTIMATORS: dict[str, Callable[[Array, Array], Array]] = {"metric": kl_k3, "r
 
 
 def kl_estimate(logp: Array, ref_logp: Array, *, role: str) -> Array:
-    """KL(pi || pi_ref) from samples of pi, one value a sample, by the estimator that is right for its role.
+    """KL(pi || pi_ref) from samples of pi, nats per sample, by the estimator that is right for its role.
 
-    role: `metric` (logged: k3), `reward` (detached, subtracted from the reward: k1) or `loss`
-    (differentiated directly, by automatic differentiation through logp: k2). Raises ValueError otherwise.
+    Args:
+        logp, ref_logp: log-probs of the samples under policy and reference, nats.
+        role: `metric` (logged: k3), `reward` (detached, subtracted from the reward: k1) or `loss` (differentiated
+            through logp: k2).
+
+    Raises:
+        ValueError: another role.
     """
     if role not in KL_ESTIMATORS:
         raise ValueError(f"unknown role {role!r} (known: {', '.join(KL_ESTIMATORS)})")

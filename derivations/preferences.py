@@ -19,9 +19,12 @@ def bradley_terry(chosen_reward: Array, rejected_reward: Array) -> Array:
 def rao_kupper(chosen_reward: Array, rejected_reward: Array, *, gamma: Any) -> Array:
     """log P(chosen > rejected) where ties may happen: log sigmoid(r_w - r_l - gamma)  (Rao and Kupper 1967).
 
-    gamma = log theta >= 0 is the tie threshold in reward units; gamma = 0 is Bradley-Terry. This is
-    the term of one decisive comparison. It is the whole likelihood only if ties are kept as data and
+    This is the term of one decisive comparison. It is the whole likelihood only if ties are kept as data and
     contribute `rao_kupper_tie` (claim `margin-discarded-ties`).
+
+    Args:
+        chosen_reward, rejected_reward: reward units; shapes broadcast.
+        gamma: log theta >= 0, the tie threshold, reward units; 0 is Bradley-Terry.
     """
     return log_sigmoid(chosen_reward - rejected_reward - gamma)
 
@@ -29,9 +32,12 @@ def rao_kupper(chosen_reward: Array, rejected_reward: Array, *, gamma: Any) -> A
 def rao_kupper_tie(first_reward: Array, second_reward: Array, *, gamma: Any) -> Array:
     """log P(tie) = log[(theta^2 - 1) u v / ((u + theta v)(theta u + v))], u = e^{r_1}, v = e^{r_2}, theta = e^gamma.
 
-    Computed as log(theta^2 - 1) + log P(first wins) + log P(second wins), which is the same number and
-    finite for every finite reward. gamma > 0 in reward units: at gamma = 0 ties have probability 0 and
-    the value is -inf.
+    Computed as log(theta^2 - 1) + log P(first wins) + log P(second wins), which is the same number and finite for
+    every finite reward.
+
+    Args:
+        first_reward, second_reward: reward units; shapes broadcast.
+        gamma: > 0, reward units; at 0 ties have probability 0 and the value is -inf.
     """
     xp = namespace(first_reward, second_reward)
     width = xp.asarray(gamma, dtype=first_reward.dtype)
@@ -44,8 +50,15 @@ def rao_kupper_tie(first_reward: Array, second_reward: Array, *, gamma: Any) -> 
 def plackett_luce(rewards: Array, *, top: int | None = None) -> Array:
     """log P(ranking) = sum_k [s_k - log sum_{j >= k} e^{s_j}]  (Plackett 1975), best response first.
 
-    rewards: [..., m], ordered best to worst, m >= 2. top: only the first `top` places were observed,
-    1 <= top <= m - 1 (None: the whole ranking). Returns [...]. Two responses give `bradley_terry`.
+    Args:
+        rewards: of the m >= 2 responses of a ranking, best first, [..., m], reward units.
+        top: how many first places were observed, 1 to m - 1 (default: the whole ranking).
+
+    Returns:
+        The log-probability of each ranking, nats, [...]; for two responses that of `bradley_terry`.
+
+    Raises:
+        ValueError: fewer than two responses, or places that do not exist.
     """
     m = rewards.shape[-1]
     places = m - 1 if top is None else top

@@ -17,7 +17,16 @@ from derivations.arrays import Array, log_sigmoid, namespace
 
 
 class Regularizer:
-    """phi_y: (0, 1] -> R, strictly convex in p, with phi_y'(0+) = -inf so that the optimum is interior."""
+    """phi_y: (0, 1] -> R, strictly convex in p, with phi_y'(0+) = -inf so that the optimum is interior.
+
+    Its methods take log-probs summed over tokens (nats), token counts and log-probs of the reference (nats), of any
+    shapes that broadcast, and work elementwise.
+
+    >>> import numpy as np
+    >>> regularizer = Entropy(0.5) + KL(0.1)
+    >>> regularizer.implicit_reward(np.array([-10.0, -20.0]), ref_logp=np.array([-15.0, -15.0])).tolist()
+    [-4.5, -10.5]
+    """
 
     name: str = ""
     needs_length: bool = False
@@ -61,8 +70,9 @@ class Regularizer:
 class Term(Regularizer):
     """One named regularizer with its strength.
 
-    coefficient: >= 0, in reward units per nat (alpha for entropy, beta for the others); a number or an
-        array that broadcasts against the log-probs. 0 switches the term off.
+    Args:
+        coefficient: >= 0, in reward units per nat (alpha for entropy, beta for the others); a number or an array that
+            broadcasts against the log-probs. 0 switches the term off.
     """
 
     coefficient: Any

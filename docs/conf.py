@@ -3,9 +3,11 @@
 The notebooks are copied beside these pages at the start of a build, with the outputs they have, and not run.
 """
 
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
@@ -17,7 +19,9 @@ for notebook in (HERE.parent / "notebooks").glob("0*.ipynb"):
 
 project = "maxent-rlhf"
 author = "the maxent-rlhf authors"
-extensions = ["myst_nb", "sphinx_design", "sphinx.ext.autodoc", "docstrings", "mathml"]
+extensions = ["myst_nb", "sphinx_design", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml"]
+napoleon_numpy_docstring = False
+default_role = "code"  # `name` in a docstring is code
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 nb_execution_mode = "off"
@@ -32,3 +36,29 @@ html_show_sourcelink = False
 html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
+
+
+def escape(app: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """In docstrings |y| is a length, p* an optimum and s_ a prefix, not markup; code and doctests stay as they are."""
+    example = False
+    for i, line in enumerate(lines):
+        example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
+        if not example:
+            parts = re.split(r"(`[^`]*`)", line)
+            lines[i] = "".join(p if p.startswith("`") else re.sub(r"([\\*|]|_(?!\w))", r"\\\1", p) for p in parts)
+
+    ESCAPED[name] = list(lines)
+
+
+def restore(app: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Of an attribute napoleon takes `World: one of three` for a type and its description."""
+    if kind == "attribute":
+        lines[:] = ESCAPED[name]
+
+
+ESCAPED: dict[str, list[str]] = {}
+
+
+def setup(app: Any) -> None:
+    for function, priority in ((escape, 400), (restore, 600)):  # napoleon, at 500, reads Args, Returns and Raises
+        app.connect("autodoc-process-docstring", function, priority=priority)

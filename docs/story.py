@@ -1,14 +1,11 @@
-"""The picture of README.md: prove, simulate, train, each a panel with a number that this script computes or reads.
+"""The picture of README.md: prove, simulate, train, each a panel that this script computes or reads.
 
-    python docs/story.py        # writes docs/_static/prove-simulate-train.png, and the margins beside it as .json
+    python docs/story.py        # writes docs/_static/prove-simulate-train.png: a few seconds
 
-The bandit's curves take a second. The language model is trained here (bundled model, a few minutes on a
-CPU) unless out/story/ has the runs already.
+The third panel is the committed experiment (docs/online.json), nothing is trained here.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from derivations.arrays import log_softmax
-from derivations.cli.files import write_json
 from derivations.evidence.intervals import interval
 from derivations.evidence.pictures import STYLES
 from derivations.objectives import pair_loss
@@ -29,10 +25,15 @@ from toybandit.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "_static" / "prove-simulate-train.png"
-RUNS = ROOT / "out" / "story"
-TRAINING = ("--max-steps", "12", "--lr", "1e-5", "--eval-every", "3", "--eval-size", "16", "--checkpoint-every", "0")
-TRAINING += ("--no-save", "--quiet")
-BLUE, RED = STYLES[0], STYLES[1]
+BLUE, RED, OTHER = STYLES[:3]
+ARMS = {  # of the online experiment, from top to bottom
+    "none": "no regularizer",
+    "kl-0.05": "KL 0.05",
+    "entropy-0.01": "entropy 0.01",
+    "entropy-0.02": "entropy 0.02",
+    "entropy-0.05": "entropy 0.05",
+    "length-normalized-1": "SimPO's own 1",
+}
 
 
 def prove(axes: Axes) -> None:
@@ -48,57 +49,46 @@ def prove(axes: Axes) -> None:
     truth, formula = counterexample.numbers()
     assert np.isclose(claimed[1], formula)  # noqa: S101 (the curve goes through the claim's exact counterexample)
     axes.plot(lengths, np.full(len(lengths), truth), color=BLUE[0], linestyle=BLUE[1], label="true preference")
-    axes.plot(lengths, claimed, color=RED[0], linestyle=RED[1], marker="o", label="paper's formula")
-    axes.set(ylim=(0.3, 0.9), xlabel="length of the rejected response", ylabel="P(preferred)")
-    axes.set_title("1  Prove: the step to SimPO is refuted, and repaired", loc="left", weight="bold")
+    axes.plot(lengths, claimed, color=RED[0], linestyle=RED[1], marker="o", label="the paper's formula")
+    axes.set(ylim=(0.3, 0.9), xlabel="tokens of the rejected response", ylabel="P(preferred)")
+    axes.set_title("1  Prove: the step to SimPO is wrong", loc="left", weight="bold")
+    axes.legend(frameon=False)
 
 
 def simulate(axes: Axes) -> None:
-    """Gold gain under entropy and KL, strength 0.5, mean over 100 worlds with the 95 % band."""
-    for name, (colour, style) in (("entropy", RED), ("kl", BLUE)):
-        settings = Settings(regularizer=name, coefficient=0.5)
+    """Gold gain under entropy, KL and no regularizer, strength 0.5, mean over 100 worlds with the 95 % band."""
+    for name, label, (colour, style) in (("none", "none", OTHER), ("kl", "KL", BLUE), ("entropy", "entropy", RED)):
+        settings = Settings(regularizer=name, coefficient=None if name == "none" else 0.5)
         run = optimize(drawn(settings), settings)
         found = [interval(values) for values in run.metrics["gold"][1:]]
         axes.fill_between(run.t[1:], [f.low for f in found], [f.high for f in found], color=colour, alpha=0.2, lw=0)
-        axes.plot(run.t[1:], [f.mean for f in found], color=colour, linestyle=style, label=name.replace("kl", "KL"))
+        axes.plot(run.t[1:], [f.mean for f in found], color=colour, linestyle=style, label=label)
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set(xscale="log", xlabel="time", ylabel="true reward gained")
-    axes.set_title("2  Simulate: entropy overoptimizes, KL does not", loc="left", weight="bold")
+    axes.set_title("2  Simulate: entropy overoptimizes", loc="left", weight="bold")
+    axes.legend(frameon=False)
 
 
 def train(axes: Axes) -> None:
-    """Change of the held-out margin while the bundled language model trains, with the 95 % band over comparisons."""
-    gained = {}
-    for name, label, (colour, style) in (("simpo", "SimPO", RED), ("dpo", "DPO", BLUE)):
-        steps, margins = evaluations(name)
-        found = [interval(at_step - margins[0]) for at_step in margins]
-        axes.fill_between(steps, [f.low for f in found], [f.high for f in found], color=colour, alpha=0.2, lw=0)
-        axes.plot(steps, [f.mean for f in found], color=colour, linestyle=style, marker="o", label=label)
-        gained[label] = {"mean": found[-1].mean, "low": found[-1].low, "high": found[-1].high}
-    write_json(PICTURE.with_suffix(".json"), {"steps": steps[-1], "comparisons": len(margins[0]), "gained": gained})
-    axes.axhline(0, color="0.6", linewidth=0.8)
-    axes.set(xlabel="step", ylabel="margin gained")
-    axes.set_title("3  Train: the same functions, SmolLM2-135M", loc="left", weight="bold")
-
-
-def evaluations(objective: str) -> tuple[list[int], np.ndarray]:
-    """Evaluated steps, and the margin of each held-out comparison there, [steps, comparisons]; trained if need be."""
-    folder = RUNS / objective
-    if not (folder / "summary.json").exists():
-        command = [sys.executable, "-m", "llm", "train", "--objective", objective, *TRAINING, "--out", str(folder)]
-        subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603
-    rows = [json.loads(line) for line in (folder / "examples.jsonl").read_text().splitlines()]
-    held_out = [row for row in rows if row["split"] == "eval"]
-    steps = sorted({row["step"] for row in held_out})
-    return steps, np.array([[row["rewards/margins"] for row in held_out if row["step"] == step] for step in steps])
+    """How much of the reference the language model kept in each arm of the online experiment, with its interval."""
+    arms = json.loads((ROOT / "docs" / "online.json").read_text(encoding="utf-8"))["arms"]
+    for place, (name, label) in enumerate(ARMS.items()):
+        kappa = arms[name]["after"]["retention/kappa"]
+        colour = RED[0] if name.startswith(("entropy", "length")) else BLUE[0]
+        axes.plot([kappa["low"], kappa["high"]], [place, place], color=colour, linewidth=2)
+        axes.plot(kappa["mean"], place, color=colour, marker="o")
+        axes.annotate(label, (0.02, place), xycoords=("axes fraction", "data"), va="center")
+    axes.axvline(1, color="0.6", linewidth=0.8)
+    axes.set(xlim=(-0.5, 1.4), xticks=[0, 0.5, 1], yticks=[], xlabel=r"share $\kappa$ of the reference that is kept")
+    axes.invert_yaxis()
+    axes.set_title("3  Train: entropy forgets, KL does not", loc="left", weight="bold")
 
 
 def main() -> None:
-    figure = Figure(figsize=(6, 7.4), layout="constrained")
-    for axes, draw in zip(figure.subplots(3), (prove, simulate, train), strict=True):
+    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    for axes, draw in zip(figure.subplots(1, 3), (prove, simulate, train), strict=True):
         draw(axes)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
         axes.xaxis.label.set_size(12)
         axes.yaxis.label.set_size(12)
     save_figure(figure, PICTURE, dpi=140)

@@ -109,7 +109,7 @@ def main() -> int:
     missed = by_check = 0
     flips = [
         flip
-        for file in ("objectives", "preferences", "regularizers", "advantages", "tokens", "best_of_n")
+        for file in ("objectives", "preferences", "regularizers", "slopes", "advantages", "tokens", "best_of_n")
         for flip in sign_flips(file)
     ]
     cases = [(kind, mistake) for kind, mistakes in KINDS.items() for mistake in mistakes]

@@ -2,8 +2,8 @@
 
 WHAT IS DRAWN       bandit (worlds, seeds), tree (token tree), data (preference data), proxy (reward models),
                     interventions (gold or penalty on some arms only)
-WHAT LEARNS         policies, updates, online (policy gradient), offline (descent on preference data),
-                    optimum (the exact maximizer of any regularizer)
+WHAT LEARNS         policies, updates (directions), learners (with their optimizers), online (policy gradient),
+                    offline (descent on preference data), optimum (the exact maximizer of any regularizer)
 WHAT IS SEEN        metrics, scaling (best-of-n, fits), plots, figures
 HOW IT IS RUN       settings, experiment (one run), sweep (grids), cli_run and cli_sweep (the commands)
 WHAT WAS FOUND      experiments: the numbered statements by a protocol fixed before the run; docs/toy.md

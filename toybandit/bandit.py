@@ -28,7 +28,7 @@ class World:
     gold: the true reward r*, reward units (the logistic scale of Bradley-Terry is 1).
     ref_logp: log pi_ref, nats; normalized over arms, finite.
     length: response lengths in units of their mean over the arms of the prompt (tokens in a tree).
-    policy: what a learner can vary: `table` (one logit an arm), `log-linear` (weights of `features`,
+    policy: what a learner can vary: `table` (one logit per arm), `log-linear` (weights of `features`,
     shared by the prompts) or `tree` (logits of the next token). features: [seeds, prompts, arms, d] or None.
     """
 
@@ -91,7 +91,7 @@ def tabular_world(
     """The standard world: independent arms, and a reference that knows the gold reward only in part.
 
     gold ~ N(0, 1); pi_ref = softmax(2 (rho gold + sqrt(1 - rho^2) eps)), rho = `knowledge` in [-1, 1];
-    lengths round(30 exp(0.4 N(0, 1))) clipped to 5..120 tokens. One world a stream.
+    lengths round(30 exp(0.4 N(0, 1))) clipped to 5..120 tokens. One world per stream.
     """
     drawn = [_draw(default_rng(stream.world), (prompts, arms), knowledge) for stream in streams]
     gold, scores, tokens = (np.stack(parts) for parts in zip(*drawn, strict=True))

@@ -136,9 +136,9 @@ class Offline:
     world: str = "tabular"
     """World: tabular, shared or tree."""
     pairs: int = 300
-    """Pairs (or rankings) drawn a prompt, before those with one arm twice are dropped."""
+    """Pairs (or rankings) drawn per prompt, before those with one arm twice are dropped."""
     held_out: int = 300
-    """Held-out pairs a prompt, for early stopping."""
+    """Held-out pairs per prompt, for early stopping."""
     equal_lengths: bool = False
     """Give every response the same length, which takes length normalization out of simpo."""
     seeds: int = 100

@@ -27,7 +27,7 @@ class Sweep(Settings):
 
     Example: python -m toybandit sweep --grid coefficient=0.1,0.5,1 regularizer=entropy,kl --out runs/sweep
 
-    Writes config.json, blocks/, results.csv (one row a cell and world) and summary.json. The same command
+    Writes config.json, blocks/, results.csv (one row per cell and world) and summary.json. The same command
     after a kill goes on with the unfinished blocks and ends with the same bytes.
     """
 

@@ -3,12 +3,15 @@
 import dataclasses
 import functools
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from derivations.regularizers import Regularizer, Sum
+from toybandit.bandit import World
 from toybandit.interventions import Masked
+from toybandit.learners import Advance, Exact, Natural, Sgd
 from toybandit.updates import Problem, gradient, natural_gradient
 
 UNROLLED = 10  # steps in one compiled call
@@ -56,17 +59,43 @@ def tensors(value: Any, device: str) -> Any:
     return value
 
 
-class CompiledAscent:
-    """A learner in the sense of `online.Advance`: SGD with the exact gradient on a table of logits.
+@dataclass(frozen=True)
+class Compiled:
+    """Plain steps along the exact or natural gradient of a table of logits, through torch.compile.
 
-    Compilation takes some seconds for the first block; blocks of the same shape share it.
+    learner: `Exact` or `Natural`, with `Sgd`. device: cpu or cuda. Compilation takes some seconds for the first
+    block; blocks of the same shape share it.
     """
 
-    def __init__(self, problem: Problem, *, lr: float, method: str, device: str, leading: tuple[int, ...]) -> None:
+    learner: Exact | Natural
+    device: str = "cpu"
+
+    @property
+    def lr(self) -> float:
+        return self.learner.lr
+
+    @property
+    def block_bytes(self) -> int:
+        return self.learner.block_bytes if self.device == "cpu" else 2**30
+
+    def check(self, world: World) -> None:
+        plain = isinstance(self.learner, Natural) or (isinstance(self.learner, Exact) and self.learner.optimizer is Sgd)
+        if not plain or world.policy != "table":
+            raise ValueError("the compiled engine runs softmax and natural gradient with sgd in the tabular world only")
+
+    def start(self, world: World, problem: Problem, leading: tuple[int, ...], seeds: slice) -> Advance:
+        return CompiledAscent(self, problem, leading)
+
+
+class CompiledAscent:
+    """The compiled steps of one block."""
+
+    def __init__(self, learner: Compiled, problem: Problem, leading: tuple[int, ...]) -> None:
         self.torch = _torch()
-        self.problem = tensors(problem, device)
-        self.logits = tensors(np.broadcast_to(problem.ref_logp, (*leading, *problem.ref_logp.shape)), device).clone()
-        self.options = (lr, method == "natural")
+        self.problem = tensors(problem, learner.device)
+        start = np.broadcast_to(problem.ref_logp, (*leading, *problem.ref_logp.shape))
+        self.logits = tensors(start, learner.device).clone()
+        self.options = (learner.lr, isinstance(learner.learner, Natural))
 
     def __call__(self, steps: int) -> np.ndarray:
         several = _compiled()

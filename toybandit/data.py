@@ -50,10 +50,16 @@ class Rankings:
 
 
 def draw_pairs(world: World, streams: Sequence[Streams], *, count: int, held_out: bool = False) -> Rankings:
-    """`count` draws a prompt: two arms from pi_ref, labelled by Bradley-Terry on the gold reward.
+    """Two arms from pi_ref per draw, labelled by Bradley-Terry on the gold reward.
 
-    `count` >= 1 is the number of draws; same-arm pairs are then dropped, so fewer are kept. held_out:
-    from the stream for validation data, independent of the training pairs.
+    Args:
+        world: with gold reward and reference.
+        streams: one per seed.
+        count: draws per prompt, >= 1; pairs of one arm with itself are then dropped, so fewer are kept.
+        held_out: from the stream for validation data, independent of the training pairs.
+
+    Raises:
+        ValueError: a world in which no pair is left.
     """
     parts = [
         _draw(world.gold[i], np.exp(world.ref_logp[i]), stream.held_out if held_out else stream.pairs, count)
@@ -86,10 +92,19 @@ def _draw(
 
 
 def draw_rankings(world: World, streams: Sequence[Streams], *, count: int, responses: int) -> Rankings:
-    """`count` draws a prompt of `responses` arms each from pi_ref, ranked by Plackett-Luce on the gold reward.
+    """Several arms from pi_ref per draw, ranked by Plackett-Luce on the gold reward.
 
     A ranking is drawn by sorting reward plus Gumbel noise, which has exactly the Plackett-Luce law
     (Yellott 1977). Draws in which an arm comes twice are dropped. Two responses give the law of `draw_pairs`.
+
+    Args:
+        world: with gold reward and reference.
+        streams: one per seed.
+        count: draws per prompt, >= 1.
+        responses: arms per draw, 2 or more.
+
+    Raises:
+        ValueError: more responses than arms, or a world in which no ranking is left.
     """
     if not 2 <= responses <= world.gold.shape[-1]:
         raise ValueError(f"rankings of {responses} responses: expected 2 to the number of arms, {world.gold.shape[-1]}")

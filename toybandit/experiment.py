@@ -14,8 +14,10 @@ from derivations.names import parse_regularizer
 from derivations.regularizers import Regularizer
 from derivations.retention import fit_retention
 from toybandit.bandit import ARMS, PROMPTS, SHARED_PROMPTS, Streams, World, seed_streams, shared_world, tabular_world
+from toybandit.compiled import Compiled
 from toybandit.data import Rankings, draw_pairs
 from toybandit.interventions import RARE, arm_set, replace_by_gold
+from toybandit.learners import OPTIMIZERS, Exact, Learner, Natural, Rloo
 from toybandit.metrics import measure, overoptimization, wins_against_reference
 from toybandit.online import Trajectory, policy_gradient
 from toybandit.optimum import optimum
@@ -57,8 +59,8 @@ class Bandit:
 class Result:
     """What a run found.
 
-    trajectory: every metric, one value a time and seed (so paired differences can be taken between
-    runs of the same seeds). final: name -> one value a seed, of the final policy, keys as below;
+    trajectory: every metric, one value per time and seed (so paired differences can be taken between
+    runs of the same seeds). final: name -> one value per seed, of the final policy, keys as below;
     summary: the same as Interval over seeds.
     """
 
@@ -145,7 +147,7 @@ def _drawn(settings: Settings) -> Bandit:
 
 
 def make_world(settings: Settings, streams: Sequence[Streams]) -> World:
-    """The world of the settings, one a stream."""
+    """The world of the settings, one per stream."""
     arms = settings.arms or ARMS
     if settings.world == "tree":
         return tree_world(streams, prompts=settings.prompts or PROMPTS, knowledge=settings.knowledge)
@@ -162,7 +164,17 @@ def optimize(
     regularizer: Regularizer | None = None,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> Trajectory:
-    """Optimize online as the settings say. regularizer: in place of theirs, for arrays of coefficients."""
+    """Optimize online as the settings say.
+
+    Args:
+        bandit: of `draw` or `drawn`.
+        settings: how it is optimized.
+        regularizer: in place of theirs, for arrays of coefficients.
+        on_progress: gets the share of steps done.
+
+    Raises:
+        Diverged: lr times coefficient is too large.
+    """
     regularizer = regularizer or parse_regularizer(settings.regularizer, settings.coefficient)
     if settings.method == OPTIMUM:
         return _jump(bandit, regularizer)
@@ -173,18 +185,21 @@ def optimize(
         bandit.world,
         bandit.proxy,
         regularizer=regularizer,
-        lr=settings.lr,
+        learner=learner_of(settings, bandit.streams),
         steps=settings.steps,
-        method=settings.method,
-        optimizer=settings.optimizer,
-        samples=settings.samples,
-        streams=bandit.streams,
         regularize_on=mask,
         dtype=np.dtype(settings.dtype),
-        compiled=settings.engine == "compiled",
-        device=settings.device,
         on_progress=on_progress,
     )
+
+
+def learner_of(settings: Settings, streams: Sequence[Streams]) -> Learner:
+    """The learner that the settings name. streams: of the seeds, for method rloo."""
+    optimizer = OPTIMIZERS[settings.optimizer]
+    if settings.method == "rloo":
+        return Rloo(streams, settings.lr, optimizer, settings.samples)
+    learner = Natural(settings.lr) if settings.method == "natural" else Exact(settings.lr, optimizer)
+    return Compiled(learner, settings.device) if settings.engine == "compiled" else learner
 
 
 def _jump(bandit: Bandit, regularizer: Regularizer) -> Trajectory:
@@ -199,13 +214,26 @@ def _jump(bandit: Bandit, regularizer: Regularizer) -> Trajectory:
 
 
 def run(settings: Settings, *, on_progress: Callable[[float], None] = lambda share: None) -> Result:
-    """Draw the worlds, fit the proxy, optimize it online, measure. on_progress gets the share of steps done."""
+    """Draw the worlds, fit the proxy, optimize it online, measure.
+
+    Args:
+        settings: all of it; the same settings give the same bits.
+        on_progress: gets the share of steps done.
+
+    Raises:
+        Diverged: lr times coefficient is too large.
+        ValueError: worlds or data that do not fit into memory.
+
+    >>> found = run(Settings(regularizer="entropy", coefficient=0.5, seeds=2, steps=20))
+    >>> sorted(found.summary)[:3]
+    ['entropy', 'gold_fall', 'gold_gain']
+    """
     bandit = draw(settings)
     return assess(settings, bandit, optimize(bandit, settings, on_progress=on_progress))
 
 
 def assess(settings: Settings, bandit: Bandit, trajectory: Trajectory) -> Result:
-    """The numbers of the final policies, one a seed (on the last axis; configurations before it)."""
+    """The numbers of the final policies, one per seed (on the last axis; configurations before it)."""
     final = {name: values[-1] for name, values in trajectory.metrics.items()}
     counted, plain = overoptimization(trajectory.metrics["proxy"], trajectory.metrics["gold"])
     rare = np.sum(np.exp(trajectory.logp), axis=-1, where=bandit.comparisons <= RARE)

@@ -23,7 +23,7 @@ def arm_set(name: str, comparisons: np.ndarray) -> np.ndarray:
 def replace_by_gold(proxy: np.ndarray, gold: np.ndarray, arms: np.ndarray, *, keep_level: bool = False) -> np.ndarray:
     """The proxy with the gold reward on some arms; all arrays [seeds, prompts, arms].
 
-    keep_level: shift the gold reward by one number a prompt so that the mean over the replaced arms stays
+    keep_level: shift the gold reward by one number per prompt so that the mean over the replaced arms stays
     the proxy's. Then only the order within the set is corrected, not how the set compares with the others.
     """
     if keep_level:

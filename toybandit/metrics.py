@@ -20,19 +20,24 @@ def wins_against_reference(world: World) -> np.ndarray:
     return np.stack(
         [
             np.einsum("xij,xj->xi", np.exp(bradley_terry(gold[:, :, None], gold[:, None, :])), q)
-            for gold, q in zip(world.gold, ref, strict=True)  # seed by seed: arms^2 numbers a prompt
+            for gold, q in zip(world.gold, ref, strict=True)  # seed by seed: arms^2 numbers per prompt
         ]
     )
 
 
 def measure(world: World, proxy: np.ndarray, wins: np.ndarray, logp: np.ndarray) -> dict[str, np.ndarray]:
-    """Every metric of a policy, one value a configuration and seed.
+    """Every metric of a policy, one value per configuration and seed.
 
-    proxy, wins (of `wins_against_reference`): [seeds, prompts, arms]; logp: log-probs of the policy,
-    [..., seeds, prompts, arms], normalized. Returns arrays [..., seeds]:
-    proxy, gold: gains over the reference, reward units; win_rate: in [0, 1]; kl: KL(pi || pi_ref),
-    kl_forward: KL(pi_ref || pi), entropy: nats; retention/kappa, retention/tau: see
-    `derivations.retention`.
+    Args:
+        world: what is known exactly.
+        proxy: the reward that was optimized, [seeds, prompts, arms], reward units.
+        wins: of `wins_against_reference`, [seeds, prompts, arms].
+        logp: log-probs of the policy, nats, normalized, [..., seeds, prompts, arms].
+
+    Returns:
+        Arrays [..., seeds]. proxy, gold: gains over the reference, reward units; win_rate: in [0, 1]; kl:
+        KL(pi || pi_ref), kl_forward: KL(pi_ref || pi), entropy: nats; retention/kappa, retention/tau: see
+        `derivations.retention`.
     """
     policy, ref, log_ratio = np.exp(logp), np.exp(world.ref_logp), logp - world.ref_logp
     fit = fit_retention(logp, world.ref_logp, proxy, errors=False)
@@ -56,8 +61,10 @@ def _expect(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
 def mass_by_comparisons(logp: np.ndarray, comparisons: np.ndarray, edges: Sequence[int]) -> np.ndarray:
     """Mass of the policy on arms by number of comparisons, mean over prompts: [..., bins].
 
-    logp: [..., seeds, prompts, arms]; comparisons: [seeds, prompts, arms]; bin i holds the counts in
-    [edges[i], edges[i + 1]), the last one all from edges[-1] on; edges increase from 0.
+    Args:
+        logp: of the policy, nats, [..., seeds, prompts, arms].
+        comparisons: how often each arm was compared, [seeds, prompts, arms].
+        edges: increasing, from 0; bin i holds the counts in [edges[i], edges[i + 1]), the last one all from there on.
     """
     policy, bounds = np.exp(logp), [*edges, np.inf]
     bins = [(comparisons >= low) & (comparisons < high) for low, high in itertools.pairwise(bounds)]
@@ -67,9 +74,14 @@ def mass_by_comparisons(logp: np.ndarray, comparisons: np.ndarray, edges: Sequen
 def overoptimization(proxy: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How far the gold reward fell from its peak while the proxy still rose, and the plain fall; reward units.
 
-    proxy, gold: [times, ...] of one run -> two arrays [...]. The fall is counted only if the proxy at
-    the end is at least the proxy at the gold peak, else 0: a policy that drifts back to uniform loses
-    gold, but by forgetting, not by overoptimizing. Source: TOY, "Metrics".
+    The fall is counted only if the proxy at the end is at least the proxy at the gold peak, else 0: a policy that
+    drifts back to uniform loses gold, but by forgetting, not by overoptimizing.
+
+    Args:
+        proxy, gold: gains of one run, [times, ...], reward units.
+
+    Returns:
+        The fall that counts, and the plain fall of gold from its peak, [...] each.
     """
     peak = np.argmax(gold, axis=0)[None]
     fall = (np.take_along_axis(gold, peak, axis=0) - gold[-1:])[0]

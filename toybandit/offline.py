@@ -14,10 +14,10 @@ from derivations.arrays import log_softmax
 from derivations.objectives import Objective, preference_metrics
 from toybandit.bandit import World
 from toybandit.data import Rankings
+from toybandit.learners import OPTIMIZERS
 from toybandit.metrics import measure, wins_against_reference
 from toybandit.online import Diverged, logged_steps
 from toybandit.policies import make_policy
-from toybandit.updates import Adam
 
 SAFE = 2.0  # default step size in units of the inverse curvature 1 / (s')^2 of the loss in the logits
 
@@ -78,7 +78,7 @@ class OfflineTrajectory:
 def default_lr(world: World, objective: Objective) -> float:
     """A safe step size, so that objectives and betas move the implicit reward at like speed.
 
-    The loss has curvature at most (s')^2 / 4 a pair in the logits (2 for ipo); s' is taken at pi_ref.
+    The loss has curvature at most (s')^2 / 4 per pair in the logits (2 for ipo); s' is taken at pi_ref.
     """
     if objective.least_squares:
         return 0.25
@@ -98,13 +98,27 @@ def descend(
 ) -> OfflineTrajectory:
     """Train from pi_ref for `steps` full-batch steps in float64, measured at about 60 log-spaced steps.
 
-    data: pairs or, for listwise objectives, rankings; held_out: pairs for early stopping. lr: step size
-    (None: `default_lr`); optimizer: sgd or adam. Raises Diverged.
+    Args:
+        world: what is known exactly; its reference is where training starts.
+        data: pairs or, for listwise objectives, rankings.
+        objective: whose loss is descended.
+        held_out: pairs for early stopping.
+        lr: step size (default: `default_lr`).
+        steps: full-batch steps.
+        optimizer: sgd or adam.
+
+    Raises:
+        Diverged: a number left the range of floating point.
     """
     lr = default_lr(world, objective) if lr is None else lr
     examples, validation = collect(data), collect(held_out)
     policy = make_policy(world, np.float64)
-    theta, adam = policy.start(()), Adam(lr) if optimizer == "adam" else None
+    theta, steps_of = policy.start(()), OPTIMIZERS[optimizer](lr)
+
+    def descent(theta: np.ndarray, rate: float) -> np.ndarray:
+        weights = -loss_gradient(world, examples, objective, log_softmax(policy.logits(theta)))
+        return rate * policy.pull_back(theta, weights)
+
     wins, logged = wins_against_reference(world), logged_steps(steps)
     unseen = data.comparisons() == 0
     rows, best = [], np.full(len(world.gold), -np.inf)
@@ -113,9 +127,7 @@ def descend(
         try:
             with np.errstate(over="raise", invalid="raise", divide="raise"):
                 for _ in range(done, step):
-                    weights = -loss_gradient(world, examples, objective, log_softmax(policy.logits(theta)))
-                    increment = policy.pull_back(theta, weights)
-                    theta += adam(increment) if adam else lr * increment
+                    theta += steps_of.step(descent, theta)
                 logp = log_softmax(policy.logits(theta))
                 row = _row(world, wins, examples, objective, logp, unseen)
                 accuracy = data_metrics(world, validation, objective, logp)["rewards/accuracies"]

@@ -2,29 +2,25 @@
 
 The engine runs blocks of seeds that fit the processor's cache, all steps of a block before the next
 one. With exact expectations nothing is sampled, and two runs differ only by their worlds; `rloo` samples
-from a stream of its own a seed. `natural_flow` is the natural gradient in closed form.
+from a stream of its own per seed. `natural_flow` is the natural gradient in closed form.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.random import default_rng
 
 from derivations.arrays import log_softmax
 from derivations.regularizers import Regularizer
 from derivations.retention import retention_law
-from toybandit.bandit import Streams, World
+from toybandit.bandit import World
 from toybandit.interventions import Masked
+from toybandit.learners import Advance, Exact, Learner
 from toybandit.metrics import measure, wins_against_reference
-from toybandit.policies import Table, make_policy
-from toybandit.updates import METHODS, OPTIMIZERS, Problem, Uniforms, make_update
+from toybandit.updates import Problem
 
 LOGGED = 60
-BLOCK_BYTES = 2**18  # logits of one block: they and their temporaries stay in the processor's cache
-RECENTRED = 100  # steps between two subtractions of the largest logit, far below what exp can overflow in
-SAMPLES = 4  # of RLOO, a prompt
 
 
 class Diverged(ArithmeticError):
@@ -50,80 +46,60 @@ def policy_gradient(
     proxy: np.ndarray,
     *,
     regularizer: Regularizer,
-    lr: float = 0.2,
+    learner: Learner | None = None,
     steps: int = 2500,
-    method: str = "softmax",
-    optimizer: str = "sgd",
-    samples: int = SAMPLES,
-    streams: Sequence[Streams] | None = None,
     regularize_on: np.ndarray | None = None,
     dtype: Any = np.float32,
-    compiled: bool = False,
-    device: str = "cpu",
     block_bytes: int | None = None,
     logged: int = LOGGED,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> Trajectory:
-    """Ascend J for `steps` steps of size `lr`, measured at about `logged` log-spaced steps.
+    """Ascend J from the reference, measured at about `logged` log-spaced steps.
 
-    proxy: [seeds, prompts, arms], reward units. A coefficient of `regularizer` may be an array of
-    `dtype` and shape [configurations, 1, 1, 1]; all results then have that leading axis. method:
-    softmax (exact gradient in the policy's parameters), natural (exact, table only) or rloo (`samples`
-    from `streams`). regularize_on: arms the penalty applies to, bool [seeds, prompts, arms] (None: all).
-    dtype: float32 or float64, of the steps; metrics are always float64. compiled: run the same step
-    through torch.compile on `device` (softmax and natural with sgd, table; needs torch).
+    Args:
+        world: what is known exactly, arrays [seeds, prompts, arms].
+        proxy: the reward that is optimized, [seeds, prompts, arms], reward units.
+        regularizer: its coefficient may be an array of `dtype` and shape [configurations, 1, 1, 1]; all results then
+            have that leading axis.
+        learner: direction, optimizer and step size (default: the exact gradient, `learners.Exact()`).
+        steps: gradient steps.
+        regularize_on: arms the penalty applies to, bool [seeds, prompts, arms] (default: all).
+        dtype: float32 or float64, of the steps; metrics are always float64.
+        block_bytes: of the logits of a block of seeds (default: what suits the learner); it changes no result.
+        on_progress: gets the share of the work done.
 
-    The block size changes no result. on_progress gets the share of the work done. Raises Diverged,
-    and ValueError for a combination that does not exist.
+    Returns:
+        Metrics at the logged steps, and the final policy.
+
+    Raises:
+        Diverged: a logit or a probability left the range of floating-point numbers.
+        ValueError: the learner cannot move the policy of this world.
     """
-    _check(world, method, optimizer, compiled, streams)
+    learner = learner or Exact()
+    learner.check(world)
     step, seeds = logged_steps(steps, count=logged), len(world.gold)
     leading = _leading_axes(world, regularizer)
-    if block_bytes is None:
-        block_bytes = 2**30 if device != "cpu" else BLOCK_BYTES
     one = int(np.prod(leading)) * world.gold[0].size * np.dtype(dtype).itemsize
-    size = max(1, block_bytes // one)
+    size = max(1, (block_bytes or learner.block_bytes) // one)
     blocks = []
     for start in range(0, seeds, size):
         part = slice(start, min(start + size, seeds))
         block = world.part(part)
-        mask = None if regularize_on is None else regularize_on[part]
         problem = Problem(
             reward=proxy[part].astype(dtype),
             length=block.length.astype(dtype),
             ref_logp=block.ref_logp.astype(dtype),
-            regularizer=regularizer if mask is None else Masked(regularizer, mask),
+            regularizer=regularizer if regularize_on is None else Masked(regularizer, regularize_on[part]),
         )
-        advance: Advance
-        if compiled:
-            from toybandit.compiled import CompiledAscent
-
-            advance = CompiledAscent(problem, lr=lr, method=method, device=device, leading=leading)
-        else:
-            uniforms = None
-            if method == "rloo" and streams is not None:
-                generators = [default_rng(stream.samples) for stream in streams[part]]
-                uniforms = Uniforms(generators, (world.gold.shape[1], samples))
-            advance = NumpyAscent(block, problem, leading, method, optimizer, lr, uniforms)
 
         def report(share: float, first: int = start, last: int = part.stop) -> None:
             on_progress((first + share * (last - first)) / seeds)
 
+        advance = learner.start(block, problem, leading, part)
         blocks.append(_run_block(block, proxy[part], advance, step, leading, report))
     measured, policies = zip(*blocks, strict=True)
     metrics = {name: np.concatenate([part[name] for part in measured], axis=-1) for name in measured[0]}
-    return Trajectory(step=step, t=lr * step, metrics=metrics, logp=np.concatenate(policies, axis=-3))
-
-
-def _check(world: World, method: str, optimizer: str, compiled: bool, streams: Sequence[Streams] | None) -> None:
-    if method not in METHODS or optimizer not in OPTIMIZERS:
-        raise ValueError(f"method {method!r}, optimizer {optimizer!r}: expected one of {METHODS} and {OPTIMIZERS}")
-    if method == "natural" and (world.policy != "table" or optimizer != "sgd"):
-        raise ValueError("method natural is for a table of logits and sgd (the tabular world); use softmax here")
-    if method == "rloo" and streams is None:
-        raise ValueError("method rloo samples: pass the streams of the seeds")
-    if compiled and (method == "rloo" or optimizer != "sgd" or world.policy != "table"):
-        raise ValueError("the compiled engine runs softmax and natural gradient with sgd in the tabular world only")
+    return Trajectory(step=step, t=learner.lr * step, metrics=metrics, logp=np.concatenate(policies, axis=-3))
 
 
 def logged_steps(steps: int, *, count: int = LOGGED) -> np.ndarray:
@@ -137,36 +113,6 @@ def _leading_axes(world: World, regularizer: Regularizer) -> tuple[int, ...]:
     """Axes that array-valued coefficients put before [seeds, prompts, arms]."""
     one = np.ones((1, 1, 1))
     return np.shape(regularizer.implicit_reward(-one, length=one, ref_logp=-2 * one))[:-3]
-
-
-# Steps -> log-probs, float64 [..., seeds, prompts, arms], after that many more steps.
-Advance = Callable[[int], np.ndarray]
-
-
-class NumpyAscent:
-    """The learner of one block in NumPy."""
-
-    def __init__(
-        self,
-        world: World,
-        problem: Problem,
-        leading: tuple[int, ...],
-        method: str,
-        optimizer: str,
-        lr: float,
-        uniforms: Uniforms | None,
-    ) -> None:
-        self.policy = make_policy(world, problem.reward.dtype)
-        self.theta = self.policy.start(leading)
-        self.update = make_update(self.policy, problem, method=method, optimizer=optimizer, lr=lr, uniforms=uniforms)
-
-    def __call__(self, steps: int) -> np.ndarray:
-        table = isinstance(self.policy, Table)
-        for i in range(steps):
-            if table and i % RECENTRED == 0:
-                self.theta -= np.max(self.theta, axis=-1, keepdims=True)
-            self.theta += self.update(self.theta)
-        return log_softmax(self.policy.logits(self.theta.astype(np.float64)))
 
 
 def _run_block(

@@ -1,11 +1,11 @@
-"""The exact optimum of E_pi[r] - sum_y phi_y(pi(y)), for any regularizer: one number a prompt to solve for.
+"""The exact optimum of E_pi[r] - sum_y phi_y(pi(y)), for any regularizer: one number per prompt to solve for.
 
 The optimum satisfies r(y) = s_y(pi(y)) + lambda (THEORY 1). s_y is increasing, so pi(y) is a decreasing
 function of lambda, and sum_y pi(y) = 1 fixes lambda. Both sides of that root are known beforehand: at
 lambda = max_y [r - s_y(1)] some arm alone has probability 1, at max_y [r - s_y(1/K)] no arm has more
 than 1/K. The unknown is the distance from the first of them: an arm that the reference all but excludes
 can hold it at 1e-18 or less, which added to lambda would be lost. Where s is affine in log pi with one
-slope a prompt (entropy, KL, their sum) there is a closed form.
+slope per prompt (entropy, KL, their sum) there is a closed form.
 """
 
 from collections.abc import Callable
@@ -32,10 +32,19 @@ def optimum(
     length: np.ndarray | None = None,
     ref_logp: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Log-probs (nats) of the one maximizer, [..., arms]; reward [..., arms] in reward units, the others alike.
+    """The one maximizer of E_pi[reward] - sum phi.
 
-    Raises ValueError where the theorem has no barrier at 0 (every coefficient 0, or `none`), for rewards
-    that are not finite, and where the optimum leaves the range of numbers.
+    Args:
+        reward: [..., arms], finite, reward units.
+        regularizer: with a barrier at probability 0, as every coefficient > 0 gives.
+        length, ref_logp: of the responses and of the reference (nats), [..., arms], where the regularizer needs them.
+
+    Returns:
+        Log-probs of the optimum, nats, [..., arms].
+
+    Raises:
+        ValueError: no barrier (every coefficient 0, or `none`), a reward that is not finite, or an optimum that leaves
+            the range of numbers.
     """
     if not np.all(np.isfinite(reward)):
         raise ValueError("the reward is NaN or infinite for some arm; the optimum needs finite rewards")

@@ -23,7 +23,7 @@ class Policy(Protocol):
         """Parameters of the reference policy, with leading axes for configurations."""
 
     def logits(self, theta: np.ndarray) -> np.ndarray:
-        """log pi up to a constant a prompt, bounded above by about 0."""
+        """log pi up to a constant per prompt, bounded above by about 0."""
 
     def pull_back(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """sum_y weights(y) d log pi(y) / d theta."""
@@ -31,7 +31,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class Table:
-    """One logit an arm: theta is the logits themselves, [..., seeds, prompts, arms]."""
+    """One logit per arm: theta is the logits themselves, [..., seeds, prompts, arms]."""
 
     ref_logp: np.ndarray
 
@@ -72,7 +72,7 @@ class LogLinear:
 
 @dataclass(frozen=True)
 class Tree:
-    """One softmax over tokens a prefix: theta [..., seeds, prompts, prefixes, vocabulary]."""
+    """One softmax over tokens per prefix: theta [..., seeds, prompts, prefixes, vocabulary]."""
 
     ref_logp: np.ndarray
 

@@ -31,10 +31,22 @@ def make_proxy(
     noise: float = 1.0,
     pessimism: float = 0.0,
 ) -> np.ndarray:
-    """Proxy reward [seeds, prompts, arms] by its name, one of PROXIES.
+    """Proxy reward by its name.
 
-    prior_scale (>= 0) and pessimism (>= 0, standard errors taken off) are for `fitted`; noise (>= 0,
-    reward units) multiplies the standard normal of `iid` and the Student t of `heavy-tailed`.
+    Args:
+        name: one of PROXIES.
+        world: with the gold reward.
+        pairs: what `fitted` and `linear` learn from.
+        streams: one per seed.
+        prior_scale: of `fitted`, spread of its random initialization, >= 0, reward units.
+        noise: multiplies the standard normal of `iid` and the Student t of `heavy-tailed`, >= 0, reward units.
+        pessimism: of `fitted`, standard errors taken off, >= 0.
+
+    Returns:
+        Rewards [seeds, prompts, arms], reward units.
+
+    Raises:
+        ValueError: an unknown name, or pessimism without standard errors.
     """
     if pessimism and name != "fitted":
         raise ValueError(f"pessimism needs the standard errors of a fitted proxy; {name} has none")
@@ -66,7 +78,7 @@ def fitted_proxy(
     """
     wins = pairs.wins()
     means = np.stack([prior_scale * default_rng(stream.prior).standard_normal(wins.shape[1:3]) for stream in streams])
-    # One solve a seed: a common stopping rule would let seeds change one another's last bits.
+    # One solve per seed: a common stopping rule would let seeds change one another's last bits.
     fitted = np.stack([map_rewards(*seed) for seed in zip(wins, means, strict=True)])
     return fitted - pessimism * standard_errors(wins, fitted) if pessimism else fitted
 

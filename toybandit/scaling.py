@@ -86,7 +86,16 @@ def _second(form: str, d: Any) -> Any:
 
 
 def fit_gao(kl: np.ndarray, gold: np.ndarray, form: str) -> GaoFit:
-    """Fit one form, linear in a and b, to a curve: KL to the reference (nats) and gold gain, both [points >= 3]."""
+    """Fit one form, linear in a and b, to a curve.
+
+    Args:
+        kl: to the reference, nats, [points], 3 or more.
+        gold: gain over the reference, reward units, [points].
+        form: `quadratic` or `logarithmic`.
+
+    Raises:
+        ValueError: another form, or fewer than 3 points.
+    """
     if len(kl) < 3 or form not in ("quadratic", "logarithmic"):
         raise ValueError(f"a fit of form {form!r} to {len(kl)} points: expected quadratic or logarithmic, and 3 points")
     d = np.sqrt(np.maximum(kl, 0.0))

@@ -8,8 +8,8 @@ from derivations.cli.settings import OneOf, Within, check_settings
 from derivations.names import parse_regularizer
 from toybandit.compiled import check_device
 from toybandit.interventions import SETS
+from toybandit.learners import OPTIMIZERS
 from toybandit.proxy import PROXIES
-from toybandit.updates import METHODS, OPTIMIZERS
 
 WORLDS = ("tabular", "shared", "tree")
 DTYPES = ("float32", "float64")
@@ -41,15 +41,15 @@ class Settings:
     """Step size of the policy gradient. Time is t = lr * steps, so a smaller one only slows the clock."""
     steps: Annotated[int, Within(0)] = 2500
     """Gradient steps. 0 measures the reference policy."""
-    method: Annotated[str, OneOf(*METHODS, OPTIMUM)] = "softmax"
+    method: Annotated[str, OneOf("softmax", "natural", "rloo", OPTIMUM)] = "softmax"
     """Gradient: softmax (exact, in the logits), natural (exact mirror ascent; tabular world), rloo (sampled), or
     optimum: jump to the exact optimum in one step (its regularizer needs a coefficient > 0)."""
     optimizer: Annotated[str, OneOf(*OPTIMIZERS)] = "sgd"
     """Optimizer: sgd or adam."""
     samples: Annotated[int, Within(2)] = 4
-    """Samples a prompt and step, for method rloo; at least 2."""
+    """Samples per prompt and step, for method rloo; at least 2."""
     pairs: Annotated[int, Within(1)] = 300
-    """Preference pairs drawn a prompt, before pairs of one arm with itself are dropped."""
+    """Preference pairs drawn per prompt, before pairs of one arm with itself are dropped."""
     prior_scale: Annotated[float, Within(0)] = 1.0
     """Spread of the fitted reward model's random initialization, reward units. 0: it shrinks to 0 off the data."""
     noise: Annotated[float, Within(0)] = 1.0
@@ -63,7 +63,7 @@ class Settings:
     prompts: Annotated[int | None, Within(1)] = None
     """Prompts of a world (default: 4; shared world: 6)."""
     arms: Annotated[int | None, Within(2)] = None
-    """Responses a prompt, at least 2 (default: 100; the tree has 31)."""
+    """Responses per prompt, at least 2 (default: 100; the tree has 31)."""
     gold_on: Annotated[str, OneOf(*SETS)] = "none"
     """Intervention: arms on which the proxy is replaced by the gold reward: none, rare (at most 5 comparisons),
     common (the others) or all."""

@@ -104,7 +104,7 @@ def _batches(items: Sequence[Any], size: int) -> list[tuple[Any, ...]]:
 
 
 def run_block(cells: Sequence[Settings]) -> list[dict[str, list[float]]]:
-    """Run cells that differ at most in their coefficient: for each, name -> one final value a seed."""
+    """Run cells that differ at most in their coefficient: for each, name -> one final value per seed."""
     first = cells[0]
     bandit, regularizer = drawn(first), None
     if first.regularizer in REGULARIZERS:
@@ -132,7 +132,7 @@ def describe(cell: Settings) -> str:
 def sweep(grid: Grid, out: Path, *, backend: str = "local", jobs: int = -1) -> Iterator[tuple[int, int]]:
     """Run what is missing of the sweep in `out`; yields (blocks done, blocks in all), first as found, then after each.
 
-    Writes config.json, blocks/*.json, and at the end results.csv (tidy: one row a cell and seed) and
+    Writes config.json, blocks/*.json, and at the end results.csv (tidy: one row per cell and seed) and
     summary.json. jobs: processes of joblib and tasks of Ray at a time (-1: all cores). Raises InputError
     if `out` holds another sweep or cannot be written.
     """
@@ -201,7 +201,7 @@ def _opened(out: Path, grid: Grid) -> Iterator[None]:
 
 
 def _read(file: Path, cells: Sequence[Settings]) -> list[dict[str, list[float]]]:
-    """Results of a block: every metric of every cell, one number a seed; null is NaN. Raises InputError."""
+    """Results of a block: every metric of every cell, one number per seed; null is NaN. Raises InputError."""
     results = read_json(file)
     mend = "delete it and run the sweep again"
     if not isinstance(results, list) or len(results) != len(cells):

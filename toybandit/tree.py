@@ -72,7 +72,7 @@ def entropy(theta: np.ndarray) -> np.ndarray:
 def soft_values(reward: np.ndarray, *, alpha: float) -> tuple[np.ndarray, np.ndarray]:
     """Soft Bellman Q [..., prefixes, vocabulary] and V [..., prefixes] of rewards [..., responses] paid at the end.
 
-    Q(prefix, token) is the reward if the token ends the response and V of the longer prefix otherwise;
+    Q(prefix, token) is the reward if the token ends the response, and V of the longer prefix otherwise;
     V is their `soft_value`. Reward units; alpha > 0. The MaxEnt optimum has
     log pi(y) = sum_t (Q_t - V_t) / alpha (THEORY 3.5).
     """

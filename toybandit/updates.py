@@ -1,4 +1,4 @@
-"""One step of an online learner: which direction (exact, natural, sampled) and which optimizer (SGD, Adam).
+"""The direction of one step of an online learner: exact, natural or sampled.
 
 J = E_pi[r] - sum_y phi_y(pi(y)); grad J = E_pi[(r - s) grad log pi] (THEORY 1 and 3.2). For the logits
 of a table that is pi (a - E_pi a), a = r - s the shaped reward. Natural gradient divides by the Fisher
@@ -6,20 +6,13 @@ information, which removes the factor pi. RLOO replaces the expectation by k sam
 advantages. Written with the array API, so the same `gradient` runs in NumPy, torch and torch.compile.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.random import Generator
 
 from derivations.arrays import Array, log_softmax, namespace
 from derivations.objectives import rloo_advantage, shaped_reward
 from derivations.regularizers import Regularizer
-from toybandit.policies import Policy
-
-METHODS = ("softmax", "natural", "rloo")  # of steps; `optimum` needs none
-OPTIMIZERS = ("sgd", "adam")
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,7 @@ def gradient(logits: Array, problem: Problem, *, rate: float = 1.0) -> Array:
     """rate times the gradient of J in the logits [..., arms]: rate pi (a - E_pi a). Shapes broadcast.
 
     The components sum to 0, so the sum of the logits is conserved and they need no normalization: one
-    exponential an arm and one logarithm a prompt. exp(logits) must not overflow.
+    exponential per arm and one logarithm per prompt. exp(logits) must not overflow.
     """
     xp = namespace(logits)
     weight = xp.exp(logits)
@@ -69,7 +62,7 @@ def natural_gradient(logits: Array, problem: Problem, *, rate: float = 1.0) -> A
 
 
 def rloo_weights(logits: np.ndarray, problem: Problem, uniforms: np.ndarray) -> np.ndarray:
-    """Unbiased estimate of `gradient` from k samples a prompt, with leave-one-out advantages (arXiv:2402.14740).
+    """Unbiased estimate of `gradient` from k samples per prompt, with leave-one-out advantages (arXiv:2402.14740).
 
     uniforms: independent U(0, 1), [seeds, prompts, k]; configurations on leading axes of the logits
     share them, so their difference has less noise. Returns the shape of the logits.
@@ -85,59 +78,3 @@ def rloo_weights(logits: np.ndarray, problem: Problem, uniforms: np.ndarray) -> 
         one = arms[..., i : i + 1]
         np.put_along_axis(weights, one, np.take_along_axis(weights, one, axis=-1) + advantage[..., i : i + 1], axis=-1)
     return weights / arms.shape[-1]
-
-
-@dataclass
-class Adam:
-    """Adam with its usual constants (arXiv:1412.6980), as ascent: an increment for each gradient it is given."""
-
-    lr: float
-    steps: int = 0
-    mean: Any = 0.0
-    square: Any = 0.0
-
-    def __call__(self, gradient: np.ndarray) -> np.ndarray:
-        self.steps += 1
-        self.mean = 0.9 * self.mean + 0.1 * gradient
-        self.square = 0.999 * self.square + 0.001 * gradient**2
-        scale = self.lr / (1 - 0.9**self.steps)
-        return scale * self.mean / (np.sqrt(self.square / (1 - 0.999**self.steps)) + 1e-8)
-
-
-DRAWN_AHEAD = 64  # steps of uniforms drawn at once: as many numbers, fewer calls
-
-
-@dataclass
-class Uniforms:
-    """U(0, 1) for RLOO from one stream a seed, [seeds, prompts, k] a step, whatever seeds are run beside it."""
-
-    generators: Sequence[Generator]
-    shape: tuple[int, int]
-    _ahead: list[np.ndarray] = field(default_factory=list)
-
-    def __call__(self) -> np.ndarray:
-        if not self._ahead:
-            drawn = [generator.random((DRAWN_AHEAD, *self.shape)) for generator in self.generators]
-            self._ahead = list(np.stack(drawn, axis=1))[::-1]
-        return self._ahead.pop()
-
-
-def make_update(
-    policy: Policy, problem: Problem, *, method: str, optimizer: str, lr: float, uniforms: Uniforms | None
-) -> Callable[[np.ndarray], np.ndarray]:
-    """theta -> its increment by one step. uniforms: for `rloo`. Names are from METHODS and OPTIMIZERS."""
-    adam = Adam(lr) if optimizer == "adam" else None
-    rate = 1.0 if adam else lr
-
-    def direction(theta: np.ndarray) -> np.ndarray:
-        logits = policy.logits(theta)
-        if method == "rloo":
-            assert uniforms is not None  # noqa: S101 - the engine always passes them
-            weights = rate * rloo_weights(logits, problem, uniforms())
-        elif method == "natural":
-            return natural_gradient(logits, problem, rate=rate)
-        else:
-            weights = gradient(logits, problem, rate=rate)
-        return policy.pull_back(theta, weights)
-
-    return (lambda theta: adam(direction(theta))) if adam else direction

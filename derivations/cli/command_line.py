@@ -116,12 +116,15 @@ def _check_names(kind: type, words: Sequence[str], prog: str, *, required: bool)
 def command_line(settings: Any) -> str:
     """The settings in full, as the options that would give them again; what is None is left out."""
     words: list[str] = []
+    hints = typing.get_type_hints(type(settings), include_extras=True)
     for field in dataclasses.fields(settings):
         value, name = getattr(settings, field.name), field.name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")
         elif isinstance(value, tuple | list):
-            words += [f"--{name}", *map(str, value)] if value else []
+            again = "UseAppendAction" in str(hints[field.name])  # one option for each value
+            given = [(f"--{name}", str(v)) for v in value] if again else [(f"--{name}", *map(str, value))]
+            words += [word for option in given for word in option] if value else []
         elif value is not None:
             words += [f"--{name}", str(value)]
     return shlex.join(words)

@@ -18,10 +18,17 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from derivations.cli.errors import suggest
 
-KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+KINDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    Path: "a path",
+    tuple: "a list",
+}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Within:
     """A finite number from `least` to `most`; open: `least` itself is left out. why: ends the message."""
 
@@ -29,6 +36,9 @@ class Within:
     most: float = math.inf
     open: bool = False
     why: str = ""
+
+    def __repr__(self) -> str:  # in the signatures of the docs
+        return f"Within({self.least:g}, {self.most:g})"
 
     def check(self, option: str, value: Any) -> None:
         """Raise ValueError for a number outside."""
@@ -44,6 +54,9 @@ class OneOf:
 
     def __init__(self, *words: str) -> None:
         self.words = words
+
+    def __repr__(self) -> str:
+        return f"OneOf{self.words}"
 
     def check(self, option: str, value: Any) -> None:
         """Raise ValueError for another word, with the nearest one."""
@@ -103,4 +116,4 @@ def _is(value: Any, kind: Any) -> bool:
         return bool(value == kind)
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
-    return isinstance(value, kind)
+    return isinstance(value, list | tuple if kind is tuple else kind)

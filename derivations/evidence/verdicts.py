@@ -99,21 +99,21 @@ def _interval(values: np.ndarray | Interval | float) -> Interval:
 
 
 def at_least(what: str, values: np.ndarray | Interval | float, bound: float) -> Check:
-    """Expect the mean of one value a seed (or a number) to be >= bound."""
+    """Expect the mean of one value per seed (or a number) to be >= bound."""
     found = _interval(values)
     holds = found.mean >= bound
     return Check(what, found, f">= {bound:g}", holds, found.low >= bound if holds else found.high < bound)
 
 
 def at_most(what: str, values: np.ndarray | Interval | float, bound: float) -> Check:
-    """Expect the mean of one value a seed (or a number) to be <= bound."""
+    """Expect the mean of one value per seed (or a number) to be <= bound."""
     found = _interval(values)
     holds = found.mean <= bound
     return Check(what, found, f"<= {bound:g}", holds, found.high <= bound if holds else found.low > bound)
 
 
 def between(what: str, values: np.ndarray | Interval | float, low: float, high: float) -> Check:
-    """Expect the mean of one value a seed (or a number) to lie in [low, high]."""
+    """Expect the mean of one value per seed (or a number) to lie in [low, high]."""
     found = _interval(values)
     holds = low <= found.mean <= high
     inside = low <= found.low and found.high <= high

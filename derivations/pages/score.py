@@ -19,8 +19,9 @@ def score_text(found: FromScore) -> str:
     else:
         decided = any(condition.holds is False for condition in found.conditions)
         lines.append("no: no regularizer that meets the master theorem has this slope" if decided else "not decided")
-    if found.ok and found.derivation is None:
-        lines.append("regularizer      phi(p) = integral of s from 1/2 to p, for which no formula was found")
+    if found.ok:
+        unknown = "integral of s from 1/2 to p, for which no formula was found"
+        lines.append(f"regularizer      phi(p) = {unknown if found.phi is None else readable(found.phi)}")
     if found.derivation is None or not found.ok:
         return "\n".join(lines) + "\n"
     return "\n".join([*lines, "", f"what follows from it:\n{derivation_text(found.derivation)}"])

@@ -5,11 +5,12 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from derivations.cli.files import to_json
 from derivations.custom.derive import Derivation, readable
 from derivations.custom.spoken import difference, spoken
+from derivations.pages.plain import plain
 from derivations.prover.claims import Claim, Result
 from derivations.prover.kinds import Differs, Enumerated, Equal, Iff, Positive, TendsTo
 from derivations.prover.shown import as_data, decided_by, formulas
@@ -85,7 +86,7 @@ def as_text(results: list[Result], seconds: float) -> str:
         tally = result.mutants
         trial = f"mutants {tally.refuted}/{tally.made}" if tally.made else ""
         if tally.equivalent:
-            trial += f" ({len(tally.equivalent)} equivalent)"
+            trial += f", {len(tally.equivalent)} equivalent"
         mark = "ok  " if result.ok else "FAIL"
         lines.append(f"{mark} {result.in_words:25} {result.claim.id:42} {trial}".rstrip())
         if result.ok and result.condition:
@@ -137,7 +138,8 @@ def as_markdown(results: list[Result], seconds: float) -> str:
     lines += ["", "| claim | verdict | mutants refuted | sentence |", "|---|---|---|---|"]
     for result in results:
         said = result.in_words + (f"; {condition(result)}" if result.condition else "")
-        trial = f"{result.mutants.refuted}/{result.mutants.made}"
+        equivalent = len(result.mutants.equivalent)
+        trial = f"{result.mutants.refuted}/{result.mutants.made}" + (f", {equivalent} equivalent" if equivalent else "")
         lines.append(f"| `{result.claim.id}` | {_cell(said)} | {trial} | {_cell(result.claim.title)} |")
     return "\n".join(lines) + "\n"
 
@@ -183,7 +185,7 @@ FORMATS: dict[str, Callable[[list[Result], float], str]] = {
 
 def claims_table(claims: list[Claim]) -> Table:
     """The claims as a table for the terminal."""
-    table = Table("claim", "we say", "sentence")
+    table = Table(Column("claim", no_wrap=True, min_width=max(len(claim.id) for claim in claims)), "we say", "sentence")
     for claim in claims:
         table.add_row(claim.id, claim.expected, claim.title)
     return table
@@ -195,14 +197,17 @@ def show(result: Result) -> str:
     rows = [
         (claim.id, ""),
         ("claim", claim.title),
-        ("formula", claim.latex),
+        ("formula", plain(claim.latex)),
         ("hypotheses", claim.hypotheses),
         ("source", claim.source),
         ("scope", claim.scope),
         ("rests on", ", ".join(claim.depends_on) or "nothing else"),
         ("traces", ", ".join(f"{module}.{name}" for module, _, name in result.traced) or "nothing"),
         ("verdict", result.in_words + (f"; {condition(result)}" if result.condition else "")),
-        ("mutants", f"{result.mutants.refuted} of {result.mutants.made} refuted"),
+        (
+            "mutants",
+            f"{result.mutants.refuted} of {result.mutants.made} refuted, {len(result.mutants.equivalent)} equivalent",
+        ),
     ]
     lines = [f"{name:11} {value}".rstrip() for name, value in rows]
     for step in result.steps:

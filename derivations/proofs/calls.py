@@ -283,7 +283,7 @@ def largest(case: Case) -> bool:
 
 @claim(
     "numeric-branches",
-    "The three functions that branch for floating point have their textbook values in float64, masked entries unread.",
+    "On a grid of float64 numbers the three functions that branch have their textbook values, masked entries unread.",
     latex=r"\log\sigma(x),\quad \log\sum_j e^{x_j},\quad \sum_{j: m_j} x_j",
     hypotheses="float64, relative error 10^-13",
     source="docstring of derivations.arrays",

@@ -171,7 +171,7 @@ def goodhart_slope_is_gaussian() -> list[Step]:
 
 @claim(
     "heavy-tails",
-    "With a heavy-tailed proxy error, a small KL budget buys unbounded proxy and no gold.",
+    "With a Pareto proxy error that is independent of gold, a KL budget eps > 0, however small, buys unbounded proxy and no gold.",
     latex=r"\pi = (1-d)\,q + d\,q(\cdot \mid X > t):\quad \mathrm{KL}(\pi\|q) \le d\log\frac{1}{P(X>t)}",
     hypotheses="X the error, independent of gold g under q, proxy r = g + X; P(X > t) = t^-k for t >= 1 with k > 1 (Pareto, finite mean)",
     source="THEORY 4.7; arXiv:2407.14503",

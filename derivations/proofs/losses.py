@@ -5,6 +5,7 @@ import sympy as sp
 from derivations.names import OBJECTIVES, make_objective
 from derivations.objectives import dpo, ipo_loss, maxent, preference_metrics, simpo
 from derivations.proofs.symbols import (
+    alpha,
     beta,
     logp_l,
     logp_w,
@@ -23,7 +24,7 @@ from derivations.prover.tracing import trace, traced_array
 
 @claim(
     "dpo-objective",
-    "DPO is Bradley-Terry under the implicit reward of KL; at the reference its loss is log 2.",
+    "DPO's loss is -log of Bradley and Terry's probability of a win under the implicit reward of KL; at the reference it is log 2.",
     latex=r"\ell = -\log\sigma\Big(\beta\log\tfrac{\pi(w)}{q(w)} - \beta\log\tfrac{\pi(l)}{q(l)}\Big)",
     source="THEORY 1, table; arXiv:2305.18290, eq. 7",
     scope="finite Y",
@@ -46,19 +47,20 @@ def dpo_objective() -> list[Step]:
     "The listwise losses with two responses are the pairwise ones.",
     latex=r"\ell_{\mathrm{PL}}(s_1, s_2) = -\log\sigma(s_1 - s_2)",
     source="THEORY 2.8, SimPO-PL and DPO-PL",
-    scope="strength 2; three responses by hand in objectives-by-name",
+    scope="two responses, every strength; four in claim rankings-by-name",
     depends_on=("plackett-luce-bradley-terry", "multiplier-cancels"),
 )
 def listwise_objectives() -> list[Step]:
-    logps, lengths, refs, two = reals("logp", 2), positives("len", 2), reals("ref", 2), sp.Integer(2)
+    logps, lengths, refs = reals("logp", 2), positives("len", 2), reals("ref", 2)
     pairwise = {
-        "maxent-pl": trace(maxent, *logps, alpha=two),
-        "dpo-pl": trace(dpo, *logps, ref_chosen_logp=refs[0], ref_rejected_logp=refs[1], beta=two),
-        "simpo-pl": trace(simpo, *logps, chosen_length=lengths[0], rejected_length=lengths[1], beta=two),
+        "maxent-pl": trace(maxent, *logps, alpha=alpha),
+        "dpo-pl": trace(dpo, *logps, ref_chosen_logp=refs[0], ref_rejected_logp=refs[1], beta=beta),
+        "simpo-pl": trace(simpo, *logps, chosen_length=lengths[0], rejected_length=lengths[1], beta=beta),
     }
     steps: list[Step] = []
     for name, loss in pairwise.items():
-        objective = make_objective(name, **{OBJECTIVES[name].strength: 2.0})
+        strength = OBJECTIVES[name].strength
+        objective = make_objective(name, **{strength: {"alpha": alpha, "beta": beta}[strength]})
         rewards = traced_array(objective.rewards, logps, length=lengths, ref_logp=refs)
         steps.append(Equal(name, trace(objective.loss, rewards), loss))
     return steps
@@ -83,7 +85,7 @@ def ipo_objective() -> list[Step]:
 
 @claim(
     "preference-metrics",
-    "The logged metrics are what TRL's names say: rewards, their margin, accuracy with ties as one half, log-probs.",
+    "Of a pair, the logged metrics are what TRL's names say: rewards, their margin, accuracy with ties as one half, log-probs.",
     latex=r"\text{margin} = s_w - s_l,\quad \text{accuracy} \in \{0, \tfrac12, 1\}",
     source="the metric names of TRL's preference trainers",
     scope="any pair",

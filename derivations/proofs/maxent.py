@@ -51,7 +51,7 @@ def kl_nonnegative() -> list[Step]:
     "exp(r / alpha) / Z is the unique maximizer of expected reward plus alpha times entropy.",
     latex=r"E_\pi[r] + \alpha H(\pi) = \alpha\log Z - \alpha\,\mathrm{KL}(\pi\|\pi^*)",
     hypotheses="Z = sum_y exp(r/alpha) finite; E_pi[r] > -oo; for attainment E_pi*[r] > -oo (always for finite Y)",
-    source="THEORY 2.1; paper, optimal policy of MaxEnt RL",
+    source="THEORY 2.1; arXiv:2509.20265, its optimal policy",
     scope="any countable Y: pointwise identity, then summed",
     depends_on=("kl-nonnegative",),
 )
@@ -109,7 +109,7 @@ def maxent_stationarity() -> list[Step]:
     "reward-from-policy",
     "The reward is recovered from the optimal policy up to a constant, and exactly rewards that differ by a constant share it.",
     latex=r"r = \alpha\log\pi^* + \alpha\log Z",
-    source="THEORY 2.2; paper, reward form",
+    source="THEORY 2.2; arXiv:2509.20265, the reward from the policy",
     scope="any Y with finite Z",
 )
 def reward_from_policy() -> list[Step]:
@@ -135,7 +135,7 @@ def reward_from_policy() -> list[Step]:
     "maxent-bradley-terry",
     "With Bradley-Terry preferences the MaxEnt policy's own log-probabilities predict them: Z cancels.",
     latex=r"P(w \succ l) = \sigma(\alpha\log\pi^*(w) - \alpha\log\pi^*(l))",
-    source="THEORY 2.3; paper, reference-free objective",
+    source="THEORY 2.3; arXiv:2509.20265, its Bradley-Terry form",
     scope="any Y with finite Z",
     depends_on=("reward-from-policy",),
 )

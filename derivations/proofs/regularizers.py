@@ -160,10 +160,10 @@ for _name, (_words, _latex) in TEXTS.items():
 
 @claim(
     "implicit-reward-sum",
-    "A sum of regularizers is a regularizer, and its implicit reward is the sum of theirs.",
+    "Entropy + KL + length-normalized + KL is a regularizer, and its implicit reward is the sum of theirs.",
     latex=r"\phi = \sum_i \phi_i \ \Rightarrow\ s = \sum_i s_i",
     source="THEORY 1, table",
-    scope="any response set; four terms written out: entropy + KL + length-normalized + KL",
+    scope="any response set; these four terms, each with a strength of its own",
     depends_on=tuple(f"implicit-reward-{name}" for name in ("entropy", "kl", "length-normalized")),
 )
 def implicit_reward_sum() -> list[Step]:

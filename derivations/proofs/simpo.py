@@ -43,8 +43,8 @@ def simpo_loss(margin: sp.Expr = gamma) -> sp.Expr:
     latex=r"r_w - r_l - \Big[\tfrac{\beta}{|w|}\log\pi(w) - \tfrac{\beta}{|l|}\log\pi(l)\Big]"
     r" = \Big(\tfrac{\beta}{|w|} - \tfrac{\beta}{|l|}\Big)\log Z",
     hypotheses="pi(y) = exp(|y| r(y) / beta) / Z, Z = sum_y exp(|y| r(y) / beta) finite; u = e^(r_w), v = e^(r_l)",
-    source="THEORY 2.4; arXiv:2509.20265, abstract of version 1: 'SimPO can be derived as Maximum Entropy Reinforcement "
-    "Learning with length-normalized temperature' (version 2 leaves the last three words out)",
+    source="THEORY 2.4; arXiv:2509.20265, abstract of version 1: 'Simple Preference Optimization (SimPO) can be derived as "
+    "Maximum Entropy Reinforcement Learning with length-normalized temperature'; that of version 2 ends at 'Learning'",
     scope="any countable Y with finite Z: `rest` is the part of Z that w and l do not give, 0 for two responses",
     expected="refuted",
 )
@@ -162,7 +162,7 @@ def repair_generalized() -> list[Step]:
 
 @claim(
     "simpo-objective",
-    "SimPO is the decisive Rao-Kupper term under the length-normalized implicit reward, with gamma in reward units.",
+    "SimPO's loss is -log of Rao and Kupper's probability of a win under the length-normalized implicit reward, gamma in reward units.",
     latex=r"\ell = -\log\sigma\Big(\tfrac{\beta}{|w|}\log\pi(w) - \tfrac{\beta}{|l|}\log\pi(l) - \gamma\Big)",
     source="THEORY 2.7; arXiv:2405.14734, eq. 6",
     scope="finite Y",
@@ -186,7 +186,7 @@ def simpo_objective() -> list[Step]:
 
 @claim(
     "simpo-equal-lengths-is-dpo",
-    "With one length per prompt, SimPO is DPO with a uniform reference and strength beta/|y|, plus the offset gamma.",
+    "For a pair of one length SimPO's loss is DPO's with equal reference probabilities and strength beta/|y|, and the offset gamma.",
     latex=r"\ell_{\mathrm{SimPO}}(\beta, \gamma, |w| = |l|) = -\log\sigma(d_{\mathrm{DPO}}(\beta/|y|,\ q\ \text{uniform}) - \gamma)",
     source="THEORY 2.9, first half",
     scope="finite Y: a pair at a time",

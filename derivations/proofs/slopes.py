@@ -7,13 +7,14 @@ from typing import Any
 import sympy as sp
 
 from derivations.names import make_objective
-from derivations.objectives import Objective, ipo_loss, ipo_slope, pair_loss, pair_slope, ranking_loss, ranking_slope
+from derivations.objectives import Objective, ipo_loss, pair_loss, ranking_loss
 from derivations.proofs.regularizers import UNIT, forms, symbolic_sum
 from derivations.proofs.symbols import beta, gamma, length, p, positives, q
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Equal, Positive, Step
 from derivations.prover.symbolic import SymArray
 from derivations.prover.tracing import trace, traced_array
+from derivations.slopes import ipo_slope, pair_slope, ranking_slope
 
 
 @claim(

@@ -36,7 +36,7 @@ def decided_by(step: Step) -> str:
 
 
 def as_data(step: Step) -> dict[str, Any]:
-    """The step for machines: every formula in full."""
+    """The step for machines: every formula in full. kernel: None until `check --kernel` has asked it."""
     data: dict[str, Any] = {
         "statement": step.statement,
         "kind": type(step).__name__,
@@ -45,14 +45,19 @@ def as_data(step: Step) -> dict[str, Any]:
         "domain": _domain(step),
         "every": [str(symbol) for symbol in step.every],
         "by_construction": isinstance(step, Equal) and step.by_construction,
+        "kernel": None,
     }
+    data |= {"lhs": None, "rhs": None, "given": {}}
     for name in ("lhs", "rhs", "expr", "limit", "nonzero", "relation"):
         if hasattr(step, name):
             data[name] = str(getattr(step, name))
     for name in ("given", "point", "at", "where"):
         if hasattr(step, name):
             data[name] = {str(symbol): str(value) for symbol, value in getattr(step, name).items()}
+    if isinstance(step, Positive):
+        data |= {"lhs": str(step.expr), "rhs": "0", "relation": ">"}
     if isinstance(step, TendsTo):
+        data |= {"lhs": str(step.expr), "rhs": str(step.limit), "relation": "->"}
         data |= {"symbol": str(step.symbol), "place": str(step.place)}
     if isinstance(step, Iff):
         data["factors"] = [str(factor) for factor in step.factors]

@@ -38,10 +38,12 @@ class StepFailed(Exception):
 class Step:
     """A statement.
 
-    unit: symbols that are probabilities, besides those whose names say so (`derivations.prover.domains`).
-    every: symbols that stand for any number of things, a count or the sum over all that is not written out; a
-        claim that says "any number" needs a step that has one.
-    direction: a remark for the reader; conditions are computed from `Iff` steps.
+    Args:
+        statement: what it says, in words.
+        unit: symbols that are probabilities, besides those whose names say so (`derivations.prover.domains`).
+        every: symbols that stand for any number of things, a count or the sum over all that is not written out; a
+            claim that says "any number" needs a step that has one.
+        direction: a remark for the reader; conditions are computed from `Iff` steps.
     """
 
     statement: str

@@ -57,6 +57,17 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def mark(facts: dict[str, Any], verdict: Verdict) -> None:
+    """Say of every step in the JSON of a check whether the kernel checked it, and if not, why (a step it has no word
+    for is neither identity nor sign)."""
+    for claim in facts["claims"]:
+        outcomes = {outcome.number: outcome for outcome in verdict.steps.get(claim["id"], [])}
+        for number, step in enumerate(claim["steps"], 1):
+            outcome = outcomes.get(number)
+            step["kernel"] = outcome is not None and outcome.word == "checked"
+            step["kernel_says"] = outcome.word if outcome else "no identity or sign"
+
+
 def _step(outcome: Outcome) -> dict[str, Any]:
     return {
         "number": outcome.number,

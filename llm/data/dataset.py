@@ -9,8 +9,10 @@ from derivations.cli.command_line import command_line
 from derivations.cli.errors import InputError
 from derivations.objectives import Objective
 from llm.data.chat import control_text_warning
-from llm.data.files import Skipped, Source, read_source, require_usable, split_off
-from llm.data.tokens import Group, encode
+from llm.data.files import Skipped, Source, by_reason, read_source, require_usable
+from llm.data.lengths import choose_length, said_length
+from llm.data.split import held_out, split_off
+from llm.data.tokens import Group, Whole, fit, require_any, tokenize
 from llm.engine.engine import Engine
 from llm.sampling.reference_pool import ranked_responses, reference_pool, require_room_to_sample
 from llm.sampling.topics import HELD_OUT_TOPICS, TOPICS
@@ -19,18 +21,25 @@ from llm.settings.train import TrainConfig
 
 POOL_SAMPLES = 8  # responses of the model itself to each topic
 POOL_TOKENS = 20  # their longest
-LISTED = 5  # skipped rows shown on the terminal; the file has all
+OWN = "written by the model, ranked by the gold reward"
+POOL_LENGTH = 256  # room for a topic and what the model writes on it
+LISTED = 5  # reasons shown on the terminal; the file has every row
 
 
 @dataclass(frozen=True)
 class Data:
-    """Comparisons to train on and to evaluate, where they come from in one line, what was skipped, and warnings."""
+    """Comparisons to train on and to evaluate, where they come from in one line, what was skipped, and what else the
+    user is told (choices made from the data, warnings).
+
+    max_length: most tokens of a sequence, as given or chosen.
+    """
 
     train: list[Group]
     evaluation: list[Group]
     note: str
     skipped: Skipped
-    warnings: tuple[str, ...] = ()
+    max_length: int
+    told: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         """Hash of every token, so that a resumed run is known to see the same data."""
@@ -43,32 +52,60 @@ class Data:
 def read_sources(config: TrainConfig) -> dict[str, Source]:
     """The files of the config, read before the model is loaded. Raises InputError for a broken one."""
     names = dict.fromkeys(name for name in (config.data, config.eval_data) if name is not None)
-    return {name: read_source(name, shape=config.shape) for name in names}
+    sources = {name: read_source(name, shape=config.shape, mapping=config.map) for name in names}
+    for source in sources.values():
+        require_usable(source)
+    return sources
 
 
 def load_data(
-    config: TrainConfig, objective: Objective, sources: dict[str, Source], engine: Engine, tokenizer: Any
+    config: TrainConfig,
+    objective: Objective,
+    sources: dict[str, Source],
+    engine: Engine,
+    tokenizer: Any,
+    *,
+    limit: int | None,
 ) -> Data:
-    """Data as the config asks for. Raises InputError if nothing usable remains."""
-    skipped: Skipped = []
-    found = (control_text_warning(source.name, source.comparisons, tokenizer) for source in sources.values())
-    warnings = tuple(filter(None, found))
+    """Data as the config asks for. limit: the longest sequence of the model. Raises InputError if nothing usable
+    remains."""
+    if config.data is None and config.eval_data is None:
+        length = config.max_length or min(POOL_LENGTH, limit or POOL_LENGTH)
+        train, held = (_own(config, objective, engine, tokenizer, t, length) for t in (TOPICS, HELD_OUT_TOPICS))
+        return Data(train, held[: config.eval_size], f"{OWN}; evaluation on held-out topics", [], length)
+    told = [*filter(None, (control_text_warning(s.name, s.comparisons, tokenizer) for s in sources.values()))]
+    told += [_tools(source) for source in sources.values() if source.tools]
+    encoded = {name: _Encoded.of(source, tokenizer, limit) for name, source in sources.items()}
+    first = encoded[config.data or str(config.eval_data)]
+    needs = [whole.need for whole in first.wholes]
+    length = config.max_length or choose_length(needs or [2], limit=limit)
+    if config.data is None and config.max_length is None:
+        length = max(length, min(POOL_LENGTH, limit or POOL_LENGTH))
+    told += [] if config.max_length else [said_length(length, needs or [2], limit=limit)]
+    parts = {name: part.cut(objective, length) for name, part in encoded.items()}
+    skipped = [row for _, _, rows in parts.values() for row in rows]
     if config.data is None:
-        train = _own(config, objective, engine, tokenizer, TOPICS)
-        note = "written by the model, ranked by the gold reward"
+        train = _own(config, objective, engine, tokenizer, TOPICS, length)
+        note = OWN
     else:
-        train, note, skipped = _encode_source(config, objective, sources[config.data], tokenizer)
+        train, note, _ = parts[config.data]
     if config.eval_data is not None:
-        held_out, eval_note, also = _encode_source(config, objective, sources[config.eval_data], tokenizer)
-        return Data(train, held_out, f"{note}; evaluation: {eval_note}", skipped + also, warnings)
-    if config.data is None:
-        held_out = _own(config, objective, engine, tokenizer, HELD_OUT_TOPICS)[: config.eval_size]
-        return Data(train, held_out, f"{note}; evaluation on held-out topics", skipped)
-    return Data(*split_off(train, eval_size=config.eval_size, seed=config.seed), note, skipped, warnings)
+        held, eval_note, _ = parts[config.eval_data]
+        return Data(train, held, f"{note}; evaluation: {eval_note}", skipped, length, tuple(told))
+    if held_out(config.eval_size, len(train)) < config.eval_size:
+        told.append(f"--eval-size {config.eval_size} is lowered to a fifth of the data")
+    train, held = split_off(train, eval_size=config.eval_size, seed=config.seed, prompt=lambda g: g.examples[0].prompt)
+    if {g.examples[0].prompt for g in held} & {g.examples[0].prompt for g in train}:
+        told.append("warning: all comparisons have one prompt, so evaluation is on what is trained on")
+    return Data(train, held, note, skipped, length, tuple(told))
+
+
+def _tools(source: Source) -> str:
+    return f"note: {source.name}: the tools of {source.tools} rows are left out; the model is not told of them"
 
 
 def _own(
-    config: TrainConfig, objective: Objective, engine: Engine, tokenizer: Any, topics: Sequence[str]
+    config: TrainConfig, objective: Objective, engine: Engine, tokenizer: Any, topics: Sequence[str], length: int
 ) -> list[Group]:
     """Comparisons the untrained model writes on the topics (cached): pairs, or rankings for a listwise objective."""
     mend = "pass --data or another --model"
@@ -88,26 +125,34 @@ def _own(
     if not groups:
         raise InputError(f"model {config.model!r} wrote no two responses that the gold reward tells apart; pass --data")
     longest = max(len(e) for g in groups for e in g.examples)
-    if longest > config.max_length:
-        raise InputError(f"--max-length is {config.max_length}, but the model's own comparisons take up to {longest}")
+    if longest > length:
+        raise InputError(f"--max-length is {length}, but the model's own comparisons take up to {longest}")
     return groups
 
 
-def _encode_source(
-    config: TrainConfig, objective: Objective, source: Source, tokenizer: Any
-) -> tuple[list[Group], str, Skipped]:
-    require_usable(source)
-    groups, unusable = encode(
-        source.comparisons,
-        tokenizer,
-        max_length=config.max_length,
-        pairs_only=not objective.listwise,
-        top=objective.top,
-    )
-    skipped = source.skipped + unusable
-    cut = sum(not e.complete for g in groups for e in g.examples)
-    note = f"{source.shape}, {len(groups)} comparisons used, {len(skipped)} skipped, {cut} responses truncated"
-    return groups, note, skipped
+@dataclass(frozen=True)
+class _Encoded:
+    """A source as tokens, before they are cut to a length."""
+
+    source: Source
+    wholes: list[Whole]
+    skipped: Skipped
+
+    @classmethod
+    def of(cls, source: Source, tokenizer: Any, limit: int | None) -> "_Encoded":
+        return cls(source, *tokenize(source.comparisons, tokenizer, most=limit))
+
+    def cut(self, objective: Objective, length: int) -> tuple[list[Group], str, Skipped]:
+        """Comparisons, how they came about, and every row that was skipped. Raises InputError if none remains."""
+        groups, unusable = fit(self.wholes, max_length=length, pairs_only=not objective.listwise, top=objective.top)
+        skipped = self.source.skipped + self.skipped + unusable
+        require_any(groups, skipped, len(self.source.comparisons) + len(self.source.skipped))
+        cut = sum(not e.complete for g in groups for e in g.examples)
+        return (
+            groups,
+            (f"{self.source.shape}, {len(groups)} comparisons used, {len(skipped)} skipped, {cut} responses truncated"),
+            skipped,
+        )
 
 
 def announce(config: TrainConfig, objective: Objective, data: Data, runs_on: str) -> None:
@@ -115,11 +160,13 @@ def announce(config: TrainConfig, objective: Objective, data: Data, runs_on: str
     print(f"settings: {command_line(config)}")
     if said := note(config.model):
         print(said)
-    for where, reason in data.skipped[:LISTED]:
-        print(f"skipped {where}: {reason}")
-    if len(data.skipped) > LISTED:
-        print(f"skipped {len(data.skipped) - LISTED} more; {config.out / 'skipped.jsonl'} lists all of them")
-    for warning in data.warnings:
-        print(warning)
+    reasons = by_reason(data.skipped)
+    for reason, count, first in reasons[:LISTED]:
+        print(f"skipped {count}: {reason} (first: {first})")
+    if reasons:
+        more = f"{len(reasons) - LISTED} more reasons; " if len(reasons) > LISTED else ""
+        print(f"{more}{config.out / 'skipped.jsonl'} lists every skipped row")
+    for line in data.told:
+        print(line)
     print(f"{objective}\ndata: {data.note}\n{len(data.train)} to train on, {len(data.evaluation)} to evaluate")
     print(f"runs on: {runs_on}")

@@ -1,204 +1,196 @@
-"""Reading preference data: JSON, JSONL (either as .gz), Parquet, or a data set of the hub.
+"""Reading preference data: rows of any known format become comparisons, one after another.
 
-Rows become comparisons by their shape (`llm.data.row_formats`). A row whose types are wrong stops the reading
-with its place; a row whose content cannot be used is returned with the reason, never dropped in silence.
+A row that cannot be used is skipped with the reason, never dropped in silence; only a file that is no table, or of no
+known format, stops the reading.
 """
 
-import gzip
-import io
-import itertools
-import json
-import random
-import re
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from derivations.cli.errors import InputError, reason
-from llm.data.row_formats import Comparison, Unusable, detect_shape, parse
+from derivations.cli.errors import InputError
+from llm.data.containers import require_source, rows_of
+from llm.data.row_formats import Comparison, Judged, Row, Unusable, detect, parse, shown
+from llm.data.row_formats.mapping import mapped, read_mapping, unknown_format
+from llm.data.row_formats.rankings import order_by
+from llm.data.row_formats.rows import kind_of
 
-_HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 Skipped = list[tuple[str, str]]  # (place, reason)
-MAX_LINE = 2**28  # bytes of one line, which is held in memory a few times over
-MAX_LIST = 2**30  # characters of a JSON list, which can only be read whole
-MAX_EXPANSION = 200  # times the size of a compressed file; deflate reaches 1032, text about 10
+PATIENCE = 1000  # rows of no known format before a file is given up
+UNPAIRED = (
+    "{name} holds single responses that are good or bad (format kto), and every objective here takes comparisons; "
+    "`inspect-data {name} --write PAIRS.jsonl` writes a pair for each prompt that has both kinds"
+)
+
+__all__ = ["Reading", "Skipped", "Source", "by_reason", "read_source", "require_source", "require_usable"]
+
+
+@dataclass
+class Reading:
+    """One pass over a file or data set, in bounded memory.
+
+    Args:
+        name: a file, or a hub data set written `owner/name` or `owner/name:split`.
+        skip: told the place and the reason of every row that cannot be used.
+        shape: name of the format of every row; `auto` goes by each row's fields.
+        mapping: `theirs=ours` texts that rename fields.
+        watch: shown every row that is an object, before it is read.
+
+    While it is iterated, `formats` counts the formats of the rows and `tools` the rows whose tools are left out.
+    """
+
+    name: str
+    skip: Callable[[str, str], None]
+    shape: str = "auto"
+    mapping: Sequence[str] = ()
+    watch: Callable[[Row], None] | None = None
+    rows: int = 0
+    formats: Counter[str] = field(default_factory=Counter)
+    tools: int = 0
+
+    def __iter__(self) -> Iterator[Comparison | Judged]:
+        """Comparisons, and judged responses of unpaired data. Raises InputError for what is no table."""
+        return _together(self._read(), self.skip)
+
+    def _read(self) -> Iterator[Comparison | Judged]:
+        renamed = read_mapping(self.mapping)
+        refused: list[tuple[str, Any]] = []  # the first rows of no known format
+        for where, given in rows_of(self.name):
+            self.rows += 1
+            row = mapped(given, renamed)
+            shape = self._shape(row)
+            if isinstance(row, Unusable):
+                refused.append((where, row))
+                self.skip(where, str(row))
+            elif shape is None:
+                refused.append((where, row))
+                self.skip(where, _unknown(row))
+            else:
+                if self.watch and isinstance(row, dict):
+                    self.watch(row)
+                self.formats[shape] += 1
+                self.tools += _has_tools(row)
+                try:
+                    yield parse(shape, row, where)
+                except Unusable as reason:
+                    self.skip(where, str(reason))
+            if not self.formats and len(refused) >= PATIENCE:
+                break
+            del refused[PATIENCE:]
+        if not self.formats:
+            raise _no_table(self.name, refused)
+
+    def _shape(self, row: Any) -> str | None:
+        """The format of a row: its own, or that of the others, whose reader then says what is missing."""
+        if self.shape != "auto":
+            return self.shape
+        found = detect(row)
+        if found is None and self.formats and isinstance(row, dict):
+            return max(self.formats, key=self.formats.__getitem__)
+        return found
+
+
+def _unknown(row: Any) -> str:
+    if not isinstance(row, dict):
+        return f"no object with fields; got {shown(row)}"
+    nulls = ", ".join(shown(name).strip("'\"") for name in row if row[name] is None)
+    return f"no known format{f' (null: {nulls})' if nulls else ''}"
+
+
+def _has_tools(row: Any) -> bool:
+    """Whether a row describes tools, which are left out of its prompt."""
+    inner = row.get("input") if isinstance(row, dict) else None
+    return isinstance(row, dict) and bool(row.get("tools") or (isinstance(inner, dict) and inner.get("tools")))
+
+
+def _no_table(name: str, refused: list[tuple[str, Any]]) -> InputError:
+    """Why a file gave no row of a known format."""
+    for where, row in refused:
+        if isinstance(row, dict):
+            return unknown_format(where, row)
+    if not refused:
+        return InputError(f"{name} holds no rows")
+    where, row = refused[0]
+    if isinstance(row, Unusable):
+        return InputError(f"cannot read {name}: {where}: {row}, and no other row is an object with fields")
+    return InputError(
+        f"{where}: expected an object with fields such as prompt, chosen, rejected; got {str(row)[:60]!r}"
+    )
+
+
+def _together(items: Iterator[Comparison | Judged], skip: Callable[[str, str], None]) -> Iterator[Comparison | Judged]:
+    """Rated responses to one prompt that follow one another, as one comparison."""
+    held: list[Judged] = []
+    for item in items:
+        rated = isinstance(item, Judged) and not item.verdict
+        if held and not (rated and item.prompt == held[0].prompt):
+            yield from _compared(held, skip)
+            held = []
+        if rated and isinstance(item, Judged):
+            held.append(item)
+        else:
+            yield item
+    if held:
+        yield from _compared(held, skip)
+
+
+def _compared(rated: list[Judged], skip: Callable[[str, str], None]) -> Iterator[Comparison]:
+    if len(rated) < 2:
+        skip(rated[0].where, "the only rated response to its prompt: nothing to compare it with")
+        return
+    try:
+        texts, worse = [r.response for r in rated], [-r.score for r in rated]
+        yield order_by(rated[0].prompt, texts, worse, rated[0].where, scored=True)
+    except Unusable as reason:
+        skip(rated[0].where, str(reason))
 
 
 @dataclass(frozen=True)
 class Source:
-    """What one file or data set holds. shape: as detected or named."""
+    """What one file or data set holds. shape: the format of most rows. judged: of unpaired data. tools: rows whose
+    tools are left out."""
 
     name: str
     shape: str
     comparisons: list[Comparison]
     skipped: Skipped
+    judged: list[Judged] = field(default_factory=list)
+    tools: int = 0
 
 
-def read_source(name: str | Path, *, shape: str = "auto") -> Source:
-    """Comparisons of a file, or of a hub data set written `owner/name` or `owner/name:split`.
-
-    shape: pairs, sharegpt, transcripts, rankings, or auto to go by the fields of the first row. Raises
-    InputError naming file, line or row, and field.
-    """
-    rows = _read_rows(str(name))
-    if not rows:
-        raise InputError(f"{name} holds no rows")
-    shape = detect_shape(rows[0][1], rows[0][0]) if shape == "auto" else shape
-    comparisons: list[Comparison] = []
+def read_source(name: str | Path, *, shape: str = "auto", mapping: Sequence[str] = ()) -> Source:
+    """All comparisons of a file or data set; the options are those of `Reading`. Raises InputError as it does."""
     skipped: Skipped = []
-    for where, row in rows:
-        try:
-            comparisons.append(parse(shape, row, where))
-        except Unusable as reason:
-            skipped.append((where, str(reason)))
-    return Source(str(name), shape, comparisons, skipped)
+    reading = Reading(str(name), lambda where, reason: skipped.append((where, reason)), shape, mapping)
+    comparisons: list[Comparison] = []
+    judged: list[Judged] = []
+    for item in reading:
+        if isinstance(item, Judged):
+            judged.append(item)
+        else:
+            comparisons.append(item)
+    most = reading.formats.most_common(1)[0][0]
+    return Source(str(name), most, comparisons, skipped, judged, reading.tools)
 
 
 def require_usable(source: Source) -> None:
-    """Refuse (InputError) a source of which every row was skipped, with the first reason."""
-    if not source.comparisons:
-        where, reason = source.skipped[0]
-        raise InputError(f"{source.name}: no usable comparison; first: {where}: {reason}")
+    """Refuse (InputError) a source without a comparison: of single responses, or with every row skipped."""
+    if source.comparisons:
+        return
+    if source.judged:
+        raise InputError(UNPAIRED.format(name=source.name))
+    where, reason = source.skipped[0]
+    raise InputError(f"{source.name}: no usable comparison; first: {where}: {reason}")
 
 
-def require_source(name: str) -> None:
-    """Refuse (InputError) what is neither a file nor the name of a data set, before anything slow is done."""
-    try:
-        found = Path(name).is_file() or _is_hub(name)
-    except (OSError, ValueError) as error:  # a name too long, a NUL in it
-        raise InputError(f"cannot read {name}: {reason(error)}") from error
-    if not found:
-        raise InputError(f"no such file: {name}")
-
-
-def _is_hub(name: str) -> bool:
-    path = Path(name)
-    return not path.exists() and not path.is_absolute() and not path.suffix and bool(_HUB.fullmatch(name))
-
-
-def _read_rows(name: str) -> list[tuple[str, Any]]:
-    path = Path(name)
-    if _is_hub(name):
-        return _read_hub(name)
-    return _read_parquet(path) if path.suffix == ".parquet" else _read_json(path)
-
-
-def _read_json(path: Path) -> list[tuple[str, Any]]:
-    """Rows of a JSON list, or of JSON lines, whichever the first character says."""
-    rest = _lines(path)
-    first, head = next(rest, (1, ""))
-    lines = itertools.chain([(first, head)] if head else [], rest)
-    if not head.lstrip().startswith("["):
-        return [(f"{path} line {n}", _parse_json(line, path, n)) for n, line in lines]
-    text, last = io.StringIO(), first
-    for n, line in lines:
-        text.write("\n" * (n - last) + line.rstrip("\n"))  # blank lines count
-        last = n
-        if text.tell() > MAX_LIST:
-            raise InputError(f"{path}: a JSON list of more than {MAX_LIST >> 20} MiB; write it as JSON lines")
-    return [(f"{path} row {n}", row) for n, row in enumerate(_parse_json(text.getvalue(), path, first), start=1)]
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number, line) of a text file, plain or .gz, blank ones left out; a line ends at a newline and nowhere else."""
-    try:
-        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file:
-            size = 0
-            for number in itertools.count(1):
-                line = file.readline(MAX_LINE + 1)
-                size += len(line)
-                if len(line) > MAX_LINE:
-                    raise InputError(f"{path} line {number}: longer than {MAX_LINE >> 20} MiB, which no comparison is")
-                if size > _most_bytes(raw.tell()) and file is not raw:
-                    raise _expands(path)
-                if not line:
-                    return
-                if line.strip():
-                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"cannot read {path}: line {number} is not UTF-8 (byte {error.start + 1} of the line: {error.reason})"
-        ) from None
-    except (OSError, EOFError, zlib.error, ValueError) as error:  # ValueError: a NUL in the name
-        raise InputError(f"cannot read {path}: {error}") from error
-
-
-def _most_bytes(compressed: int) -> int:
-    """How large the content of so many compressed bytes may be before it is taken for a bomb."""
-    return max(2**22, MAX_EXPANSION * compressed)
-
-
-def _expands(path: Path) -> InputError:
-    return InputError(
-        f"{path} expands to more than {MAX_EXPANSION} times its size, which text does not; it is not read"
-    )
-
-
-def _parse_json(text: str, path: Path, line: int) -> Any:
-    """The value in a text that begins at a line of the file."""
-    try:
-        return json.loads(text, object_pairs_hook=_object)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path} line {line - 1 + error.lineno}: broken JSON ({error.msg} at column {error.colno})"
-        ) from None
-    except (RecursionError, ValueError) as error:  # brackets too deep, a number too long, a field twice
-        raise InputError(f"{path} line {line}: cannot be read as JSON ({error})") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of a field given twice Python would keep the last in silence."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"field {twice!r} is given twice in one object")
-    return found
-
-
-def _read_parquet(path: Path) -> list[tuple[str, Any]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    rows: list[Any] = []
-    try:
-        budget = _most_bytes(path.stat().st_size)
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=16):
-                rows += batch.to_pylist()
-                budget -= sum(len(repr(row)) for row in rows[-len(batch) :])
-                if budget < 0:
-                    raise _expands(path)
-    except (OSError, pyarrow.ArrowException, ValueError, KeyError, OverflowError, MemoryError) as error:
-        raise InputError(f"cannot read {path}: {_first_line(error)}") from None
-    return [(f"{path} row {n}", row) for n, row in enumerate(rows, start=1)]
-
-
-def _read_hub(name: str) -> list[tuple[str, Any]]:
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    repository, _, split = name.partition(":")
-    try:
-        rows = load_dataset(repository, split=split or "train")
-    except (OSError, ValueError, DatasetsError, HfHubHTTPError, HFValidationError) as error:
-        raise InputError(f"data set {name!r} cannot be loaded: {_first_line(error)}") from None
-    return [(f"{name} row {n}", row) for n, row in enumerate(rows, start=1)]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def split_off(items: Sequence[Any], *, eval_size: int, seed: int) -> tuple[list[Any], list[Any]]:
-    """Train and evaluation parts by seed. Raises InputError if nothing would be left to train on."""
-    if len(items) <= eval_size:
-        raise InputError(
-            f"{len(items)} usable comparisons are too few to hold out {eval_size} for evaluation; lower --eval-size"
-        )
-    shuffled = list(items)
-    random.Random(seed).shuffle(shuffled)  # noqa: S311
-    return shuffled[eval_size:], shuffled[:eval_size]
+def by_reason(skipped: Sequence[tuple[str, str]]) -> list[tuple[str, int, str]]:
+    """(reason, rows, first of them), most frequent first; what differs from row to row is left out of the reason."""
+    counts: Counter[str] = Counter()
+    first: dict[str, tuple[str, str]] = {}
+    for where, reason in skipped:
+        kind = kind_of(reason)
+        counts[kind] += 1
+        first.setdefault(kind, (where, reason))
+    return [(kind if n > 1 else first[kind][1], n, first[kind][0]) for kind, n in counts.most_common()]

@@ -7,7 +7,7 @@ its log-prob; a truncated one has none. What a template writes behind the end of
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,10 @@ from derivations.cli.errors import InputError
 from llm.data.chat import Ending, answered, any_of, control_tokens, ending, render, render_prompt, without_ends
 from llm.data.files import Skipped
 from llm.data.row_formats import Comparison, Message, Unusable
+from llm.data.row_formats.rows import require_texts
 from llm.scoring.packing import Example
 
-MAX_CHARACTERS = 1_000_000  # of one text: hundreds of thousands of tokens, and seconds in a tokenizer
+MAX_IDS = 2**31
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,23 @@ def _ids_behind(start: str, prompt: tuple[int, ...], rest: str, tokenizer: Any) 
     return _ids(rest, tokenizer)
 
 
+@dataclass(frozen=True)
+class Whole:
+    """One comparison as tokens before it is cut to a length: the ids of each response, and whether they are all of it
+    (they are kept up to a limit)."""
+
+    comparison: Comparison
+    prompt: tuple[int, ...]
+    responses: tuple[tuple[tuple[int, ...], bool], ...]
+
+    @property
+    def need(self) -> int:
+        """Tokens of the prompt and the longest response; at least one more than was kept where it was cut."""
+        return len(self.prompt) + max(len(ids) + (not complete) for ids, complete in self.responses)
+
+
 def encode(
-    comparisons: Sequence[Comparison],
+    comparisons: Iterable[Comparison],
     tokenizer: Any,
     *,
     max_length: int,
@@ -115,53 +131,80 @@ def encode(
 ) -> tuple[list[Group], Skipped]:
     """Tokenized comparisons, and (where, reason) of every one left out. Raises InputError if none remains.
 
-    pairs_only: refuse rankings of more than two responses. top: places of a ranking the objective uses.
+    pairs_only: of rankings, every two responses of which one is better; those with ties become such pairs in any case.
+    top: places of a ranking the objective uses.
     """
-    control = control_tokens(tokenizer)
-    kept: list[Group] = []
-    skipped: Skipped = []
-    for comparison in comparisons:
-        if pairs_only and len(comparison.responses) != 2:
-            raise InputError(
-                f"{comparison.where}: a ranking of {len(comparison.responses)} responses, but the objective takes "
-                "pairs; name a -pl objective"
-            )
-        try:
-            kept.append(_encode(comparison, tokenizer, control, max_length, top))
-        except Unusable as reason:
-            skipped.append((comparison.where, str(reason)))
+    wholes, skipped = tokenize(comparisons, tokenizer, most=max_length)
+    kept, unusable = fit(wholes, max_length=max_length, pairs_only=pairs_only, top=top)
+    require_any(kept, skipped + unusable, len(wholes) + len(skipped))
+    return kept, skipped + unusable
+
+
+def require_any(kept: Sequence[Group], skipped: Skipped, n: int) -> None:
+    """Refuse (InputError) data of which nothing of n comparisons remains, with the first reason."""
     if not kept:
         first = f"; first: {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-        raise InputError(f"no usable comparison among {len(comparisons)}{first}")
+        raise InputError(f"no usable comparison among {n}{first}")
+
+
+def tokenize(comparisons: Iterable[Comparison], tokenizer: Any, *, most: int | None) -> tuple[list[Whole], Skipped]:
+    """Ids of comparisons, each sequence up to `most` tokens, and (where, reason) of every one that has none."""
+    control = control_tokens(tokenizer)
+    found: list[Whole] = []
+    skipped: Skipped = []
+    for comparison in comparisons:
+        try:
+            found.append(_whole(comparison, tokenizer, control, most))
+        except Unusable as reason:
+            skipped.append((comparison.where, str(reason)))
+    return found, skipped
+
+
+def _whole(comparison: Comparison, tokenizer: Any, control: re.Pattern[str], most: int | None) -> Whole:
+    require_texts(comparison.prompt, comparison.responses)
+    turn = Turn(comparison.prompt, tokenizer, control=control)
+    if not turn.prompt:
+        raise Unusable("empty prompt")
+    room = MAX_IDS if most is None else max(1, most - len(turn.prompt))
+    responses = tuple(turn.respond(text, room=room) for text in comparison.responses)
+    return Whole(comparison, turn.prompt, responses)
+
+
+def fit(
+    wholes: Iterable[Whole], *, max_length: int, pairs_only: bool = True, top: int | None = None
+) -> tuple[list[Group], Skipped]:
+    """Comparisons cut to a length, and (where, reason) of every one left out; the options are those of `encode`."""
+    kept: list[Group] = []
+    skipped: Skipped = []
+    for whole in wholes:
+        try:
+            kept += _groups(whole, max_length, pairs_only, top)
+        except Unusable as reason:
+            skipped.append((whole.comparison.where, str(reason)))
     return kept, skipped
 
 
-def _encode(
-    comparison: Comparison, tokenizer: Any, control: re.Pattern[str], max_length: int, top: int | None
-) -> Group:
-    longest = max(map(len, _texts(comparison)))
-    if longest > MAX_CHARACTERS:
-        raise Unusable(f"a text of {longest:,} characters; at most {MAX_CHARACTERS:,} are tokenized")
-    if any("\ud800" <= c <= "\udfff" for text in _texts(comparison) for c in text):
-        raise Unusable("a lone surrogate, which is no character")
-    if not all(text.strip() for text in comparison.responses):
-        raise Unusable("empty response")
-    if top is not None and top >= len(comparison.responses):
-        raise Unusable(f"a ranking of {len(comparison.responses)} has no top {top}")
-    turn = Turn(comparison.prompt, tokenizer, control=control)
-    prompt = turn.prompt
-    if not prompt:
-        raise Unusable("empty prompt")
-    if len(prompt) > max_length // 2:  # a response cut to a few tokens is noise, and length-normalized noise is loud
-        raise Unusable(f"the prompt has {len(prompt)} tokens and leaves no room: at most half of {max_length} is its")
+def _groups(whole: Whole, max_length: int, pairs_only: bool, top: int | None) -> list[Group]:
+    comparison, prompt = whole.comparison, whole.prompt
+    # A response cut to a few tokens is noise, and length-normalized noise is loud.
+    if whole.need > max_length and len(prompt) > max_length // 2:
+        raise Unusable(
+            f"the prompt has {len(prompt)} tokens and leaves no room: at most half of {max_length} is its, unless the "
+            "responses fit whole"
+        )
     room = max_length - len(prompt)
-    examples = tuple(Example(prompt, *turn.respond(text, room=room)) for text in comparison.responses)
-    if len({e.response for e in examples}) < len(examples):
+    examples = tuple(Example(prompt, ids[:room], whole_ids and len(ids) <= room) for ids, whole_ids in whole.responses)
+    if not pairs_only and top is not None and top >= len(examples):
+        raise Unusable(f"a ranking of {len(examples)} has no top {top}")
+    same = len({e.response for e in examples}) < len(examples)
+    if len(examples) > 2 and (pairs_only or comparison.tied or same):
+        pairs = [(i, j) for i, j in comparison.decided() if examples[i].response != examples[j].response]
+        if not pairs:
+            raise Unusable("all responses are the same")
+        if top is not None and top > 1:
+            raise Unusable(f"a ranking with ties or equal responses gives pairs, which have no top {top}")
+        return [Group((examples[i], examples[j]), f"{comparison.where} ({i + 1} against {j + 1})") for i, j in pairs]
+    if same:
         cut = "" if all(e.complete for e in examples) else " after truncation"
-        names = "chosen and rejected" if len(examples) == 2 else "two responses"
-        raise Unusable(f"{names} are the same{cut}")
-    return Group(examples, comparison.where)
-
-
-def _texts(comparison: Comparison) -> list[str]:
-    return [m["content"] for m in comparison.prompt] + list(comparison.responses)
+        raise Unusable(f"chosen and rejected are the same{cut}")
+    return [Group(examples, comparison.where)]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,14 @@ def require_same_settings(out: Path, settings: dict[str, Any]) -> None:
     differing = [k for k in asked if k not in FREE and saved.get(k) != asked[k]]
     if differing:
         raise InputError(f"--resume: {out} was run with other settings: {', '.join(differing)}")
+
+
+def as_started(config: Any) -> Any:
+    """The config of a resumed run with what was chosen for it when it started, where the user names nothing else."""
+    if not config.resume or config.max_length is not None or not (config.out / "config.json").exists():
+        return config
+    saved = read_config(config.out).get("max_length")
+    return replace(config, max_length=saved) if type(saved) is int else config
 
 
 def finished(config: Any) -> dict[str, Any] | None:

@@ -40,7 +40,7 @@ class Run:
 class Plan:
     """A protocol and its runs, group by group and within a group seed by seed.
 
-    fingerprint: of the file's text. kernel: measurements without training, one a seed (`online_kernel`).
+    fingerprint: of the file's text. kernel: measurements without training, one per seed (`online_kernel`).
     """
 
     protocol: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Results of the online experiment: one small JSON file a run, without weights, and the numbers read from it.
+"""Results of the online experiment: one small JSON file per run, without weights, and the numbers read from it.
 
 They are kept with the code, so that the experiment can go on in another checkout and on another day.
 """

@@ -1,4 +1,4 @@
-"""Tables of the online report: a row an arm, a column a number of a run, each shown as its mean over seeds."""
+"""Tables of the online report: a row per arm, a column per number of a run, each shown as its mean over seeds."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

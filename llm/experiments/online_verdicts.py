@@ -27,7 +27,7 @@ TOO_FEW = "too few seeds"
 
 @dataclass(frozen=True)
 class Outcome:
-    """A check with what was found: one effect a seed, their interval, and whether it holds, fails or is open."""
+    """A check with what was found: one effect per seed, their interval, and whether it holds, fails or is open."""
 
     what: str
     role: str
@@ -110,7 +110,7 @@ def describe(check: Mapping[str, Any]) -> str:
 
 
 def effect(check: Mapping[str, Any], results: Results, least: Mapping[str, float]) -> dict[int, Any]:
-    """One effect a seed that has all its runs; for a spread the pair of both arms' values."""
+    """One effect per seed that has all its runs; for a spread the pair of both arms' values."""
     sides = [check[side] for side in ("arm", "minus") if side in check]
     runs = [results[side.removesuffix("@half")] for side in sides]
     seeds = sorted(set.intersection(*(set(own) for own in runs)))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from derivations.evidence.intervals import interval
+from derivations.evidence.intervals import interval, proportion
 from derivations.objectives import Objective, preference_metrics
 from llm.data.tokens import Group
 from llm.scoring.packing import lengths, on_device, put_back
@@ -21,10 +21,16 @@ TEXT = ("step", "split", "where")  # of a row; the rest are measured
 def losses_and_rows(
     objective: Objective, groups: Sequence[Group], logp: Tensor, ref_logp: Tensor | None
 ) -> tuple[Tensor, list[Row]]:
-    """Loss of each comparison [groups] (with gradient) and its measurements.
+    """Loss and measurements of each comparison.
 
-    logp, ref_logp: [responses of all groups], nats. Rewards, log-probs and tokens of a ranking are those
-    of its first response (chosen) and its last (rejected).
+    Args:
+        objective: gives rewards and loss.
+        groups: the comparisons, pairs or rankings.
+        logp, ref_logp: of policy and reference, summed over tokens, [responses of all groups], nats.
+
+    Returns:
+        The losses [groups], with gradient, and a row of numbers per comparison. Rewards, log-probs and tokens of a
+        ranking are those of its first response (chosen) and its last (rejected).
     """
     sizes = [len(g.examples) for g in groups]
     length = lengths([e for g in groups for e in g.examples], logp.device)
@@ -65,11 +71,26 @@ def means(rows: Sequence[Row]) -> dict[str, float]:
     return {name: math.fsum(r[name] for r in rows) / len(rows) for name in rows[0] if name not in TEXT}
 
 
+SHARES = ("rewards/accuracies",)  # of comparisons: from 0 to 1
+
+
 def change(before: Sequence[Row], after: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
-    """Intervals over comparisons of every measurement before, after, and of its change comparison by comparison."""
+    """Intervals over comparisons of every measurement before, after, and of its change comparison by comparison.
+
+    Those of a share stay where a share can be: in [0, 1] (Wilson's), their change in [-1, 1].
+    """
     names = [name for name in before[0] if name not in TEXT]
+
+    def level(rows: Sequence[Row], name: str) -> dict[str, float]:
+        values = [r[name] for r in rows]
+        return asdict(proportion(sum(values), len(values))) if name in SHARES else asdict(interval(values))
+
+    def difference(name: str) -> dict[str, float]:
+        found = asdict(interval(a[name] - b[name] for a, b in zip(after, before, strict=True)))
+        return {k: min(1.0, max(-1.0, v)) for k, v in found.items()} if name in SHARES else found
+
     return {
-        "before": {n: asdict(interval(r[n] for r in before)) for n in names},
-        "after": {n: asdict(interval(r[n] for r in after)) for n in names},
-        "change": {n: asdict(interval(a[n] - b[n] for a, b in zip(after, before, strict=True))) for n in names},
+        "before": {n: level(before, n) for n in names},
+        "after": {n: level(after, n) for n in names},
+        "change": {n: difference(n) for n in names},
     }

@@ -7,6 +7,7 @@ of comparisons of the whole step, over all processes, so any split gives the sam
 import random
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ from llm.engine.launch import describe
 from llm.engine.memory import peak_memory_gib
 from llm.engine.nan_guard import stop_if_diverged
 from llm.engine.reference import EveryStep, Precomputed
-from llm.engine.run_folder import Run, finished, open_run, told_as_json
+from llm.engine.run_folder import Run, as_started, finished, open_run, told_as_json
 from llm.engine.sharding import PLACEHOLDER, load_in_first
 from llm.offline.metrics import Row, change, losses_and_rows, means
 from llm.offline.replay import as_records
@@ -32,11 +33,12 @@ from llm.sampling.reference_pool import texts
 from llm.sampling.sampler import sample
 from llm.scoring.compiled import compile_layers
 from llm.scoring.export import export, model_card
-from llm.scoring.logprobs import require_room
+from llm.scoring.logprobs import longest_sequence, require_room
 from llm.scoring.models import add_lora, load_model, recompute_layers
 from llm.scoring.passes import by_tokens, pass_sizes, scored, what_ran
 from llm.settings.train import TrainConfig
 
+SMALL = 30  # comparisons held out, below which an interval is said to rest on few
 Reference = EveryStep | Precomputed | None
 
 
@@ -44,15 +46,20 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """Train on comparisons; returns the summary (also in `summary.json`). Raises InputError on bad input."""
     began = time.monotonic()
     config.require_places()
+    config = as_started(config)
     if config.resume and (summary := finished(config)):
         return summary
     set_determinism(config.deterministic)
     objective = config.make_objective()
     sources = read_sources(config)
     model, tokenizer = (load_in_first if config.shard else load_model)(config.model, implementation=config.attention)
-    require_room(model.config, config.max_length)
+    if config.max_length is not None:
+        require_room(model.config, config.max_length)
+    limit = longest_sequence(model.config)
     engine = _engine(config, model)
-    data = load_data(config, objective, sources, engine, tokenizer)
+    data = load_data(config, objective, sources, engine, tokenizer, limit=limit)
+    del sources  # the texts; the tokens are in `data`
+    config = replace(config, max_length=data.max_length)
     reference = _reference(config, objective, engine, data)
     resolved = {"objective_resolved": str(objective), "data_note": data.note, "data_fingerprint": data.fingerprint()}
     runs_on = describe(engine.accelerator, sharded=engine.sharded)
@@ -73,7 +80,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         run.examples.add(*({"step": step, "split": "eval", **r} for r in rows))
         run.metrics.add(row)
         engine.track(row)
-        if engine.is_main or engine.sharded:
+        if config.samples and (engine.is_main or engine.sharded):
             run.samples.add(*_continuations(engine, tokenizer, data.evaluation, step=step, config=config))
         return row["eval/loss"]
 
@@ -190,9 +197,9 @@ def _schedule(n: int, config: TrainConfig) -> list[list[int]]:
 def _continuations(
     engine: Engine, tokenizer: Any, groups: Sequence[Group], *, step: int, config: TrainConfig
 ) -> list[dict[str, Any]]:
-    """One sampled continuation (at most 32 tokens, and none past max_length) of the first three evaluation prompts."""
-    prompts = [g.examples[0].prompt for g in groups[:3]]
-    room = config.max_length - max(map(len, prompts))
+    """One sampled continuation (at most 32 tokens, and none past max_length) of the first evaluation prompts."""
+    prompts = [g.examples[0].prompt for g in groups[: config.samples]]
+    room = (config.max_length or 0) - max(map(len, prompts))
     with engine.sampling():
         drawn = sample(engine.transformer, tokenizer, prompts, k=1, max_new_tokens=min(32, room), seed=config.seed)
     prompt_texts = tokenizer.batch_decode([list(p) for p in prompts])
@@ -252,4 +259,8 @@ def _print_summary(summary: dict[str, Any], config: TrainConfig) -> None:
             rows.append((name, f"{before:.3f}", f"{after:.3f}", f"{difference['mean']:+.3f}", spread))
     steps, seconds, memory = summary["steps"], summary["seconds"], summary["peak_memory_gib"]
     title = f"{steps} steps in {seconds:.0f} s, {memory:.1f} GiB: {config.out}"
+    if summary["eval_pairs"] < SMALL:
+        title += (
+            f"\nfew comparisons are held out ({summary['eval_pairs']}): the intervals are wide and themselves rough"
+        )
     print_table(title, ("held out", "before", "after", "change", "95 % interval"), rows, quiet=config.quiet)

@@ -100,7 +100,7 @@ def reference_pool(
 
 
 def stored(path: Path, prompts: Sequence[tuple[int, ...]], k: int) -> list[Example]:
-    """Cached samples, k a prompt. Raises InputError if the file does not hold just those."""
+    """Cached samples, k per prompt. Raises InputError if the file does not hold just those."""
     rows = read_json(path)
     try:
         found = [(row["response"], row["complete"]) for row in rows]

@@ -69,7 +69,7 @@ def narrowed(model: Any) -> Any:
 
 
 class InverseCDF(LogitsProcessor):
-    """Leaves one token a row: the first whose cumulative probability passes the row's uniform number.
+    """Leaves one token per row: the first whose cumulative probability passes the row's uniform number.
 
     uniform: float64 [rows, new tokens], in [0, 1). prompt_width: places before the first new token. The sums
     are float64: in float32 the many rare tokens of a vocabulary would be drawn too seldom or never.

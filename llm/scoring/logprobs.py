@@ -29,12 +29,20 @@ def sequence_logps(
     row_tokens: int = ROW_TOKENS,
     chunk_tokens: int | None = None,
 ) -> Tensor:
-    """log pi(response | prompt) of each example: float32 [n], nats, summed over the response's tokens.
+    """log pi(response | prompt), summed over the response's tokens.
 
-    model: a causal transformers model that passes `llm.scoring.models.check_model`. Examples with equal prompts
-    share their prompt's forward pass. batch_tokens: most places of one forward pass. chunk_tokens:
-    positions projected at once. Both by the model's device where not given (`llm.scoring.passes`). Raises InputError
-    for a sequence longer than the model can place.
+    Args:
+        model: a causal transformers model that passes `llm.scoring.models.check_model`.
+        examples: those with equal prompts share their prompt's forward pass.
+        batch_tokens: most places of one forward pass (default: by the model's device, `llm.scoring.passes`).
+        row_tokens: tokens of a prompt with its responses before the prompt is copied.
+        chunk_tokens: positions projected at once (default: by the device).
+
+    Returns:
+        One value per example, float32 [n], nats, with gradient.
+
+    Raises:
+        InputError: a sequence is longer than the model can place.
     """
     return _by_pack(model, examples, batch_tokens, row_tokens, chunk_tokens, with_features=False)[0]
 
@@ -88,7 +96,7 @@ def _by_pack(
 def by_response(values: Tensor, pack: Pack, how: Literal["sum", "mean"]) -> Tensor:
     """Sum or mean over each response's tokens: [response tokens, ...] -> [responses, ...].
 
-    On a CPU one call a response; elsewhere one for all, which sums in another order.
+    On a CPU one call per response; elsewhere one for all, which sums in another order.
     """
     if values.device.type == "cpu":
         return torch.stack([getattr(own, how)(0) for own in values.split(pack.sizes)])
@@ -117,8 +125,18 @@ def require_room(config: Any, longest: int, *, mend: str = "lower --max-length")
     An explicit mask replaces a model's sliding window, which changes nothing only while the window is
     no shorter than the sequence. mend: what the message tells the user to do.
     """
+    for limit, what in _limits(config):
+        if longest > limit:
+            raise InputError(f"a sequence of {longest} tokens, but the model has {what} {limit}; {mend}")
+
+
+def longest_sequence(config: Any) -> int | None:
+    """Tokens of the longest sequence that `require_room` lets pass, if there is a limit."""
+    return min((limit for limit, _ in _limits(config)), default=None)
+
+
+def _limits(config: Any) -> list[tuple[int, str]]:
     places = getattr(config, "max_position_embeddings", None)
     window = getattr(config, "sliding_window", None)
-    for limit, what in ((places, "positions"), (window, "a sliding window of")):
-        if limit is not None and longest > limit:
-            raise InputError(f"a sequence of {longest} tokens, but the model has {what} {limit}; {mend}")
+    found = ((places, "positions"), (window, "a sliding window of"))
+    return [(limit, what) for limit, what in found if limit is not None]

@@ -24,7 +24,7 @@ from llm.engine.checkpoints import first_line
 from llm.scoring import attention
 from llm.scoring.adapters import lineage, merged
 from llm.scoring.export import save_model
-from llm.scoring.logprobs import sequence_logps
+from llm.scoring.logprobs import longest_sequence, sequence_logps
 from llm.scoring.packing import Example
 from llm.scoring.versions import require_transformers
 
@@ -164,6 +164,17 @@ def load_tokenizer(name: str) -> Tokenizer:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked by lengths, so any token will do
     return tokenizer
+
+
+def longest_of(name: str) -> int | None:
+    """Tokens of the longest sequence that a model, by name as for `load_model`, has room for, if it has a limit."""
+    try:
+        config = AutoConfig.from_pretrained(place_of(lineage(name)[-1]), trust_remote_code=False)
+    except InputError:
+        raise
+    except Exception as error:  # as in `load_model`
+        raise _not_loaded(name, error) from error
+    return longest_sequence(config)
 
 
 def _not_loaded(name: str, error: Exception) -> InputError:

@@ -83,11 +83,11 @@ class OnlineConfig:
     eval_samples: Count = 4
     """Fresh samples per topic in evaluations, of held-out topics (eval/) and of training topics (eval-train/)."""
     checkpoint_every: Often = 0
-    """Write a checkpoint to resume from every so many steps; 0: never. It takes 12 bytes a parameter."""
+    """Write a checkpoint to resume from every so many steps; 0: never. It takes 12 bytes per parameter."""
     resume: bool = False
     """Go on with the run in `out` from its last checkpoint; the result is that of the uninterrupted run."""
     save: bool = True
-    """Save the trained model in checkpoints/last (4 bytes a parameter)."""
+    """Save the trained model in checkpoints/last (4 bytes per parameter)."""
     seed: Seed = 0
     """Seed of topics and samples. The same seed gives the same bits on a CPU, and on a GPU with `deterministic`."""
     deterministic: bool = False

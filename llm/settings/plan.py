@@ -5,7 +5,7 @@ autograd keeps; so parameters and activations are counts, not rules of thumb. Co
 pairs; a ranking of m responses has up to m times the longest response.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from llm.engine.jsonl import print_table
 from llm.engine.sharding import decoder_layers
 from llm.scoring import attention
 from llm.scoring.adapters import lineage
-from llm.scoring.logprobs import require_room, sequence_logps
+from llm.scoring.logprobs import longest_sequence, require_room, sequence_logps
 from llm.scoring.models import add_lora, place_of, quiet_transformers, recompute_layers
 from llm.scoring.packing import Example
 from llm.scoring.passes import PassSizes, pass_sizes
@@ -26,6 +26,7 @@ from llm.settings.recipe import architecture_of
 from llm.settings.train import TrainConfig
 
 GIB = 2**30
+PLANNED_LENGTH = 1024  # tokens of a sequence, where the data will choose
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def make_plan(config: TrainConfig) -> Plan:
     usual = pass_sizes(this_kind())
     quiet_transformers()
     architecture = _architecture(config.model)
-    require_room(architecture, config.max_length)
+    config = replace(config, max_length=planned_length(config, architecture))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(architecture, dtype=torch.float32)
         model.set_attn_implementation(attention.NAME)
@@ -150,9 +151,17 @@ def _fake(model: Any) -> None:
                 module._buffers[name] = torch.empty(old.shape, dtype=old.dtype)
 
 
+def planned_length(config: TrainConfig, architecture: Any) -> int:
+    """Most tokens of a sequence: as given, else what is planned for, since a plan reads no data."""
+    if config.max_length is None:
+        return min(PLANNED_LENGTH, longest_sequence(architecture) or PLANNED_LENGTH)
+    require_room(architecture, config.max_length)
+    return config.max_length
+
+
 def pair_tokens(config: TrainConfig) -> int:
     """Most tokens of a pair, its prompt counted once: a prompt of one token, and two responses to the limit."""
-    return 2 * config.max_length - 1
+    return 2 * (config.max_length or PLANNED_LENGTH) - 1
 
 
 def largest_pass(config: TrainConfig, usual: PassSizes) -> list[tuple[Example, Example]]:
@@ -198,6 +207,8 @@ def print_plan(config: TrainConfig) -> Plan:
     spread = f", sharded over {config.plan_processes} processes" if config.shard else ""
     print(f"{config.model}: {plan.parameters:,} parameters, {plan.trained:,} trained, {config.dtype}{spread}")
     print_table("memory on every device, without a backward pass's temporaries", ("what", "GiB"), rows, quiet=False)
+    if config.max_length is None:
+        print(f"--max-length will be chosen from the data; planned for {(plan.comparison_tokens + 1) // 2}")
     print(
         f"passes as on a {this_kind()} device, which this machine has; --micro-batch-tokens overrides\n"
         f"tokens: at most {plan.comparison_tokens:,} a pair, {plan.pass_tokens:,} a pass, {plan.step_tokens:,} a step\n"

@@ -10,15 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tyro
+
 from derivations.cli.errors import InputError, input_errors
 from derivations.cli.settings import Within, check_settings
 from derivations.names import OBJECTIVES, make_objective
 from derivations.objectives import Objective
-from llm.data.files import require_source
+from llm.data.containers import require_source
+from llm.data.row_formats.mapping import read_mapping
 from llm.engine.jsonl import require_out
 
 Dtype = Literal["float32", "bf16"]
-Shape = Literal["auto", "pairs", "sharegpt", "transcripts", "rankings"]
+Shape = Literal[
+    "auto", "openai", "nemo", "nectar", "ultrafeedback", "stack-exchange", "ms-swift", "pairs", "orca", "argilla",
+    "alpaca", "alpaca-ranked", "sharegpt", "axolotl", "argilla-ranking", "rankings", "helpsteer2", "helpsteer3",
+    "pku-saferlhf", "shp", "arena", "arena-conversations", "webgpt", "summaries", "kto", "rated", "transcripts",
+]  # fmt: skip
 LARGEST = 2**31 - 1
 Count = Annotated[int, Within(1, LARGEST)]
 Often = Annotated[int, Within(0, LARGEST)]  # a number that may be 0: never, or none
@@ -49,7 +56,7 @@ DEFAULT_OPTIONS: dict[str, dict[str, float]] = {
 class TrainConfig:
     """Train a language model on preference pairs or rankings, offline, with any objective of the ground floor.
 
-    Writes a run folder: config.json, metrics.jsonl (one line a step), examples.jsonl (one line a comparison and
+    Writes a run folder: config.json, metrics.jsonl (one line per step), examples.jsonl (one line per comparison and
     step), samples.jsonl, summary.json and checkpoints/last. `--recipe NAME` sets defaults for large models.
 
     Example: python -m llm train --objective simpo --data pairs.jsonl --out runs/simpo
@@ -61,16 +68,23 @@ class TrainConfig:
     """On pairs: dpo, cdpo, ipo, f-dpo, simpo, simpo-shannon, maxent. On rankings (and pairs): dpo-pl, f-dpo-pl,
     simpo-pl, simpo-shannon-pl, maxent-pl. THEORY 1 and 2.3 to 2.8."""
     data: str | None = None
-    """Preferences: a JSON, JSONL (either as .gz) or Parquet file, or a hub data set owner/name[:split]. Shapes:
-    prompt/chosen/rejected, chosen/rejected transcripts, ShareGPT, prompt/responses/ranking or scores. A prompt whose
-    last message is the assistant's is continued: responses go on from it in the same turn, as they are. Without it,
-    comparisons are sampled from the model itself, ranked by the gold reward, and cached."""
+    """Preferences: a JSON, JSONL (either as .gz) or Parquet file, or a hub data set owner/name[:split], of any format
+    that `--shape` names; `inspect-data` shows how it is read. A pairwise objective takes of a ranking every two
+    responses of which one is better. A prompt whose last message is the assistant's is continued: responses go on
+    from it in the same turn, as they are. Without it, comparisons are sampled from the model itself, ranked by the
+    gold reward, and cached."""
     eval_data: str | None = None
     """Comparisons for evaluation, all of them used. Without it, `eval_size` are split off `data` by the seed."""
     shape: Shape = "auto"
-    """Shape of the data; auto goes by the fields of the first row and prints what it found."""
+    """Format of the data; auto goes by the fields of each row and prints what it found."""
+    map: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Fields of the data by other names, as THEIRS=OURS; OURS: prompt, chosen, rejected, system, messages, responses,
+    scores, ranking, completion, label. A dot reaches into an object."""
     eval_size: Count = 24
-    """Number of comparisons held out, evaluated before and after training."""
+    """Number of comparisons held out, evaluated before and after training; at most a fifth of the data. Comparisons
+    of one prompt stay together."""
+    samples: Often = 3
+    """Evaluation prompts of which a continuation is sampled at each evaluation; 0: none."""
     model: str = "bundled"
     """`bundled` (SmolLM2-135M-Instruct), a local folder, or a hub id. A folder that `--export adapter` wrote is merged
     into its base, and training goes on from there, with new adapters (`lora_rank`) or without."""
@@ -110,9 +124,10 @@ class TrainConfig:
     micro_batch_tokens: Count | None = None
     """Most tokens in one forward pass, unless one comparison alone is longer. Default: 512 on a CPU, 16384 on
     a GPU; config.json keeps what ran as `passes`."""
-    max_length: Annotated[int, Within(2, LARGEST, why="prompt and response need a token each")] = 256
+    max_length: Annotated[int, Within(2, LARGEST, why="prompt and response need a token each")] | None = None
     """Most tokens of prompt and response together. Longer responses are cut (without EOS); prompts longer
-    than half of it are skipped and counted."""
+    than half of it are skipped and counted where a response would be cut. Default: chosen from the data so that 95 %
+    of the comparisons fit whole, within what the model has room for; config.json keeps it."""
     dtype: Dtype = "float32"
     """bf16 runs the layers under autocast; weights, logits and log-probs stay float32."""
     gradient_checkpointing: bool = False
@@ -132,14 +147,14 @@ class TrainConfig:
     patience: Often = 0
     """Stop after so many evaluations without a new best eval/loss (needs `eval_every`); 0: never."""
     checkpoint_every: Often = 50
-    """Write a checkpoint to resume from every so many steps; 0: never. It takes 4 bytes a parameter, and 8 more if
+    """Write a checkpoint to resume from every so many steps; 0: never. It takes 4 bytes per parameter, and 8 more if
     it is trained."""
     resume: bool = False
     """Go on with the run in `out` from its last checkpoint; the result is that of the uninterrupted run."""
     tracker: Tracker = "none"
     """Send the metrics there too, through accelerate (tensorboard writes into `out`; others need their package)."""
     save: bool = True
-    """Save the trained model with its card in checkpoints/last (4 bytes a parameter)."""
+    """Save the trained model with its card in checkpoints/last (4 bytes per parameter)."""
     export: Literal["merged", "adapter"] = "merged"
     """Of a model with adapters: fold them into the weights, or save them alone."""
     plan: bool = False
@@ -175,6 +190,7 @@ class TrainConfig:
             raise InputError(
                 f"--max-steps {self.max_steps} x --batch-size {self.batch_size}: at most {MOST_COMPARISONS:,}"
             )
+        read_mapping(self.map)
         self.make_objective()
 
     def _require_shardable(self) -> None:

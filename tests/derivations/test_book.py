@@ -38,6 +38,20 @@ def test_the_book_has_every_claim_with_its_anchor_and_no_reference_leads_nowhere
         assert f'{result.claim.chapter}.html#{result.claim.id}"' in pages["index"]  # the graph's links
 
 
+def test_every_line_of_the_proof_page_names_claims_that_were_decided(results):
+    page = (Path(__file__).parents[2] / "docs" / "proof.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\{ref\}`([a-z0-9-]+)`", page))
+    decided = {result.claim.id for result in results if result.ok}
+    assert len(named) >= 15
+    assert named <= decided, named - decided
+    for theorem in ("master-theorem", "repair-generalized", "rankings-by-name", "length-normalized-temperature"):
+        assert theorem in named
+    start, proof, rest = page.partition("## Proof")
+    assert "## Theorem" in start
+    paragraphs = [part for part in proof.split("\n\n") + rest.split("\n\n") if part.startswith("**")]
+    assert all("{ref}`" in part for part in paragraphs)  # no bold line of the argument goes without its claim
+
+
 def test_the_opening_table_takes_its_verdicts_from_the_run(results, one_failed, tmp_path):
     shown = {name for _, _, names in STORY for name in names}
     assert shown <= {result.claim.id for result in results}

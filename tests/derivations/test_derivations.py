@@ -94,7 +94,7 @@ def test_a_counterexample_outside_of_the_hypotheses_or_an_empty_enumeration_coun
     with pytest.raises(StepFailed, match="outside"):
         Differs("planted", x, y, {x: sp.S.One, y: -sp.S.One}).check()
     with pytest.raises(StepFailed, match="no case"):
-        Enumerated("planted", lambda: iter(()), bool, callable, {"never": lambda case: False}).check()
+        Enumerated("planted", lambda: iter(()), bool, callable, {"never": lambda case: case > 3}).check()
 
 
 def test_a_proof_that_breaks_off_is_reported_under_its_claim(monkeypatch):
@@ -233,8 +233,21 @@ def test_json_and_show_have_what_every_step_says_and_how_it_was_decided(results)
     steps = [step for claim in data for step in claim["steps"]]
     assert {step["kind"] for step in steps} == set(SAYS)
     for step in steps:
-        assert {"statement", "by", "decided_by", "domain", "by_construction", *SAYS[step["kind"]]} <= set(step)
+        assert {
+            "statement",
+            "by",
+            "decided_by",
+            "domain",
+            "by_construction",
+            "lhs",
+            "rhs",
+            "given",
+            "kernel",
+            *SAYS[step["kind"]],
+        } <= set(step)
         assert step["decided_by"] or step["kind"] == "Argued"
+        assert step["kernel"] is None  # it was not asked
+        assert step["kind"] in ("Argued", "Enumerated", "EnumeratedIff") or (step["lhs"] and step["rhs"])
     for result in results:
         text = report.show(result)
         for step in result.steps:

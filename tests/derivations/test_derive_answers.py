@@ -1,15 +1,19 @@
 """What `derive` says: the named objective that a formula is, the formula a person would write, convexity by balls."""
 
+import shlex
+
 import pytest
 import sympy as sp
 
-from derivations.__main__ import formulas_apart
+from derivations.__main__ import COMMANDS, START, formulas_apart, main
 from derivations.custom.derive import derive
 from derivations.custom.parser import parse_formula
 from derivations.custom.spoken import difference, spoken
 from derivations.custom.unit_interval import positive_on_unit_interval
+from derivations.pages.plain import plain
 from derivations.pages.text import derivation_text
 from derivations.proofs.symbols import alpha, beta, p
+from derivations.prover.claims import load_claims
 
 HALF = sp.Rational(1, 2)
 
@@ -102,3 +106,37 @@ def test_no_formula_is_taken_for_an_option(formula):
     words = ["derive", formula, "--preference", "rao-kupper", "-h"]
     assert formulas_apart(words) == ["derive", f" {formula}", *words[2:]]
     assert parse_formula(f" {formula}") == parse_formula(formula)
+
+
+@pytest.mark.parametrize(
+    ("latex", "text"),
+    [
+        (r"\phi = \beta p\log\frac{p}{q}", "phi = beta p log(p/q)"),
+        (r"s = \frac{\beta}{|y|}\log\pi(y)", "s = beta/|y| log pi(y)"),
+        (r"\frac{\beta}{a}\left(1 - \left(\frac{q}{p}\right)^{a}\right)", "beta/a (1 - (q/p)^a)"),
+        (r"h = \tfrac23\cdot\tfrac1{2\beta}", "h = 2/3 * 1/(2 beta)"),
+        (r"E[\nabla k_2] = \nabla\mathrm{KL}(\pi\|q)", "E[grad k_2] = grad KL(pi || q)"),
+        (
+            r"\sum_\rho \prod_k \frac{e^{s_{\rho_k}}}{\sum_{j\ge k} e^{s_j}}",
+            "sum_rho prod_k (e^(s_rho_k))/(sum_(j >= k) e^s_j)",
+        ),
+    ],
+)
+def test_formulas_of_claims_are_plain_text_in_a_terminal(latex, text):
+    assert plain(latex).replace(" ", "") == text.replace(" ", "")
+
+
+def test_no_formula_keeps_its_latex():
+    assert not [claim.id for claim in load_claims() if set("\\{}") & set(plain(claim.latex))]
+
+
+def test_alone_the_program_says_how_to_begin(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["derivations"])
+    assert main() == 0
+    assert capsys.readouterr().out == START
+    commands = [line.split("  ")[1] for line in START.splitlines() if line.startswith("  python")]
+    assert len(commands) == 3
+    for command in commands:
+        name, *rest = shlex.split(command)[3:]
+        assert name in COMMANDS
+        assert not rest or name != "derive" or derive(rest[0]).ok

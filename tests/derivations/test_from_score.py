@@ -132,7 +132,7 @@ def test_what_is_no_score_is_refused_in_a_sentence(score, words):
     [
         (["-log(p)"], 1, "FAILS        the score increases strictly"),
         (["log(p**(1/length)/(1 - p**(1/length)))"], 0, "integral of s from 1/2 to p"),
-        (["beta*log(p/q)"], 0, "phi(p)           beta*p*log(p/q) - beta*p"),
+        (["beta*log(p/q)"], 0, "regularizer      phi(p) = beta*p*log(p/q) - beta*p"),
         (["beta*log(p/q)", "--format", "json"], 0, '"phi": "beta*p*log(p/q) - beta*p"'),
     ],
 )

@@ -76,11 +76,17 @@ def test_bad_input_is_one_line_that_names_it_with_status_2_and_leaves_no_run_fol
 
 
 def test_broken_data_is_found_before_the_model_is_loaded(llm, tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": ')
-    done = llm("train", "--objective", "dpo", "--data", "a.jsonl", "--model", "./none", "--out", "out")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: a.jsonl line 2: broken JSON")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+    """So are single responses, which no objective takes; the command that makes pairs of them is named."""
+    kto = json.dumps({"prompt": "a", "completion": "b", "label": True})
+    refused = {'{"prompt": ': "cannot read a.jsonl: a.jsonl line 1: broken JSON", kto: "a.jsonl holds single responses"}
+    for text, message in refused.items():
+        (tmp_path / "a.jsonl").write_text(text)
+        done = llm("train", "--objective", "dpo", "--data", "a.jsonl", "--model", "./none", "--out", "out")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: {message}")
+        assert len(done.stderr.splitlines()) == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+    assert "`inspect-data a.jsonl --write PAIRS.jsonl` writes a pair for each prompt" in done.stderr
 
 
 def test_data_of_which_nothing_is_usable_is_refused_with_the_first_reason(llm, tmp_path):
@@ -89,8 +95,8 @@ def test_data_of_which_nothing_is_usable_is_refused_with_the_first_reason(llm, t
     done = llm("inspect-data", "a.jsonl")
     assert done.returncode == 2
     assert done.stderr == (
-        "error: a.jsonl: no usable comparison; first: a.jsonl line 1: a transcript needs a prompt before its last "
-        "message\n"
+        "error: a.jsonl: no usable comparison; first: a.jsonl line 1: field 'chosen' ends with a message of the user, "
+        "not with an answer\n"
     )
 
 

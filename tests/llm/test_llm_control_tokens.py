@@ -52,7 +52,7 @@ def test_control_tokens_in_the_data_are_announced_by_train_and_inspect_data(
     assert (f"warning: {data}: 1 of 5 comparisons" in capsys.readouterr().out) == bad
     out = io.StringIO()
     inspect_data(InspectConfig(data=str(data), model=str(tiny_folder)), Console(file=out, width=400))
-    assert (f"(first: {data} line 5, '<eos>')" in out.getvalue()) == bad
+    assert (f"(first: {data} line 5: '<eos>')" in out.getvalue()) == bad
 
 
 # ---- positions

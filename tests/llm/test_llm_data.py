@@ -7,7 +7,8 @@ import pyarrow.parquet
 import pytest
 
 from derivations.cli.errors import InputError
-from llm.data.files import read_source, require_source, split_off
+from llm.data.files import read_source, require_source
+from llm.data.split import split_off
 
 USER = {"role": "user", "content": "Which is taller?"}
 YES = {"role": "assistant", "content": "The oak."}
@@ -102,14 +103,48 @@ def test_blank_lines_are_passed_over_and_still_counted(tmp_path):
     assert [c.where for c in read_source(path).comparisons] == [f"{path} line 2", f"{path} line 4"]
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "json"])
-def test_broken_json_is_named_by_file_and_line(suffix, tmp_path):
-    path = tmp_path / f"a.{suffix}"
+def test_broken_json_in_a_list_is_named_by_file_and_line(tmp_path):
+    path = tmp_path / "a.json"
     good = json.dumps(TEXT)
-    lines = [good] * 6 + [good[:-5]] + [good] if suffix == "jsonl" else ["[", *[good + ","] * 5, good[:-5], good, "]"]
-    path.write_text("\n".join(lines))
-    with pytest.raises(InputError, match=rf"a\.{suffix} line 7: broken JSON"):
+    path.write_text("\n".join(["[", *[good + ","] * 5, good[:-5], good, "]"]))
+    with pytest.raises(InputError, match=r"a\.json line 7: broken JSON"):
         read_source(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (json.dumps(TEXT)[:-5].encode(), "broken JSON"),
+        (json.dumps(TEXT, ensure_ascii=False).replace("oak", "h\xeatre").encode("latin-1"), "not UTF-8"),
+        (b"[" * 200_000, "cannot be read as JSON"),
+        (b"3", "no object with fields"),
+        (b"null", "no object with fields"),
+        (b'{"prompt": "p", "prompt": "q"}', "'prompt' is given twice"),
+    ],
+)
+def test_a_line_of_jsonl_that_cannot_be_read_is_skipped_with_the_reason(line, reason, tmp_path):
+    path = tmp_path / "a.jsonl"
+    for lines in ([line, json.dumps(TEXT).encode()], [json.dumps(TEXT).encode(), line]):
+        if lines[0][:1] == b"[":
+            continue  # a list, not lines
+        path.write_bytes(b"\n".join(lines))
+        source = read_source(path)
+        assert len(source.comparisons) == 1
+        ((where, why),) = source.skipped
+        assert where == f"{path} line {lines.index(line) + 1}"
+        assert reason in why
+
+
+def test_a_line_too_long_is_passed_over_and_the_rest_is_read(tmp_path, monkeypatch):
+    from llm.data import containers
+
+    monkeypatch.setattr(containers, "MAX_LINE", 1000)
+    path = write(tmp_path / "a.jsonl", [TEXT, TEXT | {"chosen": "a" * 5000}, TEXT])
+    source = read_source(path)
+    assert [c.where[-6:] for c in source.comparisons] == ["line 1", "line 3"]
+    assert source.skipped[0][0].endswith("line 2")
+    assert "a line of 0 MiB" in source.skipped[0][1]
+    assert len(read_source(write(tmp_path / "a.json", [TEXT] * 50)).comparisons) == 50, "a list may be one long line"
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"[]"])
@@ -185,9 +220,10 @@ def test_a_hub_data_set_is_read_by_name_and_split(tmp_path, monkeypatch):
 
     asked = []
 
-    def load(name, split):
+    def load(name, split, streaming):
         asked.append((name, split))
-        return datasets.Dataset.from_list([TEXT])
+        assert streaming, "a data set may be larger than the memory"
+        return datasets.Dataset.from_list([TEXT]).to_iterable_dataset()
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     monkeypatch.chdir(tmp_path)
@@ -205,16 +241,31 @@ def test_a_hub_data_set_is_read_by_name_and_split(tmp_path, monkeypatch):
 
 def test_the_split_is_disjoint_whole_and_decided_by_the_seed():
     pairs = list(range(100))
-    train, held = split_off(pairs, eval_size=24, seed=0)
-    assert (len(train), len(held)) == (76, 24)
+    train, held = split_off(pairs, eval_size=20, seed=0)
+    assert (len(train), len(held)) == (80, 20)
     assert sorted(train + held) == pairs
-    assert held != pairs[:24]
-    assert split_off(pairs, eval_size=24, seed=0) == (train, held)
-    assert split_off(pairs, eval_size=24, seed=1) != (train, held)
+    assert held != pairs[:20]
+    assert split_off(pairs, eval_size=20, seed=0) == (train, held)
+    assert split_off(pairs, eval_size=20, seed=1) != (train, held)
     assert pairs == list(range(100))
 
 
+@pytest.mark.parametrize(("n", "asked", "held"), [(2, 24, 1), (6, 24, 1), (24, 24, 4), (25, 3, 3), (1000, 24, 24)])
+def test_at_most_a_fifth_is_held_out_and_at_least_one(n, asked, held):
+    train, evaluation = split_off([object() for _ in range(n)], eval_size=asked, seed=0)
+    assert (len(train), len(evaluation)) == (n - held, held)
+
+
+def test_comparisons_of_one_prompt_stay_on_one_side():
+    items = [(prompt, n) for prompt in range(30) for n in range(1 + prompt % 3)]
+    for seed in range(5):
+        train, held = split_off(items, eval_size=8, seed=seed, prompt=lambda item: item[0])
+        assert sorted(train + held) == items
+        assert 1 <= len(held) <= 8
+        assert not {p for p, _ in train} & {p for p, _ in held}
+
+
 def test_nothing_left_to_train_on_is_refused():
-    assert len(split_off(range(25), eval_size=24, seed=0)[0]) == 1
-    with pytest.raises(InputError, match=r"24 usable comparisons are too few to hold out 24.*--eval-size"):
-        split_off(range(24), eval_size=24, seed=0)
+    with pytest.raises(InputError, match="1 usable comparison is too few"):
+        split_off(range(1), eval_size=24, seed=0)
+    assert [*map(len, split_off(range(10), eval_size=2, seed=0, prompt=lambda item: 0))] == [8, 2]

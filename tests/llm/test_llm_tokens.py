@@ -8,7 +8,8 @@ from rich.console import Console
 
 from derivations.cli.errors import InputError
 from llm.data.files import read_source
-from llm.data.inspect import histogram, inspect_data, token_text
+from llm.data.inspect import inspect_data, token_text
+from llm.data.measure import histogram
 from llm.data.row_formats import Comparison
 from llm.data.tokens import Turn, encode, encode_prompt
 from llm.scoring.packing import Example
@@ -114,13 +115,18 @@ def test_rows_that_cannot_be_used_come_back_with_their_reason(tokenizer):
         encode(pairs, tokenizer, max_length=80)
 
 
-def test_a_prompt_may_take_half_of_max_length_and_no_more(tokenizer):
+def test_a_prompt_takes_more_than_half_of_max_length_only_if_the_responses_fit_whole(tokenizer):
     size = len(encode_prompt(pair_of().prompt, tokenizer))
     long = pair_of(chosen="yes " * 90)
     (encoded,), _ = encode([long], tokenizer, max_length=2 * size)
     assert len(encoded.examples[0].response) == size
     with pytest.raises(InputError, match="leaves no room"):
         encode([long], tokenizer, max_length=2 * size - 1)
+    short = pair_of()
+    longest = max(len(e) for e in encode([short], tokenizer, max_length=200)[0][0].examples)
+    assert longest < 2 * size
+    (encoded,), _ = encode([short], tokenizer, max_length=longest)
+    assert all(e.complete for e in encoded.examples), "responses that fit whole need no half"
 
 
 def test_a_model_without_chat_template_gets_the_plain_text(tiny_tokenizer):
@@ -153,18 +159,20 @@ def test_a_prompt_that_the_chat_template_refuses_is_skipped_with_its_words(tiny_
         encode(pairs, strict, max_length=80)
 
 
-def test_rankings_keep_their_order_and_are_refused_where_pairs_are_wanted(tiny_tokenizer):
+def test_rankings_keep_their_order_and_give_every_pair_where_pairs_are_wanted(tiny_tokenizer):
+    def words(ranking, **options):
+        groups, _ = encode([ranking], tiny_tokenizer, max_length=80, **options)
+        return [[tiny_tokenizer.decode(e.response[:-1]) for e in group.examples] for group in groups]
+
     ranking = Comparison((USER,), ("a", "bb", "ccc"), "there")
     (group,), _ = encode([ranking], tiny_tokenizer, max_length=80, pairs_only=False)
-    assert [tiny_tokenizer.decode(e.response[:-1]) for e in group.examples] == ["a", "bb", "ccc"]
+    assert words(ranking, pairs_only=False) == [["a", "bb", "ccc"]]
     assert len(group) == len(group.examples[0].prompt) + 2 + 3 + 4
-    with pytest.raises(InputError, match=r"there: a ranking of 3 responses.*-pl objective"):
-        encode([ranking], tiny_tokenizer, max_length=80)
+    assert words(ranking) == [["a", "bb"], ["a", "ccc"], ["bb", "ccc"]]
     with pytest.raises(InputError, match="a ranking of 3 has no top 3"):
         encode([ranking], tiny_tokenizer, max_length=80, pairs_only=False, top=3)
     same = Comparison((USER,), ("a", "b", "a"), "same")
-    with pytest.raises(InputError, match="two responses are the same"):
-        encode([same], tiny_tokenizer, max_length=80, pairs_only=False)
+    assert words(same, pairs_only=False) == [["a", "b"], ["b", "a"]], "only the comparison of a with itself is lost"
 
 
 # ---- inspect-data
@@ -176,10 +184,10 @@ def test_inspect_data_shows_shape_counts_lengths_and_the_boundary(tiny_folder, t
     config = InspectConfig(data=str(data), model=str(tiny_folder), max_length=100, example=1)
     inspect_data(config, Console(file=out, width=200))
     text = out.getvalue()
-    assert "shape: pairs" in text
-    assert "comparisons: 2 usable (of 2 responses), 1 not" in text
-    assert "responses truncated: 1" in text
-    assert f"skipped {data} line 2: empty response" in text
+    assert "format: pairs" in text
+    assert "rows: 3; comparisons: 2 usable; 1 rows skipped" in text
+    assert "25.0 % of responses are cut" in text
+    assert f"skipped 1: empty response (first: {data} line 2)" in text
     assert f"{data} line 3" in text
     assert "‖T|h|e| |o|a|k|." in text
     assert "truncated (no EOS)" in text

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FORMULAS = {
     "arrays", "regularizers", "preferences", "objectives", "preference_losses", "off_policy", "advantages", "tokens",
-    "best_of_n", "retention",
+    "best_of_n", "retention", "slopes",
 }  # fmt: skip
 GROUND_FLOOR = FORMULAS | {"names", "evidence", "cli"}
 

@@ -39,3 +39,13 @@ def test_the_doctest_runner_notices_a_wrong_answer(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```python\n>>> 1 + 1\n3\n\n```\n")
     assert doctest.testfile(str(page), module_relative=False, report=False).failed == 1
+
+
+def test_formulas_have_space_around_log_and_none_around_bars(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    mathml = pytest.importorskip("mathml").mathml
+    thin = '<mspace width="0.1667em"/>'
+    spaced = mathml(r"\frac{\beta}{|y|}\log\pi(y)")
+    assert f"</mfrac>{thin}<mi>log</mi>{thin}<mi>" in spaced
+    assert spaced.count('lspace="0" rspace="0">&#x0007C;') == 2
+    assert thin not in mathml(r"- \log(x)")

@@ -37,7 +37,7 @@ LLM_WORK = (
 )
 LLM_WORK += ("llm.offline.replay.replay",)
 # Shown for being refused, or for a loss that is wrong.
-REFUSED = ('derive "beta*q*(p/q - 1)**2/2"', "conform my_losses.py:simpo_loss")
+REFUSED = ('derive "beta*q*(p/q - 1)**2/2"', "my_losses.py:simpo_loss")
 # These install, look at what a run left, change the folder, or need an extra (which test_adapters.py tries).
 NOT_TRIED = (
     "pip install",
@@ -94,6 +94,7 @@ def test_every_command_line_is_taken_by_its_program(page, tmp_path, monkeypatch)
     Path("my_rewards.py").write_text("def polite(text, topic):\n    return 1.0\n")
     monkeypatch.syspath_prepend(tmp_path)
     shutil.copy(ROOT / "docs" / "examples" / "my_losses.py", tmp_path)
+    shutil.copytree(ROOT / "docs" / "examples", tmp_path / "docs" / "examples")
     for command in commands(page):
         if not command.startswith(NOT_TRIED):
             expected = int(any(part in command.replace("'", '"') for part in REFUSED))

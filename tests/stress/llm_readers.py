@@ -81,7 +81,48 @@ def data_readers() -> list[Reader]:
     }
     names = {"JSONL": "a.jsonl", "JSON": "a.json", "JSONL.gz": "a.jsonl.gz", "Parquet": "a.parquet"}
     readers = [Reader(f"data {kind}", names[kind], made, _read_data(names[kind])) for kind, made in inputs.items()]
-    return [*readers, Reader("data as texts", "a.jsonl", texts(), _read_data("a.jsonl"), names=False)]
+    readers.append(Reader("data as texts", "a.jsonl", texts(), _read_data("a.jsonl"), names=False))
+    return [*readers, *format_readers(), doctor_reader()]
+
+
+def format_readers() -> list[Reader]:
+    """Every format of `llm.data.row_formats`: a row of it damaged and altered, beside one that is whole."""
+    from tests.llm.test_llm_formats import ROWS as FORMATS
+    from tests.llm.test_llm_formats import UNPAIRED
+
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for name, row in [*((name, row) for name, row, _ in FORMATS), *(("kto", row) for row, _ in UNPAIRED)]:
+        rows.setdefault(name, []).append(row)
+    rows["rated"] = [{"prompt": "p", "response": "a", "helpfulness": 2}, {"prompt": "p", "response": "b", "score": 1.5}]
+    found = []
+    for name, some in rows.items():
+        lists = tuple([row, other] for row in some for other in some[:2])
+        altered_rows = altered(lists).filter(lambda value: isinstance(value, list)).map(_jsonl)
+        inputs = st.one_of(damaged(tuple(map(_jsonl, lists))), altered_rows)
+        found.append(Reader(f"format {name}", "a.jsonl", inputs, _read_data("a.jsonl")))
+    return found
+
+
+def doctor_reader() -> Reader:
+    """The pass of `inspect-data` over rows of all formats, and what it writes: it can be read again."""
+
+    def read(folder: Path) -> None:
+        from llm.data.clean import write_clean
+        from llm.data.files import read_source
+        from llm.data.inspect import Scan
+        from llm.data.tally import Tally
+        from llm.settings.inspect import InspectConfig
+
+        config = InspectConfig(data=str(folder / "a.jsonl"), write=folder.parent / "clean.jsonl")
+        scan = Scan(config, Tally())
+        scan.run()
+        json.dumps(scan.report().as_json())
+        if int(write_clean(config, scan.tally, set()).split()[1]):
+            source = read_source(folder.parent / "clean.jsonl")
+            if source.skipped:
+                raise AssertionError(f"a row that was written cannot be read: {source.skipped[0]}")
+
+    return Reader("inspect-data", "a.jsonl", st.one_of(RECORDS.map(_jsonl), texts()), read, names=False)
 
 
 def texts() -> st.SearchStrategy[bytes]:

@@ -1,11 +1,15 @@
 """Interventions on sets of arms, and combinations of settings that do not exist."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from derivations.arrays import log_softmax
 from derivations.regularizers import KL, NONE, Entropy
+from toybandit.compiled import Compiled
 from toybandit.interventions import Masked, replace_by_gold
+from toybandit.learners import Adam, Exact, Natural
 from toybandit.online import policy_gradient
 from toybandit.updates import Problem
 
@@ -47,15 +51,14 @@ def test_gold_on_a_set_replaces_the_proxy_there_and_can_keep_the_level():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("learner", "policy", "message"),
     [
-        ({"method": "natural", "optimizer": "adam"}, "natural is for a table"),
-        ({"method": "rloo"}, "pass the streams"),
-        ({"compiled": True, "optimizer": "adam"}, "compiled engine runs"),
-        ({"method": "newton"}, "expected one of"),
+        (Natural(), "tree", "natural is for a table"),
+        (Compiled(Exact(optimizer=Adam)), "table", "compiled engine runs"),
+        (Compiled(Natural()), "tree", "compiled engine runs"),
     ],
 )
-def test_a_combination_that_does_not_exist_is_refused(options, message, small_world):
+def test_a_combination_that_does_not_exist_is_refused(learner, policy, message, small_world):
     world, proxy = small_world()
     with pytest.raises(ValueError, match=message):
-        policy_gradient(world, proxy, regularizer=NONE, steps=1, **options)
+        policy_gradient(replace(world, policy=policy), proxy, regularizer=NONE, steps=1, learner=learner)

@@ -9,14 +9,15 @@ from derivations.arrays import log_softmax
 from derivations.names import parse_regularizer
 from derivations.regularizers import Entropy, LengthNormalized
 from derivations.retention import retention_law
-from toybandit import online
 from toybandit.bandit import seed_streams, shared_world
-from toybandit.experiment import draw, run
+from toybandit.compiled import Compiled
+from toybandit.experiment import draw, learner_of, run
+from toybandit.learners import Adam, Ascent, Exact, Natural
 from toybandit.online import natural_flow, policy_gradient
 from toybandit.policies import make_policy
 from toybandit.settings import Settings
 from toybandit.tree import tree_world
-from toybandit.updates import Adam, Problem, gradient, natural_gradient, rloo_weights
+from toybandit.updates import Problem, gradient, natural_gradient, rloo_weights
 
 
 def objective(logits, reward, *, regularizer, length, ref_logp):
@@ -30,9 +31,7 @@ def objective(logits, reward, *, regularizer, length, ref_logp):
 def test_natural_gradient_in_small_steps_is_the_closed_form(alpha, beta, small_world):
     world, proxy = small_world()
     regularizer = parse_regularizer(f"entropy={alpha}+kl={beta}")
-    found = policy_gradient(
-        world, proxy, regularizer=regularizer, method="natural", lr=1e-3, steps=2000, dtype=np.float64
-    )
+    found = policy_gradient(world, proxy, regularizer=regularizer, learner=Natural(1e-3), steps=2000, dtype=np.float64)
     closed = natural_flow(world.ref_logp, proxy, t=2.0, alpha=alpha, beta=beta)
     assert np.exp(found.logp) == pytest.approx(np.exp(closed), abs=1e-3)
     assert np.abs(np.exp(closed) - np.exp(world.ref_logp)).max() > 0.1
@@ -45,7 +44,7 @@ def test_discrete_mirror_steps_keep_kappa_on_its_line_exactly(small_world):
     world, proxy = small_world()
     regularizer = parse_regularizer("entropy=0.5+kl=0.2")
     metrics = policy_gradient(
-        world, proxy, regularizer=regularizer, method="natural", lr=0.3, steps=20, dtype=np.float64
+        world, proxy, regularizer=regularizer, learner=Natural(0.3), steps=20, dtype=np.float64
     ).metrics
     assert metrics["retention/kappa"] == pytest.approx(1 - 0.5 * metrics["retention/tau"], abs=1e-9)
     assert metrics["retention/kappa"][-1] == pytest.approx(1 - 0.5 * (1 - (1 - 0.3 * 0.7) ** 20) / 0.7, abs=1e-9)
@@ -99,7 +98,7 @@ def test_adam_is_torch_s():
     for slope in rng.normal(size=(20, 5)):
         parameter.grad = torch.tensor(slope)
         theirs.step()
-        theta += ours(slope)
+        theta += ours.step(lambda theta, rate, slope=slope: rate * slope, theta)
     assert theta == pytest.approx(parameter.detach().numpy(), rel=1e-6)
 
 
@@ -128,10 +127,9 @@ def test_other_policies_climb_along_the_slope_of_their_objective(world):
     "options", [{"method": "rloo"}, {"optimizer": "adam"}, {"world": "tree"}, {"method": "rloo", "optimizer": "adam"}]
 )
 def test_every_way_to_learn_is_independent_of_the_blocks_and_climbs(options):
-    settings_ = Settings(coefficient=0.1, seeds=4, steps=200, arms=None if "world" in options else 20, **options)
+    settings_ = Settings(coefficient=0.1, seeds=4, arms=None if "world" in options else 20, lr=0.1, **options)
     bandit = draw(settings_)
-    how = {"regularizer": Entropy(0.1), "steps": 200, "streams": bandit.streams, "lr": 0.1,
-           "method": settings_.method, "optimizer": settings_.optimizer}  # fmt: skip
+    how = {"regularizer": Entropy(0.1), "steps": 200, "learner": learner_of(settings_, bandit.streams)}
     whole, single = (policy_gradient(bandit.world, bandit.proxy, block_bytes=b, **how) for b in (2**20, 1))
     assert single.logp == pytest.approx(whole.logp, abs=1e-6)
     assert np.all(whole.metrics["proxy"][-1] > 0.05)
@@ -141,18 +139,16 @@ def test_the_compiled_step_ends_at_the_same_policy(small_world):
     pytest.importorskip("torch")
     world, proxy = small_world()
     strengths = LengthNormalized(np.array([0.1, 0.5], dtype=np.float32).reshape(2, 1, 1, 1))
-    for method in ("softmax", "natural"):
-        options = {"regularizer": strengths, "steps": 35, "lr": 0.05, "method": method}
-        ours = policy_gradient(world, proxy, **options)
-        theirs = policy_gradient(world, proxy, compiled=True, **options)
+    for learner in (Exact(0.05), Natural(0.05)):
+        ours, theirs = (
+            policy_gradient(world, proxy, regularizer=strengths, steps=35, learner=own)
+            for own in (learner, Compiled(learner))
+        )
         assert theirs.logp == pytest.approx(ours.logp, abs=1e-4)
         assert theirs.metrics["gold"] == pytest.approx(ours.metrics["gold"], abs=1e-5)
 
 
 def test_an_optimizer_replaced_by_one_that_does_nothing_makes_every_effect_vanish(monkeypatch):
-    def nothing(*arguments, **options):
-        return lambda theta: np.zeros_like(theta)
-
     def effects():
         over = [
             run(Settings(coefficient=0.5, seeds=20, **how))
@@ -163,5 +159,5 @@ def test_an_optimizer_replaced_by_one_that_does_nothing_makes_every_effect_vanis
         ]
 
     assert max(effects()) > 0.4
-    monkeypatch.setattr(online, "make_update", nothing)
+    monkeypatch.setattr(Ascent, "step", lambda self: None)
     assert max(effects()) < 1e-6  # float32 of the reference

@@ -9,6 +9,7 @@ from derivations.arrays import log_softmax
 from derivations.names import parse_regularizer
 from derivations.regularizers import KL, NONE, REGULARIZERS, Entropy, LengthNormalized
 from toybandit.experiment import run
+from toybandit.learners import Exact
 from toybandit.online import Diverged, logged_steps, policy_gradient
 from toybandit.settings import Settings
 from toybandit.updates import Problem, gradient
@@ -71,7 +72,7 @@ def test_the_gradient_is_what_autograd_finds_for_the_objective(text):
 )
 def test_trained_to_convergence_it_reaches_the_closed_form_optimum(regularizer, scores, small_world):
     world, proxy = small_world(arms=5)
-    found = policy_gradient(world, proxy, regularizer=regularizer, lr=1.0, steps=20_000, dtype=np.float64)
+    found = policy_gradient(world, proxy, regularizer=regularizer, learner=Exact(1.0), steps=20_000, dtype=np.float64)
     assert found.logp == pytest.approx(log_softmax(scores(world, proxy)), abs=1e-6)
 
 
@@ -110,7 +111,7 @@ def test_an_array_of_coefficients_is_as_many_runs(small_world):
     assert together.logp[0] == pytest.approx(none.logp, abs=1e-6)
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"lr": 1e-12}])
+@pytest.mark.parametrize("options", [{"steps": 0}, {"learner": Exact(1e-12)}])
 def test_an_optimizer_that_does_nothing_has_no_effect(options, small_world):
     world, proxy = small_world()
     metrics = policy_gradient(world, proxy, regularizer=Entropy(0.5), dtype=np.float64, **options).metrics

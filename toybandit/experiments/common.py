@@ -39,7 +39,7 @@ class Laboratory:
         return assess(settings, bandit, optimize(bandit, settings))
 
     def strengths(self, name: str, regularizer: str, values: list[float], **changes: Any) -> Trajectory:
-        """One run a strength, all on the same worlds: metrics [times, strengths, seeds]."""
+        """One run per strength, all on the same worlds: metrics [times, strengths, seeds]."""
         settings = self.settings(name, **changes)
         return optimize(drawn(settings), settings, regularizer=term(regularizer, values, settings.dtype))
 

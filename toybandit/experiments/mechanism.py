@@ -8,6 +8,7 @@ from derivations.evidence.verdicts import Statement, at_least, at_most, between,
 from toybandit.experiment import Result, drawn
 from toybandit.experiments.common import Laboratory, term
 from toybandit.figures import mass_figure, trajectories_figure
+from toybandit.learners import Natural
 from toybandit.metrics import mass_by_comparisons
 from toybandit.online import policy_gradient
 from toybandit.proxy import pairwise_accuracy
@@ -178,8 +179,7 @@ def statement_8(lab: Laboratory) -> Statement:
         world,
         proxy,
         regularizer=term("entropy", alphas, "float64"),
-        method="natural",
-        lr=table["step"],
+        learner=Natural(table["step"]),
         steps=1,
         dtype=np.float64,
     )
