@@ -24,8 +24,8 @@ def margin(regularizer: Regularizer, **facts: tuple[sp.Expr, sp.Expr]) -> sp.Exp
 
 @claim(
     "dpo-accuracy-is-no-ranking",
-    "A positive DPO margin, logged as accuracy 1, does not mean that the policy prefers the chosen response: it does so where the "
-    "margin exceeds beta log(q(l)/q(w)), and nowhere else.",
+    "A positive DPO margin, logged as accuracy 1, does not mean that the policy prefers the chosen response: it does if and only if "
+    "beta*ref_w + margin > beta*ref_l.",
     latex=r"\pi(w) > \pi(l) \iff \text{margin} > \beta\log\frac{q(l)}{q(w)}",
     source="arXiv:2405.19534, on ranking accuracy",
     scope="any pair, any reference",
@@ -58,8 +58,7 @@ def dpo_accuracy_is_no_ranking() -> list[Step]:
 
 @claim(
     "simpo-accuracy-is-ranking",
-    "With one length, SimPO's margin is positive where the policy gives the chosen response more probability, and nowhere else; with "
-    "two lengths, where it gives it more per token.",
+    "With one length, SimPO's margin ranks a pair as the policy does; with any two it is positive if and only if |l|*logp_w > |w|*logp_l.",
     latex=r"\text{margin} > 0 \iff |l|\log\pi(w) > |w|\log\pi(l)",
     source="arXiv:2405.14734, section 4.2, on rewards and generation",
     scope="any pair, gamma left out of the margin",

@@ -70,8 +70,8 @@ def dpo_raises_chosen() -> list[Step]:
 
 @claim(
     "simpo-lowers-chosen",
-    "On one pair, SimPO's gradient flow can lower log pi(w) of a tabular policy where |w| > 2|l|, and nowhere else: with "
-    "a = beta/|y| it does if and only if a_l*pi_l + a_w*(1 - pi_w) < (a_l - a_w)*(-pi_w + sum(pi^2)).",
+    "On one pair, SimPO's gradient flow can lower log pi(w) of a tabular policy if |w| > 2|l|, and raises it otherwise: with "
+    "a = beta/|y| it falls if and only if a_l*pi_l + a_w*(1 - pi_w) < (a_l - a_w)*(-pi_w + sum(pi^2)).",
     latex=r"\frac{d}{dt}\log\pi(w) < 0 \iff a_w(1 - \pi_w) + a_l\pi_l < (a_l - a_w)\Big(\sum_y \pi_y^2 - \pi_w\Big),"
     r"\quad a = \tfrac{\beta}{|y|}",
     hypotheses=FLOW

@@ -49,8 +49,8 @@ def entropy_rate() -> list[Step]:
 
 @claim(
     "entropy-law",
-    "On pi proportional to e^(tau r), reward and entropy keep R + a e^H constant where a tau e^H = 1 throughout and nowhere else: a "
-    "flat density of rewards below a best one does so, and no finite Y.",
+    "On pi proportional to e^(tau r), a flat density of rewards below a best one keeps R + a e^H constant for all tau, and no finite Y "
+    "does: reward gains what a e^H loses if and only if a*e^H*tau = 1.",
     latex=r"R = b - a e^H \iff e^H = \frac{1}{a\tau} \iff \log Z = c\tau - \log\tau + \text{const}",
     hypotheses="no two tau give the same policy (r is not constant); Z = sum or integral of e^(tau r), R = E[r]; tau in an "
     "interval",

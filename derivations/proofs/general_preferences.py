@@ -76,8 +76,8 @@ def psi_po_identity() -> list[Step]:
 
 @claim(
     "sppo-constant",
-    "SPPO's constant eta/2 for log Z is a lower bound of it; for two responses it is exact where the preference between them is a tie, "
-    "and too small elsewhere.",
+    "SPPO's constant eta/2 for log Z is a lower bound of it; for two responses, the first of them preferred with probability prob, it "
+    "is exact if and only if 2*prob = 1.",
     latex=r"\log E_\pi\big[e^{\eta P(y \succ \pi)}\big] \ge \tfrac{\eta}{2},\qquad P(1 \succ \pi) - P(2 \succ \pi) = P(1 \succ 2) - \tfrac12",
     hypotheses="P(y > y') + P(y' > y) = 1; win rates against the policy itself",
     source="arXiv:2405.00675, eta/2 in place of log Z",

@@ -1,9 +1,13 @@
 """Samples of an old policy: what importance weights do to k3, and why GSPO's ratio is no importance weight."""
 
+from functools import partial
+
+import numpy as np
 import sympy as sp
 
 from derivations.objectives import kl_k3
-from derivations.proofs.symbols import by_logit, length, logp_w, normalized, positives, ref_w
+from derivations.off_policy import sequence_ratios
+from derivations.proofs.symbols import by_logit, normalized, positives
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Argued, Differs, Equal, Positive, Step
 from derivations.prover.symbolic import SymArray
@@ -51,9 +55,8 @@ def k3_off_policy() -> list[Step]:
 @claim(
     "gspo-ratio-one-length",
     "If all responses have one length |y| > 1, GSPO's ratio (pi/pi_old)^(1/|y|) has a mean below 1 under the old policy unless "
-    "pi = pi_old; its gradient there is grad log pi / |y|.",
-    latex=r"E_{\pi_{old}}\big[(\pi/\pi_{old})^{1/|y|}\big] < 1\quad(\pi \ne \pi_{old}),\qquad "
-    r"\nabla\big|_{\pi = \pi_{old}} = \tfrac{1}{|y|}\nabla\log\pi",
+    "pi = pi_old.",
+    latex=r"E_{\pi_{old}}\big[(\pi/\pi_{old})^{1/|y|}\big] < 1\quad(\pi \ne \pi_{old})",
     hypotheses="one length |y| = 1 + longer for all responses, longer > 0",
     source="arXiv:2507.18071, the sequence-level ratio",
     scope="any countable Y: a response's share; one length (gspo-ratio-mean says what other lengths do)",
@@ -61,6 +64,8 @@ def k3_off_policy() -> list[Step]:
 def gspo_ratio_one_length() -> list[Step]:
     p_old, p_new = sp.symbols("p_old p_new", positive=True)
     touching = {rho: sp.S.One}
+    tokens = [old_logp + sp.log(rho), logp], [old_logp, logp]  # the ratio of the whole response is rho
+    code = trace(partial(sequence_ratios, per_token=True), *tokens, np.array([True, True]))
     return [
         Equal("the tangent at 1 touches the power", gap, sp.S.Zero, touching),
         Equal("with its slope", sp.diff(gap, rho), sp.S.Zero, touching),
@@ -71,7 +76,7 @@ def gspo_ratio_one_length() -> list[Step]:
                uses=("the tangent at 1", "with its slope", "the difference is")),
         Argued("summed: the mean is at most 1 + (1 - 1)/|y| = 1", by="summation", uses=("a share of the mean",)),
         Equal("|y| = 2: the gap is half a square", gap, (sp.sqrt(rho) - 1) ** 2 / 2, {longer: sp.S.One}),
-        Equal("gradient where pi = pi_old", sp.diff(sp.exp((logp_w - ref_w) / length), logp_w), 1 / length, {logp_w: ref_w}),
+        Equal("the code, a response of two tokens: rho^(1/2)", code, sp.sqrt(rho)),
     ]  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 import sympy as sp
 
-from derivations.objectives import pair_loss
+from derivations.objectives import dpo, pair_loss
+from derivations.preference_losses import chi_po, ln_dpo, r_dpo
 from derivations.proofs.symbols import (
     alpha,
     beta,
@@ -16,7 +17,6 @@ from derivations.proofs.symbols import (
     ref_l,
     ref_w,
     shift,
-    sigmoid,
 )
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Argued, Equal, Positive, Step, TendsTo
@@ -25,12 +25,21 @@ from derivations.prover.tracing import trace
 from derivations.regularizers import KL, LengthNormalized
 
 UNIT = frozenset({p, q})
+REFS = {"ref_chosen_logp": ref_w, "ref_rejected_logp": ref_l}
+LENGTHS = {"chosen_length": len_w, "rejected_length": len_l}
 u = sp.Symbol("u", positive=True)  # p / q
 
 
 def kl(strength: sp.Expr, what: str) -> sp.Expr:
     """The traced regularizer of KL, or its slope, at p and q."""
     return trace(getattr(KL(SymArray(strength)), what), sp.log(p), ref_logp=sp.log(q))
+
+
+def likelihood(score: sp.Expr) -> sp.Expr:
+    """The traced Bradley-Terry loss of a pair whose rewards are that score of each response, plus a common shift."""
+    at_w = {p: sp.exp(logp_w), q: sp.exp(ref_w), length: len_w}
+    at_l = {p: sp.exp(logp_l), q: sp.exp(ref_l), length: len_l}
+    return trace(pair_loss, score.subs(at_w) + shift, score.subs(at_l) + shift)
 
 
 def is_regularized(name: str, score: sp.Expr, phi: sp.Expr) -> list[Step]:
@@ -69,18 +78,19 @@ def inverse_master_theorem() -> list[Step]:
 
 @claim(
     "chi-po-is-regularized",
-    "The score of chi-PO, beta (log u + u) with u = pi/q, is the slope of KL plus the chi-square divergence, and its mean ratio E[u] is "
-    "1 + chi-square.",
+    "chi-PO is the Bradley-Terry likelihood of a regularized optimum, of KL plus the chi-square divergence: its score is beta (log u + u) "
+    "with u = pi/q, whose mean E[u] is 1 + chi-square.",
     latex=r"\phi = \beta\Big(p\log\tfrac pq + \tfrac{(p-q)^2}{2q}\Big),\quad E_\pi[u] = 1 + \chi^2(\pi\|q)",
     source="arXiv:2407.13399, the link phi(z) = z + log z",
     scope="finite Y (master theorem); the mean for any countable Y, a response's share",
-    depends_on=("master-theorem", "implicit-reward-kl", "inverse-master-theorem"),
+    depends_on=("master-theorem", "implicit-reward-kl", "inverse-master-theorem", "multiplier-cancels"),
 )
 def chi_po_is_regularized() -> list[Step]:
     phi = kl(beta, "phi") + beta * (p - q) ** 2 / (2 * q)
     score = kl(beta, "implicit_reward") + beta * p / q
     return [
         *is_regularized("chi-PO", score, phi),
+        Equal("chi-PO's loss", trace(chi_po, logp_w, logp_l, **REFS, beta=beta), likelihood(score)),
         Equal("a response's share of E[u]: pi u = 2 p - q + (p - q)^2 / q", p * (p / q), 2 * p - q + (p - q) ** 2 / q, unit=UNIT),
         Argued("summed over y: 2 - 1 + chi-square", by="summation", uses=("a response's share",)),
         TendsTo("chi-square alone has no barrier", beta * (u - 1), u, sp.S.Zero, -beta),
@@ -99,22 +109,13 @@ def chi_po_is_regularized() -> list[Step]:
 def length_dpo_is_regularized() -> list[Step]:
     rdpo = kl(beta, "implicit_reward") + alpha * length
     normalized = kl(beta / length, "implicit_reward")
-    at_w = {p: sp.exp(logp_w), q: sp.exp(ref_w), length: len_w}
-    at_l = {p: sp.exp(logp_l), q: sp.exp(ref_l), length: len_l}
-    ratio_w, ratio_l = logp_w - ref_w, logp_l - ref_l
     strength = beta / length
+    pair = {**REFS, **LENGTHS, "beta": beta}
     return [
         *is_regularized("R-DPO", rdpo, kl(beta, "phi") + alpha * length * p - beta * p),
-        Equal(
-            "R-DPO's loss",
-            trace(pair_loss, rdpo.subs(at_w) + shift, rdpo.subs(at_l) + shift),
-            -sp.log(sigmoid(beta * ratio_w - beta * ratio_l + alpha * len_w - alpha * len_l)),
-        ),
+        Equal("R-DPO's loss", trace(r_dpo, logp_w, logp_l, **pair, alpha=alpha), likelihood(rdpo)),
+        Equal("R-DPO at equal lengths is DPO", likelihood(rdpo), trace(dpo, logp_w, logp_l, **REFS, beta=beta), {len_l: len_w}),
         *is_regularized("length-normalized DPO", normalized, kl(strength, "phi") - strength * p),
-        Equal(
-            "length-normalized DPO's loss",
-            trace(pair_loss, normalized.subs(at_w) + shift, normalized.subs(at_l) + shift),
-            -sp.log(sigmoid(beta * ratio_w / len_w - beta * ratio_l / len_l)),
-        ),
+        Equal("length-normalized DPO's loss", trace(ln_dpo, logp_w, logp_l, **pair), likelihood(normalized)),
         Equal("without the linear term the offset beta/|y| stays", sp.diff(kl(strength, "phi"), p), normalized + strength, unit=UNIT),
     ]  # fmt: skip

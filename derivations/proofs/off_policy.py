@@ -151,18 +151,18 @@ def off_policy_reductions() -> list[Step]:
 
 @claim(
     "off-policy-at-ratio-one",
-    "Where both policies agree, PPO's clip, GSPO, RLOO with a ratio and CISPO have REINFORCE's gradient: no test at ratio 1 "
-    "tells them apart.",
-    latex=r"\frac{\partial\ell}{\partial\log\pi}\Big|_{r = 1} = -A",
+    "Where both policies agree, PPO's clip, RLOO with a ratio and CISPO have REINFORCE's gradient, and GSPO has it over |y|: on "
+    "responses of one token no test at ratio 1 tells them apart.",
+    latex=r"\frac{\partial\ell}{\partial\log\pi}\Big|_{r = 1} = -A,\qquad \frac{\partial\ell_{\mathrm{GSPO}}}{\partial\log\pi_t}\Big|_{r = 1} = -\frac{A}{|y|}",
     source="arXiv:1707.06347, section 3",
-    scope="responses of one token; the slope by the log-prob, from inside of the clip; CISPO's weight held",
+    scope="responses of one token, GSPO of two as well; the slope by the log-prob, from inside of the clip; CISPO's weight held",
     depends_on=("ppo-clip-slope", "gspo-slope", "cispo-slope"),
 )
 def off_policy_at_ratio_one() -> list[Step]:
     ratio, symbol = REGIONS["inside of the clip"]
-    start = sp.solve(ratio - 1, symbol)[0]
+    start, spread = LOW / HIGH, sp.Symbol("spread", real=True)
     logps = [old + sp.log(ratio)]
-    steps: list[Step] = []
+    steps: list[Step] = [Equal("where the ratio is 1", ratio, sp.S.One, {symbol: start})]
     for sign, advantage in SIGNS.items():
         given = {"epsilon": LOW, "epsilon_high": HIGH}
         losses = {
@@ -175,6 +175,10 @@ def off_policy_at_ratio_one() -> list[Step]:
             steps.append(Equal(f"{name}, {sign}", by_log_ratio(loss, ratio, symbol).subs(symbol, start), -advantage))
         held = trace(cispo, logps, [old], ONE, [advantage], **given).subs(symbol, start)
         steps.append(Equal(f"CISPO, {sign}: its loss is REINFORCE's, the weight being held", held, -advantage * old))
+        pair = [old + sp.log(ratio) + spread, old + sp.log(ratio) - spread]
+        two = trace(gspo, pair, [old, old], np.array([True, True]), advantage, **given)
+        first = (by_log_ratio(two, ratio, symbol) + sp.diff(two, spread)) / 2  # both rise, and then the first more
+        steps.append(Equal(f"GSPO, {sign}: the first of two tokens", first.subs(symbol, start), -advantage / 2))
     return steps
 
 

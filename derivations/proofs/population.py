@@ -35,7 +35,7 @@ def two_coins(first: sp.Expr, second: sp.Expr) -> sp.Expr:
 @claim(
     "consistent-on-bradley-terry",
     "On Bradley-Terry data the population losses of SimPO (gamma = 0) and of DPO exceed their minimum by the KL divergence of "
-    "two coins, so no other difference of the implicit rewards than the true one attains it.",
+    "two coins, that of the true difference d of the rewards and that of the implicit one, f; the slope in f is 0 if and only if f = d.",
     latex=r"E[\ell] - \min = \mathrm{KL}\big(\mathrm{Ber}\,\sigma(d) \,\|\, \mathrm{Ber}\,\sigma(f)\big),\quad f = s_w - s_l",
     hypotheses="w beats l with probability sigma(d), d the true reward difference",
     source="THEORY 1, offline reading; the converse of repair-generalized",

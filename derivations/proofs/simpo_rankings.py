@@ -90,7 +90,7 @@ def simpo_plackett_luce() -> list[Step]:
     depends_on=("simpo-plackett-luce", "multiplier-cancels", "length-normalized-temperature"),
 )
 def length_normalized_temperature_rankings() -> list[Step]:
-    others, before = sp.Symbol("others", nonnegative=True), sp.Symbol("before", positive=True)
+    others, (s_1,) = sp.Symbol("others", nonnegative=True), reals("s", 1)
     steps: list[Step] = []
     for m in (3, 4):
         *first, s_w, s_l = reals("s", m)
@@ -107,10 +107,10 @@ def length_normalized_temperature_rankings() -> list[Step]:
     return [
         *steps,
         Equal(
-            "any number of places before: their factors, together `before`, see u + v alone, so they cancel in the odds",
-            sp.log(before * u / (u + v)) - sp.log(before * v / (v + u)),
-            sp.log(u) - sp.log(v),
-            every=(before,),
+            "one place more in front of any number, whose e^s sum to `rest`: its factor sees u + v alone",
+            trace(ranking_loss, [s_1, sp.log(rest), sp.log(u), sp.log(v)], top=1),
+            sp.log(1 + (rest + u + v) * sp.exp(-s_1)),
+            every=(rest,),
         ),
         Iff(
             "the substituted odds of the last two places are the true ones",
@@ -122,9 +122,9 @@ def length_normalized_temperature_rankings() -> list[Step]:
             where={z: weights},
         ),
         Argued(
-            "one place more before them multiplies both probabilities by one factor, so for any number the odds are s_w - s_l",
+            "so it multiplies the probabilities of both orders by one number, and the log odds stay s_w - s_l for any number",
             by="induction",
-            uses=("m = 3: log odds", "any number of places before"),
+            uses=("m = 3: log odds", "one place more in front", "simpo-plackett-luce"),
         ),
         Equal(
             "Z = 1: a factor is the true one, any number behind it",

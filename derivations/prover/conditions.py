@@ -123,8 +123,9 @@ def zero_set(factor: sp.Expr, relation: str = "=") -> str:
     terms = sp.Add.make_args(factor)
     left = [term for term in terms if not term.could_extract_minus_sign()]
     right = [-term for term in terms if term.could_extract_minus_sign()]
-    if len(left) == len(right) == 1 and isinstance(left[0], sp.log) and isinstance(right[0], sp.log):
-        left, right = list(left[0].args), list(right[0].args)
+    both = (*left, *right) if len(left) == len(right) == 1 else ()
+    if both and any(all(isinstance(side, function) for side in both) for function in (sp.log, sp.exp)):
+        left, right = list(left[0].args), list(right[0].args)  # both functions increase strictly
     elif len(left) == 1 and isinstance(left[0], sp.exp) and right == [1]:
         left, right = list(left[0].args), []
     return f"{words(sp.Add(*left))} {relation} {words(sp.Add(*right))}"

@@ -23,7 +23,10 @@ ANY_SET = re.compile(
     r"(Y|response sets?|sets? of responses|data sets?)\b"
 )
 CASE = re.compile(r"\b[mknKN] ?= ?(\d+)|\b(\d+) (?:responses|samples|tokens|pairs|arms|places)\b")
-EXACTLY = re.compile(r"\bif and only if\b|\biff\b|\bexactly (if|when|where)\b|\bonly if\b", re.IGNORECASE)
+EXACTLY = re.compile(
+    r"\bif and only if\b|\biff\b|\b(?:exactly|precisely|only) (?:if|when|where)\b|\b(?:nowhere|never) else\b",
+    re.IGNORECASE,
+)
 
 # what a sentence calls an objective, and which traced code is about it
 OFFLINE = r"make_objective|Objective\.\w+"
@@ -31,7 +34,7 @@ NAMED = {
     r"DPO|direct preference optimi[sz]ation": rf"objectives\.(dpo|{OFFLINE})|regularizers\.KL\.\w+",
     r"SimPO|simple preference optimi[sz]ation": rf"objectives\.(simpo|{OFFLINE})|regularizers\.Length\w+\.\w+",
     r"IPO|identity preference optimi[sz]ation": rf"objectives\.(ipo_\w+|{OFFLINE})",
-    r"RLOO|leave[- ]one[- ]out": r"objectives\.rloo_advantage",
+    r"RLOO|leave[- ]one[- ]out": r"objectives\.rloo_advantage|off_policy\.rloo_ratio",
     r"k1": r"objectives\.(kl_k1|kl_estimate)",
     r"k2": r"objectives\.(kl_k2|kl_estimate)",
     r"k3": r"objectives\.(kl_k3|kl_estimate)",

@@ -170,6 +170,17 @@ MISLEADING = {
         {"title": "The gap vanishes if and only if |l| = |w|.", "expected": "iff"},
         "what was computed is '|l| = |w| or z = 1'",
     ),
+    "a condition without the words for it": (
+        lambda: [gap_iff()],
+        {"title": "The gap vanishes where |l| = |w|, and nowhere else.", "expected": "iff"},
+        "says 'nowhere else'",
+    ),
+    "precisely another condition": (
+        lambda: [gap_iff()],
+        {"title": "The gap vanishes precisely where |l| = |w|.", "expected": "iff"},
+        "what was computed is '|l| = |w| or z = 1'",
+    ),
+    "a ratio without its code": (lambda: [SQUARE], {"title": "RLOO with a ratio is a square."}, "names RLOO"),
     "another condition in the sentence": (
         lambda: [dpo_holds(), Iff("planted", x, y, sp.S.One, (x - y,), {x: 1, y: 2})],
         {"title": "DPO has a minimum if and only if the data agree.", "expected": "iff"},
