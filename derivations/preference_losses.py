@@ -165,7 +165,7 @@ def r_dpo(
     beta: Any,
     alpha: Any,
 ) -> Array:
-    """-log sigmoid(s_w - s_l - alpha (|w| - |l|)), s = beta log pi/pi_ref: a price on length (arXiv:2403.19159).
+    """-log sigmoid(s_w - s_l), s = beta log pi/pi_ref + alpha |y|: a price on length (arXiv:2403.19159).
 
     Args:
         chosen_logp: [...], nats; likewise rejected_logp, ref_chosen_logp, ref_rejected_logp.
@@ -173,10 +173,10 @@ def r_dpo(
         beta: > 0. alpha: reward units a token, >= 0.
 
     Returns:
-        [...]. The longer response has to be better by alpha a token to count as better.
+        [...]. What a longer response won by its length is taken for granted: it pulls less.
     """
     chosen, rejected = _log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)
-    return pair_loss(chosen - alpha * chosen_length, rejected - alpha * rejected_length)
+    return pair_loss(chosen + alpha * chosen_length, rejected + alpha * rejected_length)
 
 
 def ln_dpo(

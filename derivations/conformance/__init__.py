@@ -16,6 +16,7 @@ from derivations.cli.errors import InputError
 from derivations.conformance.backends import SINGLE, WIDE, NumpyBackend, TorchBackend, make_backend
 from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
+from derivations.conformance.how import read_off
 from derivations.conformance.identify import Identity, identify
 from derivations.conformance.laws import Failure, Law, Skip, Verdict, all_laws
 from derivations.conformance.loss_under_test import Subject, contract, make_subject
@@ -90,7 +91,7 @@ def conform(
     subject = make_subject(
         function, objective, make_backend(backend), options=options, mapping=mapping, timeout=timeout
     )
-    subject = _callable(subject, fall_back=backend == "auto")
+    subject = read_off(_callable(subject, fall_back=backend == "auto"))
     trials = try_laws(subject, laws if laws is not None else all_laws())
     return Conformance(subject, trials, identify(subject), time.perf_counter() - start)
 

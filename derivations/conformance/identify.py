@@ -17,9 +17,10 @@ import numpy as np
 
 from derivations.arrays import Array, namespace
 from derivations.conformance.backends import SINGLE
+from derivations.conformance.batch_laws import PSEUDO
 from derivations.conformance.batches import Batch, batch_of, join, size
 from derivations.conformance.calls import CallError
-from derivations.conformance.families import PAIRS, POLICY_GRADIENT, Arrays
+from derivations.conformance.families import PAIRS, Arrays
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
@@ -63,7 +64,7 @@ def identify(subject: Subject) -> Identity:
 
     The value of an estimator that is differentiated is free, so such a one may also be named by its gradient alone.
     """
-    found = _identify(subject, value=subject.target.family is not POLICY_GRADIENT)
+    found = _identify(subject, value=subject.target.family.name not in PSEUDO)
     by_gradient = subject.target.name in ("kl-loss", "kl-loss-token", "entropy-sequence")
     return _identify(subject, value=False) if by_gradient and not found.known else found
 

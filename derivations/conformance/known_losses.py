@@ -16,17 +16,19 @@ from derivations.conformance.families import (
     ADVANTAGE,
     ENTROPY,
     KL_FAMILY,
+    OFF_POLICY,
     PAIRS,
     POLICY_GRADIENT,
     RANKINGS,
+    UNPAIRED,
     Arrays,
     by_group,
-    detached,
 )
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 from derivations.names import make_objective
 from derivations.objectives import ipo_loss, kl_k1, kl_k2, kl_k3, pair_loss, rloo_advantage
+from derivations.off_policy import detached
 from derivations.regularizers import KL, LengthNormalized
 
 Term = tuple[str, Callable[[Arrays], Array]]
@@ -42,6 +44,8 @@ def main_terms(subject: Subject) -> list[Term]:
         ADVANTAGE.name: _advantage_mains,
         KL_FAMILY.name: _kl_mains,
         ENTROPY.name: _entropy_mains,
+        OFF_POLICY.name: lambda _: [],
+        UNPAIRED.name: lambda _: [],
     }
     named, options = f"{subject.target.name} as named", subject.target.options
     if subject.target.name in ("simpo", "simpo-shannon") and options.get("gamma"):

@@ -8,6 +8,7 @@ CHAPTERS = {
     "margins": "What the margin means, and what it costs",
     "rankings": "Rankings",
     "losses": "The named losses",
+    "preference_losses": "Preference losses asked for by name",
     "names": "What a name computes",
     "options": "What a name takes",
     "calls": "The calls that programs make",
