@@ -88,12 +88,46 @@ def conform(
     contract, if the function does not fit it or cannot be called.
     """
     start = time.perf_counter()
-    subject = make_subject(
-        function, objective, make_backend(backend), options=options, mapping=mapping, timeout=timeout
-    )
-    subject = read_off(_callable(subject, fall_back=backend == "auto"))
+    subject = prepared(function, objective, options=options, mapping=mapping, backend=backend, timeout=timeout)
     trials = try_laws(subject, laws if laws is not None else all_laws())
     return Conformance(subject, trials, identify(subject), time.perf_counter() - start)
+
+
+def prepared(
+    function: Callable[..., Any],
+    objective: str,
+    *,
+    options: dict[str, Any] | None = None,
+    mapping: dict[str, str] | None = None,
+    backend: str = "auto",
+    timeout: float = 60.0,
+) -> Subject:
+    """The function with its contract, in a library and a precision that it takes. See `conform`."""
+    made = make_backend(backend)
+    subject = make_subject(function, objective, made, options=options, mapping=mapping, timeout=timeout)
+    return read_off(_callable(subject, fall_back=backend == "auto"))
+
+
+def assert_conforms(
+    function: Callable[..., Any], objective: str, *, mapping: dict[str, str] | None = None, **options: Any
+) -> None:
+    """A whole conformance run as one assertion of a test.
+
+    Args:
+        function: the loss.
+        objective: its name, as `python -m derivations conform --objective` takes it.
+        mapping: the function's parameter names -> ours.
+        options: the objective's, and any other the function takes.
+
+    Raises:
+        AssertionError: it does not conform; the message is the report of `conform`.
+        InputError: the function does not fit the contract.
+    """
+    from derivations.conformance.report import as_text
+
+    outcome = conform(function, objective, options=options, mapping=mapping)
+    if not outcome.ok:
+        raise AssertionError(as_text(outcome, getattr(function, "__name__", "the function")))
 
 
 def try_laws(subject: Subject, laws: Sequence[Law]) -> tuple[Trial, ...]:
