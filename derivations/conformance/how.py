@@ -28,6 +28,8 @@ def read_off(subject: Subject) -> Subject:
     full = complete(target.name, target.options)
     reductions = [full["reduction"], *(FREE if "reduction" not in target.options else ())]
     scales = [full["scale"], *(SCALES if "scale" not in target.options else ())]
+    if target.name == "rloo-ratio":  # leave-one-out is what it is, and its loss is one of responses
+        reductions, scales = reductions[:1], scales[:1]
     if not {"rewards", "group"} & set(subject.names.values()):
         scales = ["given"]
     batch = at_ratio_one(join(target.family, batch_of(target.family)))

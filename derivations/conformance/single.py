@@ -60,13 +60,15 @@ def drawn_before(
 ) -> Batch:
     """Samples of one prompt that an older policy drew. moves: where each sample's ratios lie, of all its tokens.
 
-    `in` the clip, `up` or `down` out of it, or `mixed`: one after the other, far out on both sides.
+    `in` the clip, `up` or `down` out of it, `mixed` (one after the other), or at the `low edge` or the `high edge`.
     """
     batch = samples(rng, lengths, rewards)
     low, high = clip
     inside = 0.4 * min(np.log1p(high), -np.log1p(-min(low, 0.9)))
     up, down = np.log1p(high) + 0.3, np.log1p(-min(low, 0.9)) - 0.4
     places = {"in": (inside, -inside), "up": (up, up + 0.1), "down": (down, down - 0.1), "mixed": (up, down, inside)}
+    # hardly inside below, hardly outside above: a clip of the log-ratio, or with its bounds exchanged, is another there
+    places |= {"low edge": (0.95 * np.log1p(-min(low, 0.9)),), "high edge": (1.05 * np.log1p(high),)}
     for row, move in enumerate(moves):
         for token in range(batch["logps"].shape[1]):
             batch["old_logps"][row, token] -= places[move][token % len(places[move])]
