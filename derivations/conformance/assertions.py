@@ -134,7 +134,10 @@ def as_code(assertion: Assertion, subject: Subject, place: str, number: int, not
         lines.append(f"    {parameter} = {_literal(arrays[ours], extra)}")
         calls.append(f"{parameter}={parameter}")
     options = subject.option_values(given.target) | subject.extras
-    calls += [f"{parameter}={value!r}" for parameter, value in options.items()]
+    calls += [
+        f"{parameter}={float(f'{value:.9g}') if isinstance(value, float) else value!r}"
+        for parameter, value in options.items()
+    ]
     lines.append(f"    loss = {name}({', '.join(calls)}).mean()")
     if leaf:
         theirs = next(parameter for parameter, ours in subject.names.items() if ours == leaf)

@@ -70,8 +70,8 @@ def examples(family: Family, *, top: int | None = None) -> list[Batch]:
                     ((1, 3, 2), ("down", "mixed", "up"), ()),
                     ((2, 1, 2), ("up", "in", "mixed"), (0, 1, 1)),
                     ((2, 1), ("up", "down"), (1, 1)),
-                ((1, 1), ("low edge", "high edge"), (-0.5, 1.5)),
-                ((1, 2), ("high edge", "low edge"), (-0.5, 1.5)),
+                    ((1, 1), ("low edge", "high edge"), (-0.5, 1.5)),
+                    ((1, 2), ("high edge", "low edge"), (-0.5, 1.5)),
                 )
             ]
             + [with_hole(family, drawn_before(rng, (3, 4), ("mixed", "in"), family.clip))]

@@ -17,6 +17,7 @@ from derivations.conformance.planted_bugs import BUGS, Bug
 # laws that between them see every bug of the zoo, and say how bad it is by how many fail
 TELLING = (
     *("value", "gradient", "padding", "mask-leak", "permutation", "pure", "options-live", "conventions", "upstream"),
+    "partition",
     *("extremes", "every-token", "expected-gradient", "at-ratio-one", "clip-stops", "clip-returns", "old-policy-live"),
     *("reward-shift", "equal-rewards", "prompts-apart", "standardized", "no-clamp", "no-gradient", "response-kl"),
 )

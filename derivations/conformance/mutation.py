@@ -55,6 +55,8 @@ def mutate(place: str, subject: Subject, arguments: Sequence[str], *, timeout: f
     Raises:
         InputError: the tests fail without a bug, or there are none, or the system cannot fork.
     """
+    import pytest  # noqa: F401  once, before the children are forked
+
     start = time.perf_counter()
     status, output = run_tests(place, None, arguments, timeout)
     if status != 0:
