@@ -24,6 +24,7 @@ from derivations.conformance.families import (
     Arrays,
     by_group,
 )
+from derivations.conformance.known_off_policy import off_policy_mains
 from derivations.conformance.known_pairs import SWAPPED, Term, extra_terms, pair_mains
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
@@ -43,7 +44,7 @@ def main_terms(subject: Subject) -> list[Term]:
         ADVANTAGE.name: _advantage_mains,
         KL_FAMILY.name: _kl_mains,
         ENTROPY.name: _entropy_mains,
-        OFF_POLICY.name: lambda _: [],
+        OFF_POLICY.name: off_policy_mains,
         UNPAIRED.name: lambda _: [],
     }
     named, options = f"{subject.target.name} as named", subject.target.options
