@@ -120,14 +120,18 @@ def assert_conforms(
         options: the objective's, and any other the function takes.
 
     Raises:
-        AssertionError: it does not conform; the message is the report of `conform`.
+        AssertionError: it does not conform; the message says which laws break, and on which input.
         InputError: the function does not fit the contract.
     """
-    from derivations.conformance.report import as_text
-
     outcome = conform(function, objective, options=options, mapping=mapping)
     if not outcome.ok:
-        raise AssertionError(as_text(outcome, getattr(function, "__name__", "the function")))
+        lines = [f"{getattr(function, '__name__', 'the function')} does NOT conform to {objective}: {outcome.identity}"]
+        for trial in outcome.broken:
+            failure = trial.verdict
+            assert isinstance(failure, Failure)  # noqa: S101
+            lines += [f"{trial.law.id}: {trial.law.says}", f"  input {failure.given}"]
+            lines += [f"  expected {failure.expected}", f"  found {failure.found}"]
+        raise AssertionError("\n".join(lines))
 
 
 def try_laws(subject: Subject, laws: Sequence[Law]) -> tuple[Trial, ...]:
