@@ -13,7 +13,7 @@ from rich.console import Console
 from derivations.cli.command_line import read_command, run_command
 from derivations.cli.errors import InputError, suggest
 from derivations.cli.files import to_json, write_text
-from derivations.conformance import conform
+from derivations.conformance import conform, prepared
 from derivations.conformance import trial as zoo_matrix
 from derivations.conformance.contracts import NAMES
 from derivations.conformance.loading import load, parse_pairs, parse_value
@@ -248,6 +248,55 @@ class Conform:
 
 
 @dataclass(frozen=True)
+class Mutate:
+    """A test of your tests: put each planted bug in the place of your loss, and see whether your tests notice.
+
+    Example: python -m derivations mutate my_losses.py:simpo_loss --objective simpo -- pytest tests/test_losses.py
+
+    Exit status: 0 every bug is noticed, 1 some survive (each with the assertion that is missing), 2 the tests fail
+    as they are, or the function does not fit.
+    """
+
+    function: Annotated[str, tyro.conf.Positional]
+    """MODULE:FUNCTION or path/to/file.py:FUNCTION, as your tests import it."""
+    objective: str
+    """As for `conform`."""
+    command: Annotated[tuple[str, ...], tyro.conf.Positional] = ("pytest",)
+    """After `--`: pytest with its arguments."""
+    option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """NAME=VALUE, repeatable, as for `conform`."""
+    map: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """THEIRS=OURS, repeatable, as for `conform`."""
+    timeout: float = 60.0
+    """Seconds a run of the tests may take; one that takes longer has noticed."""
+    output: Path | None = None
+    """Also write the missing tests there."""
+    quiet: bool = False
+    """Print nothing but errors: the exit status is the answer."""
+
+    def run(self) -> int:
+        try:
+            from derivations.conformance.mutation import as_text, code_of, mutate
+        except ImportError as error:
+            raise InputError("planted bugs are written in torch: pip install 'maxent-rlhf[llm]'") from error
+
+        words = self.command[2:] if self.command[1:2] == ("-m",) else self.command
+        if not words or words[0] != "pytest":
+            raise InputError(f"after -- stands {' '.join(self.command)!r}; write pytest and its arguments there")
+        if self.objective not in NAMES:
+            raise InputError(f"unknown objective {self.objective!r}{suggest(self.objective, list(NAMES))}")
+        options = {name: parse_value(value) for name, value in parse_pairs("--option", self.option).items()}
+        with contextlib.redirect_stdout(sys.stderr):
+            function = load(self.function)
+            subject = prepared(function, self.objective, options=options, mapping=parse_pairs("--map", self.map))
+            report = mutate(self.function, subject, words[1:], timeout=self.timeout)
+        tell(as_text(report), quiet=self.quiet)
+        if self.output is not None and report.survivors:
+            write_text(self.output, code_of(report))
+        return 0 if report.ok else 1
+
+
+@dataclass(frozen=True)
 class Zoo:
     """Put the conformance kit itself on trial: planted bugs, and correct losses, against every law.
 
@@ -284,6 +333,7 @@ COMMANDS = {
     "derive": Derive,
     "book": Book,
     "conform": Conform,
+    "mutate": Mutate,
     "zoo": Zoo,
 }
 

@@ -16,6 +16,7 @@ from derivations.cli.errors import InputError
 from derivations.conformance.backends import SINGLE, WIDE, NumpyBackend, TorchBackend, make_backend
 from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
+from derivations.conformance.how import read_off
 from derivations.conformance.identify import Identity, identify
 from derivations.conformance.laws import Failure, Law, Skip, Verdict, all_laws
 from derivations.conformance.loss_under_test import Subject, contract, make_subject
@@ -87,12 +88,50 @@ def conform(
     contract, if the function does not fit it or cannot be called.
     """
     start = time.perf_counter()
-    subject = make_subject(
-        function, objective, make_backend(backend), options=options, mapping=mapping, timeout=timeout
-    )
-    subject = _callable(subject, fall_back=backend == "auto")
+    subject = prepared(function, objective, options=options, mapping=mapping, backend=backend, timeout=timeout)
     trials = try_laws(subject, laws if laws is not None else all_laws())
     return Conformance(subject, trials, identify(subject), time.perf_counter() - start)
+
+
+def prepared(
+    function: Callable[..., Any],
+    objective: str,
+    *,
+    options: dict[str, Any] | None = None,
+    mapping: dict[str, str] | None = None,
+    backend: str = "auto",
+    timeout: float = 60.0,
+) -> Subject:
+    """The function with its contract, in a library and a precision that it takes. See `conform`."""
+    made = make_backend(backend)
+    subject = make_subject(function, objective, made, options=options, mapping=mapping, timeout=timeout)
+    return read_off(_callable(subject, fall_back=backend == "auto"))
+
+
+def assert_conforms(
+    function: Callable[..., Any], objective: str, *, mapping: dict[str, str] | None = None, **options: Any
+) -> None:
+    """A whole conformance run as one assertion of a test.
+
+    Args:
+        function: the loss.
+        objective: its name, as `python -m derivations conform --objective` takes it.
+        mapping: the function's parameter names -> ours.
+        options: the objective's, and any other the function takes.
+
+    Raises:
+        AssertionError: it does not conform; the message says which laws break, and on which input.
+        InputError: the function does not fit the contract.
+    """
+    outcome = conform(function, objective, options=options, mapping=mapping)
+    if not outcome.ok:
+        lines = [f"{getattr(function, '__name__', 'the function')} does NOT conform to {objective}: {outcome.identity}"]
+        for trial in outcome.broken:
+            failure = trial.verdict
+            assert isinstance(failure, Failure)  # noqa: S101
+            lines += [f"{trial.law.id}: {trial.law.says}", f"  input {failure.given}"]
+            lines += [f"  expected {failure.expected}", f"  found {failure.found}"]
+        raise AssertionError("\n".join(lines))
 
 
 def try_laws(subject: Subject, laws: Sequence[Law]) -> tuple[Trial, ...]:

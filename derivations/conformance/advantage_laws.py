@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 
 from derivations.advantages import group_mean, standardized
-from derivations.conformance.batches import Batch, batch_of, examples, join, size, unequal_groups
+from derivations.conformance.batch_laws import share
+from derivations.conformance.batches import Batch, batch_of, examples, join, unequal_groups
 from derivations.conformance.calls import CallError
-from derivations.conformance.families import ADVANTAGE, POLICY_GRADIENT, by_group
+from derivations.conformance.families import ADVANTAGE, OFF_POLICY, POLICY_GRADIENT, by_group
 from derivations.conformance.laws import Failure, Skip, Verdict, close, describe, law, number, numbers, tolerance
 from derivations.conformance.loss_under_test import Result, Subject
 from derivations.objectives import rloo_advantage
@@ -17,7 +18,7 @@ from derivations.objectives import rloo_advantage
     "reward-shift",
     "adding a constant to all rewards of a prompt changes nothing",
     claim="online-gradient",
-    families=(POLICY_GRADIENT, ADVANTAGE),
+    families=(POLICY_GRADIENT, OFF_POLICY, ADVANTAGE),
     threads=("Relax#174",),
     why="says that a baseline is missing, where `expected-gradient` may still pass",
 )
@@ -34,12 +35,12 @@ def reward_shift(subject: Subject) -> Verdict:
     "rewards twice or a thousand times as large give advantages and gradients as much larger (divided by their own "
     "deviation they stay)",
     claim="rloo-unbiased",
-    families=(POLICY_GRADIENT, ADVANTAGE),
+    families=(POLICY_GRADIENT, OFF_POLICY, ADVANTAGE),
     threads=("Relax#174",),
     why="tells advantages that are divided by a deviation from those that are not",
 )
 def reward_scale(subject: Subject) -> Verdict:
-    standardized = subject.target.name == "grpo-advantage"
+    standardized = subject.target.name == "grpo-advantage" or "std" in subject.target.options.get("scale", "")
     for batch in subject.examples:
         # the 1e-4 beside the deviation is not scale-free; at rewards near 1000 it no longer shows
         start = batch | {"rewards": batch["rewards"] * (1e6 if standardized else 1.0)}
@@ -86,7 +87,7 @@ def _not_standardized(subject: Subject, population: bool) -> Failure | None:
     "equal-rewards",
     "where all samples of a prompt have the same reward there is nothing to learn: zero, and finite",
     claim="online-gradient",
-    families=(POLICY_GRADIENT, ADVANTAGE),
+    families=(POLICY_GRADIENT, OFF_POLICY, ADVANTAGE),
     why="the anchor of advantages, and the place where a deviation of 0 divides",
 )
 def equal_rewards(subject: Subject) -> Verdict:
@@ -164,7 +165,7 @@ def leave_one_out(subject: Subject) -> Verdict:
     "unequal-groups",
     "prompts with unequal numbers of samples in one batch are each treated for themselves, or refused by an error",
     claim="rloo-unbiased",
-    families=(POLICY_GRADIENT, ADVANTAGE),
+    families=(POLICY_GRADIENT, OFF_POLICY, ADVANTAGE),
     threads=("trl#6411",),
 )
 def groups_of_any_size(subject: Subject) -> Verdict:
@@ -182,7 +183,9 @@ def groups_of_any_size(subject: Subject) -> Verdict:
         if not close(found.value, expected, tolerance(found, expected)):
             return Failure(describe(subject, whole), f"{numbers(expected)} (prompt by prompt)", numbers(found.value))
         return None
-    parts_of = [result.gradient["logps"] * size(part) / size(whole) for result, part in zip(alone, parts, strict=True)]
+    parts_of = [
+        result.gradient["logps"] * share(subject, part, whole) for result, part in zip(alone, parts, strict=True)
+    ]
     width = whole["logps"].shape[1]
     slope = np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts_of])
     if not close(found.gradient["logps"], slope, tolerance(found, slope, slope=True)):

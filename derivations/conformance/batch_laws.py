@@ -16,26 +16,37 @@ from derivations.conformance.batches import (
     splits,
     take,
 )
-from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, PAIRS, POLICY_GRADIENT, RANKINGS
+from derivations.conformance.families import (
+    ADVANTAGE,
+    ENTROPY,
+    KL_FAMILY,
+    OFF_POLICY,
+    PAIRS,
+    POLICY_GRADIENT,
+    RANKINGS,
+    UNPAIRED,
+)
 from derivations.conformance.laws import Failure, Skip, Verdict, close, compare, describe, law, number, numbers
 from derivations.conformance.loss_under_test import Result, Subject
 
 LOSSES = (PAIRS, RANKINGS)
-MASKED = (PAIRS, RANKINGS, POLICY_GRADIENT, KL_FAMILY, ENTROPY)
+VALUED = (*LOSSES, UNPAIRED)
+MASKED = (*VALUED, POLICY_GRADIENT, OFF_POLICY, KL_FAMILY, ENTROPY)
+PSEUDO = (POLICY_GRADIENT.name, OFF_POLICY.name)  # families whose value is free
 POINTWISE = ("rloo-advantage", "grpo-advantage", "entropy-token")  # online names with one right value an example
 SUMS = Skip("the function takes sums over tokens, so the kit does the masking")
 
 
 def has_value(subject: Subject) -> bool:
     """Whether the objective fixes a value for each example (policy gradients and KL estimators fix expectations)."""
-    return subject.target.family in LOSSES or subject.target.name in POINTWISE
+    return subject.target.family in VALUED or subject.target.name in POINTWISE
 
 
 @law(
     "value",
     "the loss of one example is the objective's",
     claim="objectives-by-name",
-    families=(*LOSSES, ADVANTAGE, ENTROPY),
+    families=(*VALUED, ADVANTAGE, ENTROPY),
     threads=("trl#1760", "trl#1677"),
     why="the definition; the laws that fail with it say what kind of mistake it is",
 )
@@ -55,7 +66,7 @@ def value(subject: Subject) -> Verdict:
     "gradient",
     "the gradient of one example is the objective's, and that of the function's own finite differences",
     claim="loss-gradients",
-    families=(*LOSSES, POLICY_GRADIENT, ENTROPY),
+    families=(*VALUED, POLICY_GRADIENT, OFF_POLICY, ENTROPY),
     threads=("trl#5595", "ms-swift#10167"),
     why="the definition for training; the laws that fail with it say what kind of mistake it is",
 )
@@ -67,7 +78,10 @@ def gradient(subject: Subject) -> Verdict:
         found = subject.run(batch)
         if failure := compare(subject, batch, found, subject.expect(batch), value=False):
             return failure
-        certain = any((batch[leaf] == 0).any() for leaf in family.leaves)  # nothing above: no difference to take
+        held = subject.target.name == "wpo"  # a weight that is held moves with the values
+        certain = held or any(
+            (batch[leaf] == 0).any() for leaf in family.leaves
+        )  # nothing above: no difference to take
         if family in LOSSES and not certain:
             step, allowed = (STEP, 1e-6) if found.exact else (1e-2, 2e-3)  # 1e-2: float32 sees nothing of 1e-5
             slopes = differences(subject.backend, subject.call, batch, family.leaves, step)
@@ -96,7 +110,7 @@ def partition(subject: Subject) -> Verdict:
             pieces = [join(family, [parts[i] for i in piece]) for piece in cut]
             expected = _accumulate(subject, pieces, whole)
             # a pseudo-loss has no value that means anything
-            if failure := compare(subject, whole, found, expected, value=family is not POLICY_GRADIENT):
+            if failure := compare(subject, whole, found, expected, value=family.name not in PSEUDO):
                 sizes = " + ".join(str(size(piece)) for piece in pieces)
                 words = f"{failure.expected} (micro-batches of {sizes}, weighted)"
                 return Failure(failure.given, words, f"{failure.found} (one batch)")
@@ -106,16 +120,23 @@ def partition(subject: Subject) -> Verdict:
 def _accumulate(subject: Subject, pieces: list[Batch], whole: Batch) -> Result:
     """Mean loss and gradient of the micro-batches weighted by their size, laid into the shape of the whole batch."""
     leaves = subject.target.family.leaves
-    total, value, start, exact = size(whole), 0.0, 0, True
+    value, start, exact = 0.0, 0, True
     slopes = {leaf: np.zeros(whole[leaf].shape) for leaf in leaves}
     for piece in pieces:
-        result, weight = subject.run(piece), size(piece) / total
+        result, weight = subject.run(piece), share(subject, piece, whole)
         value, exact = value + weight * result.mean, exact and result.exact
         for leaf in leaves:  # a piece pads on the right to its own longest response, so it sits in a corner
             corner = (slice(start, start + size(piece)), *(slice(0, width) for width in piece[leaf].shape[1:]))
             slopes[leaf][corner] = weight * result.gradient[leaf]
         start += size(piece)
     return Result(np.asarray(value), slopes, exact, subject.rough)
+
+
+def share(subject: Subject, piece: Batch, whole: Batch) -> float:
+    """What a part of a batch weighs in its mean: its examples, or its tokens where the loss is a mean over tokens."""
+    if subject.target.options.get("reduction") == "token-mean":
+        return float(piece["mask"].sum() / whole["mask"].sum())
+    return size(piece) / size(whole)
 
 
 @law(
@@ -244,7 +265,7 @@ def permutation(subject: Subject) -> Verdict:
 def _shuffled(subject: Subject, batch: Batch) -> list[int]:
     """An order with no fixed point; samples of one prompt stay together where the contract says they do."""
     n = size(batch)
-    if subject.target.family not in (ADVANTAGE, POLICY_GRADIENT):
+    if "group" not in batch:
         return [*range(1, n), 0]
     group = batch["group"]
     return [int(i) for prompt in np.unique(group)[::-1] for i in np.flatnonzero(group == prompt)[::-1]]

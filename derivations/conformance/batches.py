@@ -10,71 +10,30 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, PAIRS, POLICY_GRADIENT, RANKINGS, Family
+from derivations.conformance.families import (
+    ADVANTAGE,
+    ENTROPY,
+    KL_FAMILY,
+    OFF_POLICY,
+    PAIRS,
+    POLICY_GRADIENT,
+    RANKINGS,
+    UNPAIRED,
+    Family,
+)
+from derivations.conformance.single import (
+    VERIFIED,
+    Batch,
+    drawn_before,
+    pair,
+    ranking,
+    samples,
+    tokens_with_logits,
+    unpaired,
+    with_hole,
+)
 
-Batch = dict[str, np.ndarray]
-# Rewards of verifiable tasks: exactly 0 and 1; one apart from the rest, and all alike.
-VERIFIED = ((1, 0), (0, 0), (1, 0, 0), (1, 1, 1), (0, 1, 1, 1), (0, 0, 1, 0), (1, 1, 1, 1), (0, 0, 0, 0))
-
-
-def _logps(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    return rng.uniform(-2.5, -0.1, shape).round(2)
-
-
-def pair(rng: np.random.Generator, chosen: int, rejected: int) -> Batch:
-    """One pair of `chosen` and `rejected` tokens, unpadded."""
-    batch: Batch = {}
-    for side, length in (("chosen", chosen), ("rejected", rejected)):
-        batch[f"{side}_logps"] = _logps(rng, 1, length)
-        batch[f"{side}_mask"] = np.ones((1, length), dtype=bool)
-        batch[f"ref_{side}_logps"] = _logps(rng, 1, length)
-    return batch
-
-
-def ranking(rng: np.random.Generator, lengths: Sequence[int]) -> Batch:
-    """One ranking of responses with these lengths; responses do not stand in the order of the ranking."""
-    k, longest = len(lengths), max(lengths)
-    mask = np.arange(longest)[None, None] < np.asarray(lengths)[None, :, None]
-    return {
-        "logps": _logps(rng, 1, k, longest),
-        "ref_logps": _logps(rng, 1, k, longest),
-        "mask": mask,
-        "ranking": np.roll(np.arange(k), 1)[None],
-    }
-
-
-def samples(rng: np.random.Generator, lengths: Sequence[int], rewards: Sequence[float] = ()) -> Batch:
-    """Samples of one prompt with their rewards, padded on the right; rewards: instead of random ones."""
-    n, longest = len(lengths), max(lengths)
-    logps = _logps(rng, n, longest)
-    return {
-        "logps": logps,
-        "old_logps": logps.copy(),
-        "ref_logps": _logps(rng, n, longest),
-        "mask": np.arange(longest)[None] < np.asarray(lengths)[:, None],
-        "rewards": np.array(rewards, dtype=float) if rewards else rng.uniform(-1, 2, n).round(1),
-        "group": np.zeros(n, dtype=np.int64),
-    }
-
-
-def tokens_with_logits(rng: np.random.Generator, length: int, vocabulary: int = 3) -> Batch:
-    """One sample of `length` tokens with the logits they were drawn from."""
-    return {
-        "logits": rng.normal(size=(1, length, vocabulary)).round(1),
-        "tokens": rng.integers(vocabulary, size=(1, length)),
-        "mask": np.ones((1, length), dtype=bool),
-    }
-
-
-def with_hole(family: Family, batch: Batch) -> Batch:
-    """The second token masked out (a tool's output amid the answer), the third certain: a log-prob of exactly 0."""
-    changed = {name: array.copy() for name, array in batch.items()}
-    for name, axis in family.token_axis.items():
-        if name.endswith("mask"):
-            changed[name].swapaxes(0, axis)[1] = False
-        elif name.endswith("logps") and not name.startswith("ref"):
-            changed[name].swapaxes(0, axis)[2] = 0.0
-    return changed
+__all__ = ["Batch", "pair", "ranking", "samples"]
 
 
 def examples(family: Family, *, top: int | None = None) -> list[Batch]:
@@ -98,6 +57,32 @@ def examples(family: Family, *, top: int | None = None) -> list[Batch]:
             + [with_hole(family, samples(rng, (3, 4)))]
             + [samples(rng, (1, 2, 1, 3, 2)[: len(rewards)], rewards) for rewards in VERIFIED if len(rewards) != 4]
         ),
+        OFF_POLICY.name: lambda: (
+            [
+                drawn_before(rng, lengths, moves, family.clip, rewards)
+                for lengths, moves, rewards in (
+                    ((1, 1), ("in", "in"), (1.5, -0.5)),
+                    ((1, 1), ("up", "up"), (1.5, -0.5)),
+                    ((1, 1), ("down", "down"), (1.5, -0.5)),
+                    ((2, 3), ("mixed", "mixed"), ()),
+                    ((3, 2), ("down", "up"), (0, 1)),
+                    ((2, 4), ("in", "mixed"), (1, 0)),
+                    ((1, 3, 2), ("down", "mixed", "up"), ()),
+                    ((2, 1, 2), ("up", "in", "mixed"), (0, 1, 1)),
+                    ((2, 1), ("up", "down"), (1, 1)),
+                    ((1, 1), ("low edge", "high edge"), (-0.5, 1.5)),
+                    ((1, 2), ("high edge", "low edge"), (-0.5, 1.5)),
+                )
+            ]
+            + [with_hole(family, drawn_before(rng, (3, 4), ("mixed", "in"), family.clip))]
+        ),
+        UNPAIRED.name: lambda: (
+            [
+                unpaired(rng, n, good)
+                for n, good in ((1, True), (1, False), (3, True), (2, False), (4, False), (1, True))
+            ]
+            + [with_hole(family, unpaired(rng, 4, True))]
+        ),
         ADVANTAGE.name: lambda: [
             {name: samples(rng, (1,) * k, rewards)[name] for name in ("rewards", "group")}
             for k, rewards in (*((k, ()) for k in (2, 3, 4, 4)), *((len(r), r) for r in VERIFIED))
@@ -109,7 +94,7 @@ def examples(family: Family, *, top: int | None = None) -> list[Batch]:
         ),
     }
     found = makers[family.name]()
-    kept = {*family.token_axis, "ranking", "rewards", "group"}
+    kept = {*family.token_axis, "ranking", "rewards", "group", "desirable", "kl"}
     if family is KL_FAMILY:
         kept -= {"rewards", "group"}
     found = [batch for batch in found if "ranking" not in batch or batch["ranking"].shape[1] > (top or 1)]
@@ -122,7 +107,7 @@ def batch_of(family: Family) -> list[Batch]:
     Rankings of three, one vocabulary, groups of one size (two, and four for advantages), because some codes reshape.
     """
     found = examples(family)
-    if family is POLICY_GRADIENT:
+    if family.name in (POLICY_GRADIENT.name, OFF_POLICY.name):
         alike = {name: samples(np.random.default_rng(3), (2, 3))[name] for name in found[0]}
         alike["rewards"] = np.full(2, 0.7)  # nothing to learn from this prompt, which counts in the mean nevertheless
         return [batch for batch in [*found[1:], alike] if size(batch) == 2]
@@ -163,7 +148,11 @@ def pad(family: Family, batch: Batch, *, left: int = 0, right: int = 0, filler: 
     padded = dict(batch)
     for name, axis in family.token_axis.items():
         # not the same under every array: policy and reference would cancel
-        other = filler + 0.5 if name.startswith("ref") else filler
+        other = (
+            filler + 0.5
+            if name.startswith("ref")
+            else filler - 0.3 * (family.name == OFF_POLICY.name and "old" in name)
+        )
         padded[name] = pad_one(batch[name], axis, left, right, other)
     return padded
 
@@ -233,7 +222,7 @@ def show(batch: Batch, *, hide: Sequence[str] = ()) -> str:
     """A batch as numbers; a mask that is true everywhere goes without saying."""
     shown = []
     for name, array in batch.items():
-        if name in hide or (array.dtype == bool and array.all()):
+        if name in hide or (name.endswith("mask") and array.all()):
             continue
         values = array.astype(int) if array.dtype == bool else array.round(6)  # -0.65, not -0.6499999999999999
         shown.append(f"{name} = {values.tolist()}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from derivations.advantages import standardized
+from derivations.advantages import group_mean, standardized
 from derivations.arrays import Array, masked_sum, namespace
 from derivations.cli.errors import suggest
 from derivations.conformance.families import (
@@ -23,10 +23,11 @@ from derivations.conformance.families import (
     Arrays,
     Family,
     by_group,
-    detached,
 )
+from derivations.conformance.further import FURTHER, OFF, PREFERENCE, complete
 from derivations.names import OBJECTIVES, make_objective
 from derivations.objectives import kl_estimate, kl_k1, rloo_advantage
+from derivations.off_policy import detached
 from derivations.tokens import token_entropy
 
 # The online names: family and options. `loss` functions below give what they should compute.
@@ -41,7 +42,7 @@ ONLINE: dict[str, tuple[Family, tuple[str, ...]]] = {
     "entropy-token": (ENTROPY, ("coefficient",)),
     "entropy-sequence": (ENTROPY, ("coefficient",)),
 }
-NAMES = (*OBJECTIVES, *ONLINE)
+NAMES = (*OBJECTIVES, *PREFERENCE, *ONLINE, *OFF)
 EACH = ("rloo-advantage", "grpo-advantage", "kl-reward")  # one value a sample; their mean would say nothing
 
 
@@ -49,6 +50,8 @@ def family_of(name: str) -> Family:
     """The contract of a named objective. Raises ValueError for an unknown name."""
     if name not in NAMES:
         raise ValueError(f"unknown objective {name!r}{suggest(name, list(NAMES))}")
+    if name in FURTHER:
+        return FURTHER[name].family
     if name in ONLINE:
         return ONLINE[name][0]
     return RANKINGS if OBJECTIVES[name].listwise else PAIRS
@@ -56,9 +59,18 @@ def family_of(name: str) -> Family:
 
 def options_of(name: str) -> tuple[str, ...]:
     """Options a named objective takes; the first is its strength."""
+    if name in FURTHER:
+        return tuple(FURTHER[name].options)
     if name in ONLINE:
         return ONLINE[name][1]
     return (OBJECTIVES[name].strength, *OBJECTIVES[name].options)
+
+
+def required_of(name: str) -> tuple[str, ...]:
+    """Options that have to be given, by the function's defaults or by the user."""
+    if name in FURTHER:
+        return tuple(option for option, default in FURTHER[name].options.items() if default is None and name not in OFF)
+    return options_of(name)[:1]
 
 
 @dataclass(frozen=True)
@@ -72,13 +84,20 @@ class Target:
         family_of(self.name)
         if self.name in OBJECTIVES:
             make_objective(self.name, **self.options)
+        elif self.name in FURTHER:
+            complete(self.name, self.options)
         elif self.option_names and set(self.options) != set(self.option_names):
             raise ValueError(f"objective {self.name} needs {', '.join(self.option_names)} (--option name=number)")
 
     @property
     def family(self) -> Family:
-        """The contract of the objective."""
-        return family_of(self.name)
+        """The contract of the objective; that of an off-policy one says where its clip is."""
+        family = family_of(self.name)
+        if self.name not in OFF:
+            return family
+        full = complete(self.name, self.options)
+        low = full["epsilon"] or 0.2
+        return replace(family, clip=(low, full["epsilon_high"] or low))
 
     @property
     def option_names(self) -> tuple[str, ...]:
@@ -88,11 +107,15 @@ class Target:
     @property
     def needs_length(self) -> bool:
         """Whether the implicit reward is divided by the token count."""
+        if self.name in FURTHER:
+            return FURTHER[self.name].needs_length
         return self.name in OBJECTIVES and make_objective(self.name, **self.options).regularizer.needs_length
 
     @property
     def needs_reference(self) -> bool:
         """Whether the reference policy enters."""
+        if self.name in FURTHER:
+            return FURTHER[self.name].needs_reference
         return self.name.startswith("kl-") or (
             self.name in OBJECTIVES and make_objective(self.name, **self.options).regularizer.needs_reference
         )
@@ -104,6 +127,13 @@ class Target:
     def losses(self, arrays: Arrays) -> Array:
         """One value an example, [B], from the canonical arrays of the family (any array namespace)."""
         named = self.family.derive(arrays)
+        if self.name in FURTHER:
+            options = complete(self.name, self.options)
+            scale = options.pop("scale", "given")
+            if scale != "given":
+                advantages = by_group(named["rewards"], named["group"], lambda rewards: scaled(rewards, scale))
+                named = named | {"advantages": advantages}
+            return FURTHER[self.name].loss(named, **options)
         if self.family is PAIRS:
             return self._pairs(named)
         if self.family is RANKINGS:
@@ -125,6 +155,14 @@ class Target:
         order = np.asarray(named["ranking"])
         rows = [xp.stack([rewards[b, int(k)] for k in row], axis=-1) for b, row in enumerate(order)]
         return objective.loss(xp.stack(rows, axis=0))
+
+
+def scaled(rewards: Array, scale: str) -> Array:
+    """Advantages of one group by the name of their scale: one of `further.SCALES`. [..., k]."""
+    if scale in ("leave-one-out", "mean"):
+        return rloo_advantage(rewards) if scale == "leave-one-out" else group_mean(rewards)
+    kind, _, epsilon = scale.partition("+")
+    return standardized(rewards, epsilon=float(epsilon), population=kind == "population-std")
 
 
 def _rloo(named: Arrays) -> Array:

@@ -21,6 +21,7 @@ class Family:
     token_axis: dict[str, int]
     derive: Callable[[Arrays], Arrays]
     contract: str
+    clip: tuple[float, float] = (0.2, 0.2)  # of off-policy losses: how far below and above 1 a ratio counts
 
 
 def by_group(rewards: Array, group: Any, function: Callable[[Array], Array]) -> Array:
@@ -32,11 +33,6 @@ def by_group(rewards: Array, group: Any, function: Callable[[Array], Array]) -> 
         values = function(xp.stack([rewards[i] for i in rows], axis=-1))
         found |= {i: values[j] for j, i in enumerate(rows)}
     return xp.stack([found[i] for i in range(len(ids))], axis=0)
-
-
-def detached(array: Array) -> Array:
-    """The array without its history, where its library keeps one (torch)."""
-    return array.detach() if hasattr(array, "detach") else array
 
 
 def count(mask: Array, like: Array) -> Array:
@@ -66,6 +62,14 @@ def _derive_responses(arrays: Arrays) -> Arrays:
 def _derive_policy_gradient(arrays: Arrays) -> Arrays:
     """With the advantages, leave-one-out."""
     return {**_derive_responses(arrays), "advantages": by_group(arrays["rewards"], arrays["group"], rloo_advantage)}
+
+
+def _derive_off_policy(arrays: Arrays) -> Arrays:
+    """The same with old log-probs of whole responses, and the advantages once more for every token."""
+    found = _derive_policy_gradient(arrays)
+    found["old_logp"] = masked_sum(arrays["old_logps"], arrays["mask"])
+    found["token_advantages"] = found["advantages"][:, None] + 0 * arrays["old_logps"]
+    return found
 
 
 def _derive_groups(arrays: Arrays) -> Arrays:
@@ -113,6 +117,25 @@ POLICY_GRADIENT = Family(
     "each sample (its samples stand together), group_size, samples a prompt; or advantages [N], leave-one-out, instead "
     "of rewards; old_logps [N, T], equal to logps here (the off-policy objectives move them); returns a scalar (mean "
     "over samples) or [N]; its value is free, its gradient is what counts",
+)
+OFF_POLICY = Family(
+    "off-policy",
+    ("logps",),
+    {"logps": 1, "mask": 1, "old_logps": 1},
+    _derive_off_policy,
+    "logps, old_logps [N, T] of the policy that is trained and of the one that sampled, mask [N, T] bool (or logp, "
+    "old_logp, length [N]); advantages [N], leave-one-out (token_advantages [N, T]: once a token), or rewards, group "
+    "[N] integer from 0 on, the prompt of each sample (its samples stand together), and group_size, samples a "
+    "prompt; returns a scalar or [N]; its value is free, its gradient is what counts. How a batch is reduced and how "
+    "rewards are scaled is read off the function unless --option reduction= or scale= says it",
+)
+UNPAIRED = Family(
+    "unpaired",
+    ("logps",),
+    _TOKENS,
+    _derive_responses,
+    "logps, ref_logps [N, T] of responses, mask [N, T] bool (or logp, ref_logp, length [N]), desirable [N] bool, kl "
+    "[N], nats, the reference point, the same for all; returns a scalar (mean over responses) or [N]",
 )
 ADVANTAGE = Family(
     "advantage",

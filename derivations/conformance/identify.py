@@ -10,19 +10,22 @@ for pairs) to one part in a million. Whatever is not explained so exactly is unk
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from derivations.arrays import Array, namespace
 from derivations.conformance.backends import SINGLE
+from derivations.conformance.batch_laws import PSEUDO
 from derivations.conformance.batches import Batch, batch_of, join, size
 from derivations.conformance.calls import CallError
-from derivations.conformance.families import PAIRS, POLICY_GRADIENT, Arrays
+from derivations.conformance.families import ADVANTAGE, PAIRS, Arrays
+from derivations.conformance.formulas import formula
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.stages import OTHER_REDUCTIONS, PADDED, advantage_stage, matches_weights
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
 MUCH = 30.0  # times the residual of the reading that fits best
@@ -63,14 +66,28 @@ def identify(subject: Subject) -> Identity:
 
     The value of an estimator that is differentiated is free, so such a one may also be named by its gradient alone.
     """
-    found = _identify(subject, value=subject.target.family is not POLICY_GRADIENT)
+    found = _identify(subject, value=subject.target.family.name not in PSEUDO)
     by_gradient = subject.target.name in ("kl-loss", "kl-loss-token", "entropy-sequence")
     return _identify(subject, value=False) if by_gradient and not found.known else found
 
 
 def _identify(subject: Subject, *, value: bool) -> Identity:
+    found = _among(subject, subject.examples, value=value)
+    plain = [batch for batch in subject.examples if "rewards" not in batch or set(batch["rewards"]) - {0.0, 1.0}]
+    if not found.known and len(plain) < len(subject.examples):
+        other = _among(subject, plain, value=value)
+        if other.known:
+            return replace(
+                other, reduction="; ".join(filter(None, [other.reduction, "but not for rewards of 0 and 1"]))
+            )
+    if not found.known and subject.target.family is PAIRS and (formulated := formula(subject)):
+        return Identity(((1.0, formulated),), 0.0, "")
+    return found
+
+
+def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
     coarse = subject.rough or subject.backend.dtype == SINGLE
-    data, accept = subject.examples, ACCEPT_ROUGH if coarse else ACCEPT
+    accept = ACCEPT_ROUGH if coarse else ACCEPT
     try:
         goal = np.concatenate([_numbers(subject, subject.call, batch, value) for batch in data])
     except CallError:
@@ -151,6 +168,8 @@ def _reduction(subject: Subject, found: dict[str, float]) -> str:
         result = subject.run(whole)
     except CallError:
         return "a batch of several could not be tried"
+    if family is ADVANTAGE:
+        return advantage_stage(subject)
     if result.value.ndim or not family.leaves:
         return ""
     terms = dict(extra_terms(subject)) | dict(main_terms(subject))
@@ -172,6 +191,10 @@ def _reduction(subject: Subject, found: dict[str, float]) -> str:
         return "summed over the batch, not averaged"
     if set(found) & set(POOLED) and matches(pooled=True):
         return "the NLL is averaged over all tokens of a batch, so pairs weigh by their length"
+    for words, weigh in OTHER_REDUCTIONS.items():
+        concerned = family.name in ("kl", "entropy") or words == PADDED
+        if concerned and matches_weights(subject, whole, result, {n: terms[n] for n in found}, found, weigh):
+            return words
     return "a batch is reduced in a way that depends on its make-up"
 
 

@@ -16,136 +16,42 @@ from derivations.conformance.families import (
     ADVANTAGE,
     ENTROPY,
     KL_FAMILY,
+    OFF_POLICY,
     PAIRS,
     POLICY_GRADIENT,
     RANKINGS,
+    UNPAIRED,
     Arrays,
     by_group,
-    detached,
 )
+from derivations.conformance.known_off_policy import off_policy_mains
+from derivations.conformance.known_pairs import SWAPPED, Term, extra_terms, pair_mains
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 from derivations.names import make_objective
-from derivations.objectives import ipo_loss, kl_k1, kl_k2, kl_k3, pair_loss, rloo_advantage
-from derivations.regularizers import KL, LengthNormalized
+from derivations.objectives import kl_k1, kl_k2, kl_k3, rloo_advantage
+from derivations.off_policy import detached
 from derivations.tokens import token_entropy
 
-Term = tuple[str, Callable[[Arrays], Array]]
-SWAPPED = ", chosen and rejected swapped"
+__all__ = ["SWAPPED", "extra_terms", "main_terms"]
 
 
 def main_terms(subject: Subject) -> list[Term]:
     """The objective as named, then what else of its family the function might be."""
     makers = {
-        PAIRS.name: _pair_mains,
+        PAIRS.name: pair_mains,
         RANKINGS.name: _ranking_mains,
         POLICY_GRADIENT.name: _policy_gradient_mains,
         ADVANTAGE.name: _advantage_mains,
         KL_FAMILY.name: _kl_mains,
         ENTROPY.name: _entropy_mains,
+        OFF_POLICY.name: off_policy_mains,
+        UNPAIRED.name: lambda _: [],
     }
     named, options = f"{subject.target.name} as named", subject.target.options
     if subject.target.name in ("simpo", "simpo-shannon") and options.get("gamma"):
         named += f" (gamma/beta = {number(options['gamma'] / options['beta'])} nats a token)"
     return [(named, subject.target.losses), *makers[subject.target.family.name](subject)]
-
-
-def _readings(options: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """(words, beta, gamma) under the readings that codes give the two options."""
-    beta = float(options.get("beta", options.get("alpha", 1.0)))
-    gamma = float(options.get("gamma") or 0.0)
-    margins = [("", gamma)]
-    if gamma:
-        margins += [
-            (", gamma read as gamma/beta", gamma * beta),
-            (", gamma divided by beta", gamma / beta),
-            (", gamma left out", 0.0),
-            (", gamma with the wrong sign", -gamma),
-            (", gamma doubled", 2 * gamma),
-        ]
-    scales = [("", beta), (" with beta = 1", 1.0), (" with 2 beta", 2 * beta), (" with beta/2", beta / 2)]
-    scales.append((" with 1/beta", 1 / beta))
-    return [(scale + margin, b, g) for scale, b in scales for margin, g in margins]
-
-
-def _pair_mains(subject: Subject) -> list[Term]:
-    """Objectives of pairs under every reading, right way round and swapped."""
-    found: list[Term] = []
-    for words, beta, gamma in _readings(subject.target.options):
-        margin = {"gamma": gamma}
-        scored: list[Term] = [
-            ("SimPO" + words, _pair(LengthNormalized(beta), margin)),
-            ("DPO" + words, _pair(KL(beta), margin)),
-            (
-                "MaxEnt (CPO's contrastive part)" + words,
-                _pair(make_objective("maxent", alpha=beta).regularizer, margin),
-            ),
-            ("SimPO-Shannon" + words, _pair(make_objective("simpo-shannon", beta=beta).regularizer, margin)),
-            ("length-averaged DPO" + words, _pair(KL(beta), margin, averaged=True)),
-        ]
-        if gamma == 0:
-            scored += [
-                ("IPO" + words, _pair(KL(beta), {}, squared=beta)),
-                ("IPO of length-averaged log-probs" + words, _pair(KL(beta), {}, squared=beta, averaged=True)),
-            ]
-        found += scored
-        found += [(f"{name}{SWAPPED}", _swapped(f)) for name, f in scored if "IPO" not in name]
-    found += [
-        ("DPO whose reference is left out", _pair(KL(float(subject.target.options.get("beta", 1.0))), {}, ref=False)),
-    ]
-    return found
-
-
-def _pair(
-    regularizer: Any, margin: dict[str, float], *, squared: float = 0.0, averaged: bool = False, ref: bool = True
-) -> Callable[[Arrays], Array]:
-    """Loss of pairs from a regularizer; averaged: log-probs divided by the token count first."""
-
-    def loss(arrays: Arrays) -> Array:
-        named, scores = PAIRS.derive(arrays), []
-        for side in ("chosen", "rejected"):
-            logp, length, reference = (named[n] for n in (f"{side}_logp", f"{side}_length", f"ref_{side}_logp"))
-            count = length if averaged else 1.0
-            reference = reference / count if ref else reference * 0.0
-            scores.append(regularizer.implicit_reward(logp / count, length=length, ref_logp=reference))
-        return ipo_loss(*scores, beta=squared) if squared else pair_loss(*scores, **margin)
-
-    return loss
-
-
-def _swapped(loss: Callable[[Arrays], Array]) -> Callable[[Arrays], Array]:
-    """Loss of the swapped pair under the same names. The margin keeps its sign, so this is the label-smoothing
-    partner only for gamma = 0."""
-
-    def other(arrays: Arrays) -> Array:
-        names = {n: n.replace("chosen", "\0").replace("rejected", "chosen").replace("\0", "rejected") for n in arrays}
-        return loss({names[name]: array for name, array in arrays.items()})
-
-    return other
-
-
-def extra_terms(subject: Subject) -> list[Term]:
-    """Terms that ride along with a preference loss."""
-    if subject.target.family is not PAIRS:
-        return []
-
-    def nll(side: str, mean: bool) -> Callable[[Arrays], Array]:
-        def term(arrays: Arrays) -> Array:
-            named = PAIRS.derive(arrays)
-            logp = named[f"{side}_logp"]
-            return -(logp / named[f"{side}_length"]) if mean else -logp
-
-        return term
-
-    extras = [
-        (f"NLL of the {side} response ({'mean over' if mean else 'sum over'} tokens)", nll(side, mean))
-        for side in ("chosen", "rejected")
-        for mean in (True, False)
-    ]
-    return [
-        *extras,
-        ("a constant", lambda arrays: namespace(arrays["chosen_logps"]).ones_like(PAIRS.derive(arrays)["chosen_logp"])),
-    ]
 
 
 def _ranking_mains(subject: Subject) -> list[Term]:
@@ -240,7 +146,10 @@ def _advantage_mains(subject: Subject) -> list[Term]:
 def _kl_mains(subject: Subject) -> list[Term]:
     """The three estimators, of the whole response and token by token, and detached."""
     found: list[Term] = []
-    for name, estimator in (("k1", kl_k1), ("k2", kl_k2), ("k3", kl_k3)):
+    estimators: list[tuple[str, Callable[[Array, Array], Array]]] = [("k1", kl_k1), ("k2", kl_k2), ("k3", kl_k3)]
+    estimators.append(("k3 with policy and reference exchanged (pi/ref for ref/pi)", lambda p, q: kl_k3(q, p)))
+    estimators.append(("k1 with policy and reference exchanged", lambda p, q: kl_k1(q, p)))
+    for name, estimator in estimators:
         for words, term in (
             (
                 "of whole responses",

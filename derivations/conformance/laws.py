@@ -20,7 +20,7 @@ from derivations.conformance.loss_under_test import Result, Subject
 
 Kind = Literal["verdict", "advice"]
 SLOPE = 1e-3  # relative tolerance of gradients by differences of float32 values
-CHAPTERS = ("batch", "option", "pair", "extreme", "online", "advantage")
+CHAPTERS = ("batch", "option", "pair", "extreme", "online", "off_policy", "advantage")
 REPOSITORIES = {
     "trl": "huggingface/trl",
     "SimPO": "princeton-nlp/SimPO",
@@ -191,7 +191,9 @@ def option_words(name: str, value: Any) -> str:
 
 def describe(subject: Subject, batch: Batch) -> str:
     """The input as numbers, options first; arrays that neither the objective nor the function reads are left out."""
-    options = [option_words(name, value) for name, value in subject.target.options.items()]
+    options = [
+        option_words(name, value) for name, value in subject.target.options.items() if value not in (None, "given")
+    ]
     read = subject.names.values()
     needed = subject.target.needs_reference
     unread = [n for n in batch if n not in read and (n.startswith("old_") or (n.startswith("ref_") and not needed))]

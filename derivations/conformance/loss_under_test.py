@@ -18,17 +18,11 @@ from derivations.cli.errors import InputError, input_errors, suggest
 from derivations.conformance.backends import DOUBLE, STEP, WIDE
 from derivations.conformance.batches import Batch, examples
 from derivations.conformance.calls import CallError, OutOfTime, guarded, time_limit
-from derivations.conformance.contracts import EACH, Target, family_of, options_of
+from derivations.conformance.contracts import EACH, Target, family_of, options_of, required_of
+from derivations.conformance.conventions import CONVENTIONS
 from derivations.conformance.families import Arrays
+from derivations.conformance.further import HOW, OFF
 
-# Options that other codes call differently: theirs -> (ours, to ours, from ours), each given the options in our names.
-Conversion = tuple[str, Callable[[float, dict[str, Any]], float], Callable[[dict[str, Any]], float]]
-CONVENTIONS: dict[str, Conversion] = {
-    "simpo_gamma": ("gamma", lambda v, o: v, lambda o: o["gamma"]),  # TRL, LLaMA-Factory: reward units
-    "gamma_beta_ratio": ("gamma", lambda v, o: v * o["beta"], lambda o: o["gamma"] / o["beta"]),  # SimPO's own code
-    "pref_beta": ("beta", lambda v, o: v, lambda o: o["beta"]),  # LLaMA-Factory
-    "dpo_label_smoothing": ("label_smoothing", lambda v, o: v, lambda o: o["label_smoothing"]),  # LLaMA-Factory
-}
 DEFAULTS = {"gamma": 0.0, "label_smoothing": 0.0}
 
 
@@ -60,10 +54,12 @@ class Subject:
 
     def option_values(self, target: Target) -> dict[str, Any]:
         """The options under the function's own names, in its own conventions."""
-        options = DEFAULTS | target.options
+        options = DEFAULTS | {name: value for name, value in target.options.items() if value is not None}
+        if target.name in OFF and "epsilon" in options:
+            options.setdefault("epsilon_high", options["epsilon"])
         given: dict[str, Any] = {}
         for parameter, ours in self.takes.items():
-            if ours in CONVENTIONS:
+            if ours in CONVENTIONS and CONVENTIONS[ours][0] in options:
                 given[parameter] = CONVENTIONS[ours][2](options)
             elif ours in options:
                 given[parameter] = options[ours]
@@ -166,7 +162,7 @@ def make_subject(
         ours = mapping.get(parameter, parameter)
         if ours in arrays:
             names[parameter] = ours
-        elif (CONVENTIONS[ours][0] if ours in CONVENTIONS else ours) in known:
+        elif ours not in HOW and (CONVENTIONS[ours][0] if ours in CONVENTIONS else ours) in known:
             takes[parameter] = ours
             if parameter in options:
                 options[ours] = options.pop(parameter)
@@ -190,11 +186,12 @@ def make_subject(
     if options.get("top") not in (None, 1, 2):
         raise InputError(f"--option top={options['top']}: rankings of three are tried, so top can be 1 or 2 here")
     given = _ours(options, known)
-    if known and known[0] not in given:
-        raise InputError(
-            f"{objective} needs {known[0]}, and the function has no default for it; give --option {known[0]}=NUMBER\n"
-            f"{contract(objective)}"
-        )
+    for name in required_of(objective):
+        if name not in given:
+            raise InputError(
+                f"{objective} needs {name}, and the function has no default for it; give --option {name}=NUMBER\n"
+                f"{contract(objective)}"
+            )
     with input_errors():
         target = Target(objective, given)
     return Subject(function, target, backend, names, takes, extras, timeout)
@@ -217,7 +214,11 @@ def _given(name: str, options: dict[str, Any]) -> bool:
 def _ours(options: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
     """Options in our names: conventions of other codes converted. InputError for one that nobody takes."""
     for name, value in options.items():
-        if name != "divergence" and (name in known or name in CONVENTIONS) and not (value is None or _is_finite(value)):
+        if (
+            name not in ("divergence", "reduction", "scale")
+            and (name in known or name in CONVENTIONS)
+            and not (value is None or _is_finite(value))
+        ):
             raise InputError(f"--option {name}={value}: {name} has to be a number")
     found = {name: value for name, value in options.items() if name in known}
     for name, value in options.items():

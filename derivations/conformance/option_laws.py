@@ -2,12 +2,14 @@
 
 import numpy as np
 
-from derivations.conformance.batch_laws import LOSSES, has_value
+from derivations.conformance.batch_laws import LOSSES, VALUED, has_value
 from derivations.conformance.batches import batch_of, join, repeat_tokens
 from derivations.conformance.contracts import Target
-from derivations.conformance.families import ENTROPY
+from derivations.conformance.conventions import CONVENTIONS
+from derivations.conformance.families import ENTROPY, OFF_POLICY
+from derivations.conformance.further import HOW, OFF
 from derivations.conformance.laws import Failure, Skip, Verdict, close, compare, describe, law, number, numbers
-from derivations.conformance.loss_under_test import CONVENTIONS, Subject
+from derivations.conformance.loss_under_test import Subject
 
 
 @law(
@@ -18,7 +20,7 @@ from derivations.conformance.loss_under_test import CONVENTIONS, Subject
     why="says that an option is dead, where `conventions` shows a number",
 )
 def options_live(subject: Subject) -> Verdict:
-    batch = join(subject.target.family, batch_of(subject.target.family)[:2])
+    batch = join(subject.target.family, batch_of(subject.target.family))
     reachable = [name for name in subject.target.option_names if moved(subject, name)]
     if not reachable:
         return Skip("it takes no option of the objective")
@@ -41,11 +43,12 @@ def options_live(subject: Subject) -> Verdict:
     "conventions",
     "every option means what the objective means by it: the loss stays right when an option moves, and when all move",
     claim="margin-rao-kupper",
-    families=(*LOSSES, ENTROPY),
+    families=(*VALUED, OFF_POLICY, ENTROPY),
     threads=("trl#1725", "trl#5071"),
 )
 def conventions(subject: Subject) -> Verdict:
-    if not has_value(subject):
+    off_policy = subject.target.name in OFF
+    if not has_value(subject) and not off_policy:
         return Skip("only its expected gradient is fixed")
     changes = [changed for name in subject.target.option_names if (changed := moved(subject, name))]
     if not changes:
@@ -54,12 +57,12 @@ def conventions(subject: Subject) -> Verdict:
         together = {name: changed.options[name] for changed in changes for name in _differing(subject.target, changed)}
         changes.append(subject.target.with_options(**together))
     strength = subject.target.option_names[0]
-    if moved(subject, strength):  # down as well: a floor under it shows
+    if moved(subject, strength) and subject.target.options.get(strength):  # down as well: a floor under it shows
         changes.append(subject.target.with_options(**{strength: 0.6 * subject.target.options[strength]}))
     for changed in changes:
         other = subject.with_target(changed)
-        for batch in subject.examples[:3]:
-            if failure := compare(other, batch, other.run(batch), other.expect(batch)):
+        for batch in other.examples[: None if off_policy else 3]:
+            if failure := compare(other, batch, other.run(batch), other.expect(batch), value=not off_policy):
                 return failure
     return None
 
@@ -71,11 +74,15 @@ def _differing(before: Target, after: Target) -> list[str]:
 def moved(subject: Subject, option: str) -> Target | None:
     """The target with one numeric option moved to another valid value; None if the function does not take it."""
     taken = {CONVENTIONS[ours][0] if ours in CONVENTIONS else ours for ours in subject.takes.values()}
-    if option not in taken or option in {"divergence", "top"}:
+    if option not in taken or option in {"divergence", "top", *HOW}:
         return None
     if option == "order" and subject.target.options.get("divergence") != "alpha-divergence":
         return None
-    now = subject.target.options.get(option, {"order": 0.5}.get(option, 0.0))
+    now = subject.target.options.get(option, {"order": 0.5}.get(option, 0.0)) or 0.0
+    if option == "epsilon" and now:
+        return subject.target.with_options(epsilon=0.6 * now)  # not above 1
+    if option == "epsilon_high" and not now:
+        now = subject.target.options.get("epsilon") or 0.2
     new = {"label_smoothing": 0.1 if now != 0.1 else 0.2, "order": 0.3 if now != 0.3 else 0.6, "gamma": now + 0.75}
     scale = 1.25 if 1.5 * now == 1 else 1.5  # away from 1, where a factor and its square agree
     return subject.target.with_options(**{option: new.get(option, scale * now if now else 1.0)})
@@ -85,7 +92,7 @@ def moved(subject: Subject, option: str) -> Target | None:
     "float32",
     "float32 inputs give float32 accuracy",
     claim="objectives-by-name",
-    families=(*LOSSES, ENTROPY),
+    families=(*VALUED, ENTROPY),
     threads=("speculators#788",),
     why="the accuracy of ordinary margins, where `extremes` allows 5e-3",
 )

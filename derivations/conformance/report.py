@@ -14,7 +14,8 @@ from derivations.conformance.laws import Failure, Skip, option_words
 def headline(outcome: Conformance, place: str) -> str:
     """The verdict in one line."""
     objective, failed = outcome.subject.target.name, len(outcome.broken)
-    options = ", ".join(option_words(name, value) for name, value in outcome.subject.target.options.items())
+    given = {name: value for name, value in outcome.subject.target.options.items() if value not in (None, "given")}
+    options = ", ".join(option_words(name, value) for name, value in given.items())
     asked = f"{objective} ({options})" if options else objective
     if outcome.ok:
         return f"{place} conforms to {asked}"

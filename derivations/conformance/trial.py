@@ -10,6 +10,7 @@ from derivations.cli.errors import InputError
 from derivations.cli.files import write_text
 from derivations.conformance import Trial, try_laws
 from derivations.conformance.backends import make_backend
+from derivations.conformance.how import read_off
 from derivations.conformance.laws import Law, all_laws
 from derivations.conformance.loss_under_test import make_subject
 
@@ -32,7 +33,7 @@ class Row:
 
 def trial(name: str, objective: str, function: Callable[..., Any], options: dict[str, Any], *, bug: bool) -> Row:
     """One row: the laws tried on one function."""
-    subject = make_subject(function, objective, make_backend("torch"), options=options)
+    subject = read_off(make_subject(function, objective, make_backend("torch"), options=options))
     trials = try_laws(subject, all_laws())
 
     def failing(kind: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ CHAPTERS = {
     "general_preferences": "Preferences without a reward",
     "losses": "The named losses",
     "accuracy": "What accuracy says about probabilities",
+    "preference_losses": "Preference losses asked for by name",
     "names": "What a name computes",
     "options": "What a name takes",
     "calls": "The calls that programs make",

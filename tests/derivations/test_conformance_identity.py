@@ -57,7 +57,6 @@ def test_a_known_loss_is_named_with_its_reading_of_the_options_and_its_extra_ter
 @pytest.mark.parametrize(
     "expression",
     [
-        "-ls(3 * beta * (cw / nw - cl / nl) - gamma)",  # no reading we know
         "torch.relu(1 - beta * (cw / nw - cl / nl))",
         "-ls(beta * (cw / nw - cl / nl) - gamma) * (cw / nw).detach().exp()",  # reweighted
         "-ls(beta * (cw / nw - cl / nl) - gamma) + 1e-3 * cw ** 2",
@@ -69,6 +68,12 @@ def test_a_loss_that_is_no_sum_of_known_terms_is_unknown_and_not_guessed_at(expr
     assert not outcome.ok
     assert not outcome.identity.known
     assert str(outcome.identity).startswith("unknown")
+
+
+def test_a_reading_that_has_no_name_is_printed_as_a_formula():
+    loss = pair_loss_of("-ls(3 * beta * (cw / nw - cl / nl) - gamma)")
+    outcome = conform(loss, "simpo", options={"beta": 2.0, "gamma": 0.5})
+    assert str(outcome.identity) == "-log sigmoid(6 log pi(w)/|w| - 6 log pi(l)/|l| - 0.5)"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""Planted bugs of off-policy losses, of verifiable rewards, and of further preference losses."""
+
+from derivations.conformance.bugs import Bug
+
+_MASKED = "torch.where(mask, logps - old_logps, 0.0)"
+_MARGIN = "(chosen_logp - ref_chosen_logp) - (rejected_logp - ref_rejected_logp)"
+_RLOO = "return rewards - others / (same.sum(-1) - 1)"
+_TOKENS = "torch.where(mask, losses, 0.0).sum() / mask.sum()"
+
+FURTHER_BUGS = (
+    # rewards of 0 and 1
+    Bug("a reward of 0 taken for a missing one", "rloo-advantage", (("    same =", "    rewards = torch.where(rewards == 0, -1.0, rewards)\n    same ="),)),
+    Bug("advantages times N over the rewards that are not 0", "rloo-advantage", ((_RLOO, "a = rewards - others / (same.sum(-1) - 1)\n    return a * len(rewards) / torch.count_nonzero(rewards).clamp(min=1)"),)),
+    Bug("a solved prompt gets a bonus", "rloo-advantage", ((_RLOO, "a = rewards - others / (same.sum(-1) - 1)\n    return torch.where((rewards == 1) & (others == same.sum(-1) - 1), 1.0, a)"),)),
+    Bug("rewards binarized", "rloo-advantage", (("    same =", "    rewards = (rewards > 0.5).to(rewards.dtype)\n    same ="),)),
+    Bug("standardized, then whitened over the batch", "grpo-advantage", (("    return found", "    return (found - found.mean()) / (found.std() + 1e-8)"),)),
+    Bug("divided by the variance", "grpo-advantage", (("rewards[rows].std()", "rewards[rows].var()"),)),
+    Bug("group mean, deviation of the batch", "grpo-advantage", (("rewards[rows].std()", "rewards.std()"),)),
+    Bug("prompts whose rewards are all alike left out of the mean", "rloo", (("* logp).mean()", "* logp).sum() / (advantage.abs() > 1e-12).sum().clamp(min=1)"),)),
+    # the clip
+    Bug("maximum for minimum in the clip", "ppo-clip", (("torch.minimum", "torch.maximum"),)),
+    Bug("no minimum: the ratio is clipped for good", "ppo-clip", (("-torch.minimum(ratio * advantage, clipped * advantage)", "-clipped * advantage"),)),
+    Bug("the clip is never used", "ppo-clip", (("-torch.minimum(ratio * advantage, clipped * advantage)", "-ratio * advantage"),)),
+    Bug("the higher bound is ignored", "ppo-clip", (("1 + clip_high", "1 + clip_low"),)),
+    Bug("bounds exchanged", "ppo-clip", (("ratio.clamp(1 - clip_low, 1 + clip_high)", "ratio.clamp(1 - clip_high, 1 + clip_low)"),)),
+    Bug("the log-ratio is clipped, not the ratio", "ppo-clip", (("ratio.clamp(1 - clip_low, 1 + clip_high)", "ratio.log().clamp(-clip_low, clip_high).exp()"),)),
+    Bug("ratio upside down", "ppo-clip", (("logps - old_logps", "old_logps - logps"),)),
+    Bug("old log-probs recomputed: the ratio is always 1", "ppo-clip", (("logps - old_logps", "logps - logps.detach()"),)),
+    Bug("PPO's loss maximized", "ppo-clip", (("losses = -torch", "losses = torch"),)),
+    Bug("advantage clipped with the ratio", "ppo-clip", (("advantage = advantages[:, None]", "advantage = advantages[:, None].clamp(-1, 1)"),)),
+    Bug("tokens beyond the clip leave the denominator", "ppo-clip", ((_TOKENS, "torch.where(mask, losses, 0.0).sum() / (mask & (ratio == clipped)).sum().clamp(min=1)"),)),
+    Bug("clip applied only where the advantage is positive", "ppo-clip", (("-torch.minimum(ratio * advantage, clipped * advantage)", "-torch.where(advantage > 0, torch.minimum(ratio * advantage, clipped * advantage), ratio * advantage)"),)),
+    Bug("a ratio of masked tokens leaks NaN", "ppo-clip", ((_MASKED + ".exp()", "(logps - old_logps).exp()"), (_TOKENS, "(losses * mask).sum() / mask.sum()"))),
+    Bug("ratio detached", "ppo-clip", ((_MASKED + ".exp()", _MASKED + ".exp().detach()"),)),
+    Bug("clip range hard-coded", "ppo-clip", (("1 - clip_low", "1 - 0.2"),)),
+    Bug("mean over the padded width", "grpo", (("/ mask.sum(-1)).mean()", "/ mask.shape[-1]).mean()"),)),
+    Bug("ratio of the whole response under the name of GRPO", "grpo", ((_MASKED + ".exp()", _MASKED + ".sum(-1, keepdim=True).expand_as(logps).exp()"),)),
+    Bug("advantages standardized over the batch", "grpo", (("    ratio =", "    advantage = (rewards - rewards.mean()) / (rewards.std() + 1e-4)\n    ratio ="),)),
+    Bug("the advantage carries no sign", "grpo", (("    ratio =", "    advantage = advantage.abs()\n    ratio ="),)),
+    Bug("deviation clamped at 1", "grpo", (("(rewards[rows].std() + 1e-4)", "rewards[rows].std().clamp(min=1.0)"),)),
+    Bug("GSPO's ratio not length-normalized", "gspo", ((".sum(-1) / mask.sum(-1)", ".sum(-1)"),)),
+    Bug("arithmetic mean of the ratios", "gspo", (("    ratio = log_ratio.exp()", "    ratio = torch.where(mask, (logps - old_logps).exp(), 0.0).sum(-1) / mask.sum(-1)"),)),
+    Bug("GSPO clipped token by token", "gspo", (("-torch.minimum(ratio * advantages, clipped * advantages).mean()", "-((torch.where(mask, (logps - old_logps).exp().clamp(1 - epsilon, 1 + epsilon_high), 0.0).sum(-1) / mask.sum(-1)) * advantages).mean()"),)),
+    Bug("length counts the padding", "gspo", (("/ mask.sum(-1)", "/ mask.shape[-1]"),)),
+    Bug("CISPO's weight keeps its gradient", "cispo", ((".detach()", ""),)),
+    Bug("CISPO drops tokens beyond the bound", "cispo", ((".detach()", ".detach() * (ratio <= 1 + epsilon_high)"),)),
+    Bug("CISPO's weight unbounded", "cispo", (("ratio.clamp(1 - epsilon, 1 + epsilon_high)", "ratio"),)),
+    Bug("ratio in the place of the log-prob", "cispo", (("torch.where(mask, logps, 0.0)", "ratio"),)),
+    Bug("the bound itself for 1 + bound", "cispo", (("1 + epsilon_high", "epsilon_high"),)),
+    Bug("sum of token ratios for their product", "rloo-ratio", (("log_ratio.exp()", "torch.where(mask, (logps - old_logps).exp(), 0.0).sum(-1)"),)),
+    Bug("ratio of a response averaged over its tokens", "rloo-ratio", ((".sum(-1)\n    return", ".sum(-1) / mask.sum(-1)\n    return"),)),
+    Bug("own reward in the baseline, with a ratio", "rloo-ratio", (("[None, :], 0.0).sum(-1) - rewards", "[None, :], 0.0).sum(-1)"), ("(same.sum(-1) - 1)", "same.sum(-1)"))),
+    Bug("a clip that nobody asked for", "rloo-ratio", (("log_ratio.exp()", "log_ratio.exp().clamp(0.8, 1.2)"),)),
+    Bug("old log-probs that are never other than the policy's", "rloo", (("logps: Tensor, mask", "logps: Tensor, old_logps: Tensor, mask"), ("logp = torch.where(mask, logps, 0.0).sum(-1)", "logp = torch.where(mask, logps - old_logps, 0.0).sum(-1).exp()"))),
+    # further preference losses
+    Bug("1.0001 for 1 in the odds", "orpo", (("torch.log(-torch.expm1(w_odds))", "torch.log(1.0001 - w_odds.exp())"), ("torch.log(-torch.expm1(l_odds))", "torch.log(1.0001 - l_odds.exp())"))),
+    Bug("odds of summed log-probs", "orpo", (("w, l = chosen_logp / chosen_length, rejected_logp / rejected_length", "w, l = chosen_logp / chosen_length, rejected_logp / rejected_length\n    w_odds, l_odds = chosen_logp.clamp(max=-1e-12), rejected_logp.clamp(max=-1e-12)"), ("    w_odds, l_odds = w.clamp(max=-1e-12), l.clamp(max=-1e-12)\n", ""))),
+    Bug("ORPO's NLL left out", "orpo", (("-w - beta", "-beta"),)),
+    Bug("beta inside of the log-sigmoid", "orpo", (("beta * F.logsigmoid(odds)", "F.logsigmoid(beta * odds)"),)),
+    Bug("penalty outside of the log-sigmoid", "dpop", (("-F.logsigmoid(beta * (margin - lam * penalty))", "-F.logsigmoid(beta * margin) - lam * penalty"),)),
+    Bug("penalty without beta", "dpop", (("beta * (margin - lam * penalty)", "beta * margin - lam * penalty"),)),
+    Bug("penalty of the wrong sign", "dpop", (("F.relu(ref_chosen_logp - chosen_logp)", "F.relu(chosen_logp - ref_chosen_logp)"),)),
+    Bug("reference point left out", "kto", ((" - kl.detach()", ""),)),
+    Bug("desirable and undesirable exchanged", "kto", (("torch.where(desirable, good, bad)", "torch.where(desirable, bad, good)"),)),
+    Bug("one weight for both", "kto", (("undesirable_weight * (1", "desirable_weight * (1"),)),
+    Bug("beta outside of the hinge", "slic", (("F.relu(1 - beta * margin)", "beta * F.relu(1 - margin)"),)),
+    Bug("hinge without its corner", "slic", (("F.relu(1 - beta * margin)", "1 - beta * margin"),)),
+    Bug("SPPO with 1/beta for 1/(2 beta)", "sppo", (("(w - 0.5 / beta)", "(w - 1 / beta)"), ("(l + 0.5 / beta)", "(l + 1 / beta)"))),
+    Bug("SPPO pushes both up", "sppo", (("(l + 0.5", "(l - 0.5"),)),
+    Bug("APO's rejected response pushed up", "apo-zero", (("+ torch.sigmoid(l)", "+ 1 - torch.sigmoid(l)"),)),
+    Bug("the other APO", "apo-down", (("torch.sigmoid(w) + 1 - torch.sigmoid(w - l)", "1 - torch.sigmoid(w) + torch.sigmoid(l)"),)),
+    Bug("chi-squared without KL", "chi-po", (("(w.exp() + w) - beta * (l.exp() + l)", "w.exp() - beta * l.exp()"),)),
+    Bug("length rewarded twice: sign of alpha", "r-dpo", (("+ alpha", "- alpha"),)),
+    Bug("length normalized by the other response", "ln-dpo", (("ref_rejected_logp) / rejected_length", "ref_rejected_logp) / chosen_length"),)),
+    Bug("weights keep their gradient", "wpo", ((".detach()", ""),)),
+    Bug("weight of summed log-probs", "wpo", (("chosen_logp / chosen_length + rejected_logp / rejected_length", "chosen_logp + rejected_logp"),)),
+)  # fmt: skip
