@@ -2,7 +2,8 @@
 
 All take log-probs of tokens, [..., T], of the policy that is trained and of the one that sampled (`old_logps`), a mask
 that is true on the tokens of the response, and one advantage a sample, [...]. What a batch is divided by is a choice of
-its own: `reduced`. Where the two policies agree every loss has REINFORCE's gradient (claim `off-policy-at-ratio-one`).
+its own: `reduced`. Where the two policies agree every loss has REINFORCE's gradient, GSPO's over |y| (claim
+`off-policy-at-ratio-one`).
 """
 
 from typing import Any, Literal, get_args

@@ -20,7 +20,6 @@ from derivations.arrays import Array, namespace
 from derivations.cli.errors import InputError
 from derivations.custom.log_space import LOGP, REF_LOGP, evaluate_in_logs, in_logs
 from derivations.custom.parser import SYMBOLS, parse_formula
-from derivations.custom.recognize import Named, recognize
 from derivations.custom.shortest import without_constant
 from derivations.custom.unit_interval import positive_on_unit_interval
 from derivations.objectives import Objective
@@ -61,11 +60,6 @@ class Derivation:
     def ok(self) -> bool:
         """True if every condition of the master theorem was decided to hold."""
         return all(condition.holds for condition in self.conditions)
-
-    @functools.cached_property
-    def named(self) -> Named | None:
-        """The named regularizer and objective that it is, up to what cannot matter; None if it is none."""
-        return recognize(self.phi_prime, self.preference)
 
     @property
     def parameters(self) -> list[str]:

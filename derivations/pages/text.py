@@ -9,6 +9,7 @@ from rich.table import Column, Table
 
 from derivations.cli.files import to_json
 from derivations.custom.derive import Derivation, readable
+from derivations.custom.recognize import recognize
 from derivations.custom.spoken import difference, spoken
 from derivations.pages.plain import plain
 from derivations.prover.claims import Claim, Result
@@ -248,7 +249,7 @@ def derivation_text(derivation: Derivation) -> str:
 
 def _named(derivation: Derivation) -> str:
     """The named regularizer and objective that it is."""
-    found = derivation.named
+    found = recognize(derivation.phi_prime, derivation.preference)
     if found is None:
         return "none of the named regularizers"
     of_order = "" if found.order is None else f" of order {spoken(found.order)}"
@@ -270,7 +271,7 @@ def _loss(derivation: Derivation) -> str:
 
 def derivation_json(derivation: Derivation) -> str:
     """The same for machines."""
-    found = derivation.named
+    found = recognize(derivation.phi_prime, derivation.preference)
     named = found and {
         "regularizer": found.regularizer,
         "coefficient": str(found.strength),

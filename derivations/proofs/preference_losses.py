@@ -1,16 +1,13 @@
 """Preference losses that people ask for by name: their formulas, and which of them come from a regularizer."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import sympy as sp
 
 from derivations import preference_losses as code
 from derivations.objectives import dpo
-from derivations.proofs.symbols import alpha, beta, len_l, len_w, length, logp_l, logp_w, p, q, ref_l, ref_w, sigmoid
+from derivations.proofs.symbols import alpha, beta, len_l, len_w, logp_l, logp_w, p, q, ref_l, ref_w, sigmoid
 from derivations.prover.claims import claim
-from derivations.prover.kinds import Differs, Equal, Positive, Step
+from derivations.prover.kinds import Differs, Equal, Step
 from derivations.prover.tracing import trace, traced_array
 
 REFS = {"ref_chosen_logp": ref_w, "ref_rejected_logp": ref_l}
@@ -83,50 +80,6 @@ def preference_losses_published() -> list[Step]:
         ),
     }
     return [Equal(name, found, right) for name, (found, right) in cases.items()]
-
-
-def scored(loss: Callable[..., Any], score: Callable[[sp.Expr, sp.Expr, sp.Expr], sp.Expr], **options: Any) -> sp.Expr:
-    """The traced loss, and beside it -log sigmoid of the difference of a score by hand."""
-    found = trace(loss, logp_w, logp_l, **REFS, beta=beta, **options)
-    return found - minus_log_sigmoid(score(logp_w, ref_w, len_w) - score(logp_l, ref_l, len_l))
-
-
-@claim(
-    "regularized-preference-losses",
-    "LN-DPO, R-DPO and chi-PO are Bradley-Terry under the implicit reward of a convex regularizer: KL a token, KL plus a price on "
-    "length, and KL plus chi-squared. So each has a regularized optimum, of the reward that the preferences reveal.",
-    latex=r"\phi' = \tfrac{\beta}{|y|}\log\tfrac pq,\quad \beta\log\tfrac pq + \alpha|y|,\quad "
-    r"\beta\big(\log\tfrac pq + \tfrac pq\big)\quad\text{(up to constants)}",
-    source="the inverse of the master theorem; arXiv:2411.15124, arXiv:2403.19159, arXiv:2407.13399",
-    scope="any pair; a statement about one response for the regularizers",
-    depends_on=("master-theorem", "multiplier-cancels"),
-)
-def regularized_preference_losses() -> list[Step]:
-    ratio = sp.log(p / q)
-    phis = {
-        "LN-DPO": (beta / length * (p * ratio - p), beta / length * ratio),
-        "R-DPO": (beta * p * ratio + alpha * length * p, beta * ratio + alpha * length + beta),
-        "chi-PO": (beta * (p * ratio + p**2 / (2 * q)), beta * (ratio + p / q) + beta),
-    }
-    steps: list[Step] = [
-        Equal("LN-DPO: its score", scored(code.ln_dpo, lambda a, r, n: beta * (a - r) / n, **LENGTHS), sp.S.Zero),
-        Equal(
-            "R-DPO: its score",
-            scored(code.r_dpo, lambda a, r, n: beta * (a - r) + alpha * n, alpha=alpha, **LENGTHS),
-            sp.S.Zero,
-        ),
-        Equal("chi-PO: its score", scored(code.chi_po, lambda a, r, n: beta * (a - r + sp.exp(a - r))), sp.S.Zero),
-    ]
-    for name, (phi, slope) in phis.items():
-        steps += [
-            Equal(f"{name}: phi' is that score, up to a constant", sp.diff(phi, p), slope),
-            Positive(f"{name}: phi is strictly convex", sp.diff(phi, p, 2)),
-        ]
-    one = trace(dpo, logp_w, logp_l, **REFS, beta=beta)
-    same = trace(
-        code.r_dpo, logp_w, logp_l, **REFS, chosen_length=length, rejected_length=length, beta=beta, alpha=alpha
-    )
-    return [*steps, Equal("R-DPO at equal lengths is DPO", same, one)]
 
 
 @claim(

@@ -74,8 +74,6 @@ def test_the_documentation_lists_every_law_and_every_objective():
     from derivations.conformance.planted_bugs import BUGS, CORRECT
 
     assert f"takes {len(CORRECT)} correct losses, plants {len(BUGS)} bugs" in page
-    readme = (ROOT / "README.md").read_text()
-    assert f"{len(BUGS)} planted bugs against its {len(all_laws())} laws" in readme
     rows = page.count("| verdict |") + page.count("| advice |")
     assert rows == len(all_laws())
 

@@ -8,6 +8,7 @@ import sympy as sp
 from derivations.__main__ import COMMANDS, START, formulas_apart, main
 from derivations.custom.derive import derive
 from derivations.custom.parser import parse_formula
+from derivations.custom.recognize import recognize
 from derivations.custom.spoken import difference, spoken
 from derivations.custom.unit_interval import positive_on_unit_interval
 from derivations.pages.plain import plain
@@ -40,23 +41,28 @@ UNNAMED = [
 ]
 
 
+def named(formula, preference="bradley-terry"):
+    found = derive(formula, preference)
+    return recognize(found.phi_prime, found.preference)
+
+
 @pytest.mark.parametrize("formula", NAMED)
 def test_a_named_objective_is_found_up_to_strength_and_constant(formula):
     regularizer, strength, order, objective = NAMED[formula]
-    found = derive(formula).named
+    found = named(formula)
     assert (found.regularizer, found.order, found.objective) == (regularizer, order, objective)
     assert sp.expand(found.strength - strength) == 0
 
 
 @pytest.mark.parametrize("formula", UNNAMED)
 def test_what_is_none_of_ours_is_not_named(formula):
-    assert derive(formula).named is None
+    assert named(formula) is None
 
 
 def test_the_preference_model_chooses_the_objective():
-    names = [derive("alpha*p*log(p)", model).named.objective for model in ("rao-kupper", "plackett-luce")]
+    names = [named("alpha*p*log(p)", model).objective for model in ("rao-kupper", "plackett-luce")]
     assert names == ["maxent", "maxent-pl"]
-    assert derive("beta*p*log(p/q)", "rao-kupper").named.objective is None  # DPO by name takes no margin
+    assert named("beta*p*log(p/q)", "rao-kupper").objective is None  # DPO by name takes no margin
 
 
 SPOKEN = {

@@ -272,7 +272,7 @@ def test_check_says_claim_by_claim_what_the_kernel_checked(verdict, monkeypatch)
     found = kernel.check([(claim, claim.steps()) for claim in claims])
     found.theorems, found.axioms["Theorems"] = verdict.theorems, verdict.axioms["Theorems"]
     text = report.as_text(found, claims)
-    assert re.search(r"length-normalized-temperature +1 of 2 steps", text)
+    assert re.search(r"length-normalized-temperature +2 of 3 steps", text)
     assert "the whole sentence, for any finite Y: SimPO.residual_as_written" in text
     facts = json.loads(json.dumps(report.as_json(found)))
     outcomes = [step["kernel"] for step in facts["claims"]["length-normalized-temperature"]["steps"]]

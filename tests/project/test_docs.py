@@ -19,7 +19,7 @@ def modules():
     for package in (derivations, toybandit, llm):
         yield package.__name__
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-            if not found.name.endswith("__main__"):
+            if not found.name.endswith("__main__") and found.name != "llm.setup":  # which builds a distribution
                 yield found.name
 
 
