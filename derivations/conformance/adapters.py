@@ -9,15 +9,11 @@ is what the library does with its labels. Defaults are the library's. The librar
 Liger Kernel 0.8.
 """
 
-import ast
-import functools
 import importlib
-import inspect
 import math
 import os
-import textwrap
 from collections import defaultdict
-from types import CodeType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 from derivations.cli.errors import InputError
@@ -153,56 +149,71 @@ def trl_cpo(
 
 
 def trl_rloo_advantages(rewards: Any, group: Any, normalize_advantages: bool = False) -> Any:
-    """The lines of TRL's RLOOTrainer that turn rewards into advantages (equal groups, their samples together)."""
-    code = _lines("trl.trainer.rloo_trainer", "RLOOTrainer", "grouped_rewards")
-    return _run(code, "trl.trainer.rloo_trainer", rewards, group, normalize_advantages=normalize_advantages)
+    """The advantages of TRL's RLOOTrainer (equal groups, their samples together), without its KL penalty."""
+    return _advantages(
+        _import("trl.trainer.rloo_trainer").RLOOTrainer,
+        ([],),
+        rewards,
+        group,
+        normalize_advantages=normalize_advantages,
+        reward_clip_range=None,
+    )
 
 
 def trl_grpo_advantages(rewards: Any, group: Any, scale_rewards: str = "group") -> Any:
-    """The lines of TRL's GRPOTrainer that turn rewards into advantages; scale_rewards as in GRPOConfig."""
-    code = _lines("trl.trainer.grpo_trainer", "GRPOTrainer", "unscorable_mask")
-    return _run(
-        code,
-        "trl.trainer.grpo_trainer",
+    """The advantages of TRL's GRPOTrainer; scale_rewards as in GRPOConfig."""
+    return _advantages(
+        _import("trl.trainer.grpo_trainer").GRPOTrainer,
+        (None, [], None, {}, None, None),
         rewards,
         group,
         scale_rewards=scale_rewards,
         multi_objective_aggregation="sum_then_normalize",
+        environment_factories=None,
+        environments=[],
+        tools=[],
+        use_vllm=False,
+        num_iterations=1,
     )
 
 
-@functools.cache
-def _lines(module: str, trainer: str, first: str) -> CodeType:
-    """TRL computes advantages in the middle of a long method, so the statements are cut out of its source:
+def _advantages(trainer: Any, generated: tuple[Any, ...], rewards: Any, group: Any, **options: Any) -> Any:
+    """What the trainer's own method of generating and scoring says, where every completion is one token long.
 
-    from the assignment to `first` to the last `nan_to_num` on the advantages. InputError if another TRL has
-    them elsewhere.
+    generated: what its `_generate` returns after the ids of prompts and of completions; nothing here reads it.
     """
-    source = inspect.getsource(getattr(_import(module), trainer)._generate_and_score_completions)
-    body = ast.parse(textwrap.dedent(source)).body[0].body  # type: ignore[attr-defined]
-    targets = [ast.unparse(s.targets[0]) if isinstance(s, ast.Assign) else "" for s in body]
-    ends = [i for i, s in enumerate(body) if targets[i] == "advantages" and "nan_to_num" in ast.unparse(s)]
-    if first not in targets or not ends:
-        raise InputError(f"the installed TRL computes the advantages of {trainer} differently; adapter is for TRL 1.16")
-    return compile(ast.Module(body[targets.index(first) : ends[-1] + 1], []), f"<{module}>", "exec")
-
-
-def _run(code: CodeType, module: str, rewards: Any, group: Any, **options: Any) -> Any:
     import torch
 
     sizes = torch.unique_consecutive(group, return_counts=True)[1]
     if len(set(sizes.tolist())) != 1:
         raise ValueError(f"TRL takes groups of one size, got {sizes.tolist()}")
-    names = {
-        **vars(_import(module)),
-        "self": SimpleNamespace(reward_weights=torch.ones(1, dtype=rewards.dtype), **options),
-        "rewards": rewards,
-        "rewards_per_func": rewards[:, None],
+    ids = [[0]] * len(rewards)
+    model = torch.nn.Module()
+    model.is_gradient_checkpointing = False  # type: ignore[assignment]
+    args = {"per_device_train_batch_size": len(rewards), "gradient_checkpointing_kwargs": None}
+    args |= {"steps_per_generation": 1, "gradient_accumulation_steps": 1}
+    own = {
+        "accelerator": _Accelerator(),
+        "model": model,
+        "args": SimpleNamespace(**args),
+        "_tokenizer": SimpleNamespace(pad_token_id=0),
+        "pad_to_multiple_of": None,
+        "mask_truncated_completions": False,
+        "beta": 0.0,
         "num_generations": int(sizes[0]),
-        "device": "cpu",
+        "reward_weights": torch.ones(1, dtype=rewards.dtype),
+        "reward_func_names": [],
+        "log_multimodal": False,
+        "_metrics": defaultdict(lambda: defaultdict(list)),
+        "_logs": defaultdict(list),
+        "_pending_extra_logs": {},
+        "_pending_metrics": {},
+        "_generate": lambda prompts: (ids, ids, *generated),
+        "_calculate_rewards": lambda *_: rewards[:, None],
+        "_get_per_token_logps_and_entropies": lambda *_, **__: (torch.zeros(len(rewards), 1), None, None),
     }
-    exec(code, names)  # noqa: S102  the installed library's own statements
-    return names["advantages"]
+    this = SimpleNamespace(**own | options)
+    return trainer._generate_and_score_completions(this, [{"prompt": "a"}] * len(rewards))["advantages"]
 
 
 def liger_simpo(
