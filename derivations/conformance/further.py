@@ -83,7 +83,8 @@ def _of_tokens(function: Callable[..., Array]) -> Callable[..., Array]:
         losses = function(named["logps"], named["old_logps"], named["mask"], advantages, **clip)
         if losses.ndim == 1:  # one value a sample: that of each of its tokens
             xp, mask = namespace(losses), named["mask"]
-            losses = xp.where(mask, losses[:, None] + 0 * named["old_logps"], 0 * named["old_logps"])
+            blank = xp.zeros_like(named["old_logps"])
+            losses = xp.where(mask, losses[:, None] + blank, blank)
         return off_policy.reduced(losses, named["mask"], reduction, denominator=denominator)  # type: ignore[arg-type]
 
     return loss

@@ -22,7 +22,7 @@ from derivations.objectives import (
     simpo,
 )
 from derivations.preferences import bradley_terry, plackett_luce, rao_kupper, rao_kupper_tie
-from derivations.proofs.names import SMOOTHING, Response, batch, column, implicit
+from derivations.proofs.names import SMOOTHING, Response, batch, column, implicit, require_rows
 from derivations.proofs.symbols import alpha, beta, gamma, order, reals
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Enumerated, Equal, Step
@@ -30,6 +30,7 @@ from derivations.prover.tracing import traced_array
 from derivations.regularizers import (
     KL,
     NONE,
+    REGULARIZERS,
     AlphaDivergence,
     Entropy,
     ForwardKL,
@@ -170,6 +171,7 @@ def regularizers_on_batches() -> list[Step]:
     rows = batch(2)
     given = {"length": column(rows, 1), "ref_logp": column(rows, 2)}
     rewards = [[sp.Symbol(f"r_{i}{k}", real=True) for k in range(2)] for i in range(ROWS)]
+    require_rows(REGULARIZERS, regularizers(), "regularizers() of derivations/proofs/calls.py")
     steps: list[Step] = []
     for name, (regularizer, parts) in regularizers().items():
         phi = traced_array(regularizer.phi, column(rows, 0), **given).values.reshape(ROWS, 2)

@@ -1,11 +1,11 @@
 """The names of objectives: a call by name, on a batch, computes the published formula."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import sympy as sp
 
-from derivations.names import make_objective
+from derivations.names import OBJECTIVES, make_objective
 from derivations.proofs.symbols import alpha, beta, epsilon_odds, gamma, order
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Equal, Step
@@ -129,7 +129,16 @@ def settings(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
             yield sizes[0][0], choice | {"order": order}
 
 
+def require_rows(names: Iterable[str], rows: Collection[str], table: str) -> None:
+    """Raise LookupError for a name of the code that a table here has no row for: it would be decided by silence."""
+    if missing := [name for name in names if name not in rows]:
+        raise LookupError(f"{', '.join(missing)}: no row in {table}")
+
+
 def steps_of(names: list[str]) -> list[Step]:
+    require_rows(OBJECTIVES, TABLE, "TABLE of derivations/proofs/names.py")
+    without = [name.removesuffix("-pl") for name in TABLE if "divergence" not in TABLE[name][1]]
+    require_rows(without, KINDS, "KINDS of derivations/proofs/names.py")
     return [step for name in names for m, options in settings(name) for step in named(name, m, options)]
 
 

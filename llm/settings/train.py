@@ -14,7 +14,7 @@ import tyro
 
 from derivations.cli.errors import InputError, input_errors
 from derivations.cli.settings import Within, check_settings
-from derivations.names import OBJECTIVES, make_objective
+from derivations.names import make_objective
 from derivations.objectives import Objective
 from llm.data.containers import require_source
 from llm.data.row_formats.mapping import read_mapping
@@ -216,6 +216,6 @@ class TrainConfig:
         """The objective with its options, defaults filled in. Raises InputError, with the mend."""
         names = ("alpha", "beta", "gamma", "divergence", "order", "label_smoothing", "top")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        defaults: dict[str, Any] = DEFAULT_OPTIONS[self.objective] if self.objective in OBJECTIVES else {}
+        defaults: dict[str, Any] = DEFAULT_OPTIONS.get(self.objective, {})
         with input_errors():
             return make_objective(self.objective, **(defaults | given))

@@ -192,7 +192,7 @@ def test_wrong_options_are_one_clear_line(objective, option, map, says):
     place = (
         "derivations.objectives:simpo"
         if objective != "simpo-pl"
-        else f"{ROOT}/derivations/conformance/planted_bugs.py:simpo_pl"
+        else f"{ROOT}/derivations/conformance/correct_losses.py:simpo_pl"
     )
     with pytest.raises(InputError, match=says):
         Conform(place, objective, option, map).run()

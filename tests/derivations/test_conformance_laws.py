@@ -11,10 +11,12 @@ from derivations.conformance import trial as zoo_matrix  # noqa: E402
 from derivations.conformance.backends import make_backend  # noqa: E402
 from derivations.conformance.batches import examples  # noqa: E402
 from derivations.conformance.contracts import NAMES, Target, family_of, options_of  # noqa: E402
+from derivations.conformance.correct_losses import simpo  # noqa: E402
 from derivations.conformance.families import RANKINGS  # noqa: E402
+from derivations.conformance.how import read_off  # noqa: E402
 from derivations.conformance.laws import Failure, all_laws, link  # noqa: E402
 from derivations.conformance.loss_under_test import Subject  # noqa: E402
-from derivations.conformance.planted_bugs import BUGS, simpo  # noqa: E402
+from derivations.conformance.planted_bugs import BUGS  # noqa: E402
 from derivations.names import OBJECTIVES  # noqa: E402
 from derivations.prover.claims import load_claims  # noqa: E402
 
@@ -50,8 +52,8 @@ def test_every_planted_bug_is_killed(rows):
 
 
 def test_only_what_is_not_always_a_mistake_is_advised_on(rows):
-    """No tokens, half precision and the reach of gamma/beta; every other bug breaks a law that decides."""
-    advice = {"empty-response", "half-precision", "reach"}
+    """No tokens, half precision, the reach of gamma/beta and of a clip; every other bug breaks a law that decides."""
+    advice = {"empty-response", "half-precision", "reach", "ratio-one-only"}
     assert {law.id for law in all_laws() if law.kind == "advice"} == advice
     assert {row.advised_by for row in rows if row.bug and not row.killed_by} == {(law,) for law in advice}
 
@@ -88,7 +90,7 @@ def test_the_picture_in_the_documentation_is_the_matrix(rows, tmp_path):
 
 
 def test_a_change_that_does_not_fit_the_source_is_refused():
-    from derivations.conformance.planted_bugs import Bug
+    from derivations.conformance.bugs import Bug
 
     with pytest.raises(ValueError, match="stands 0 times"):
         _ = Bug("x", "dpo", (("no such words", ""),)).function
@@ -127,7 +129,7 @@ def test_no_verdict_law_fails_on_our_own_objectives(name, how):
     from derivations.conformance.loss_under_test import make_subject
 
     backend = make_backend(how.split()[0])
-    subject = make_subject(own(name, how.split()[-1]), name, backend, options=options_for(name))
+    subject = read_off(make_subject(own(name, how.split()[-1]), name, backend, options=options_for(name)))
     trials = try_laws(subject, all_laws())
     assert [(t.law.id, t.verdict) for t in trials if t.failed and t.law.kind == "verdict"] == []
     assert sum(not t.failed and not t.skipped for t in trials) >= 6

@@ -8,6 +8,7 @@ from derivations.__main__ import Conform  # noqa: E402
 from derivations.cli.errors import InputError  # noqa: E402
 from derivations.conformance import conform, try_laws  # noqa: E402
 from derivations.conformance.backends import SINGLE, TorchBackend  # noqa: E402
+from derivations.conformance.how import read_off  # noqa: E402
 from derivations.conformance.identify import identify  # noqa: E402
 from derivations.conformance.laws import all_laws  # noqa: E402
 from derivations.conformance.loss_under_test import make_subject  # noqa: E402
@@ -61,7 +62,7 @@ def test_a_function_that_takes_only_float32_is_tried_in_float32_and_the_report_s
 
 @pytest.mark.parametrize("name", CORRECT)
 def test_correct_losses_raise_no_alarm_when_everything_is_float32(name):
-    subject = make_subject(CORRECT[name], name, TorchBackend(SINGLE))
+    subject = read_off(make_subject(CORRECT[name], name, TorchBackend(SINGLE)))
     trials = try_laws(subject, all_laws())
     assert [t.law.id for t in trials if t.failed and t.law.kind == "verdict"] == []
     assert identify(subject).known

@@ -121,7 +121,7 @@ def test_a_transformers_that_is_too_old_is_refused_in_one_line(command, version,
     monkeypatch.setattr("importlib.metadata.version", lambda name: version if name == "transformers" else real(name))
     (tmp_path / "a.jsonl").write_text(json.dumps(PAIR))
     options = {"train": ("--objective", "dpo"), "online": ("--regularizer", "none"), "inspect-data": ("a.jsonl",)}
-    done = llm(command, *options[command], "--model", "no/such")
+    done = llm(command, *options[command], "--model", "./none")
     assert done.returncode == 2
     words = f"error: transformers {version} is too old; pip install 'transformers>=5.20'\n"
     assert (done.stderr == words) == refused

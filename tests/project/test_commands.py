@@ -162,7 +162,8 @@ def test_help_shows_examples_that_the_command_takes_and_says_what_each_option_is
     name, command, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    Path("pairs.jsonl").write_text("{}")
+    for place in ("pairs.jsonl", "held-out.jsonl"):
+        Path(place).write_text("{}")
     commands = program(name).COMMANDS
     docs = f"{commands[command].__doc__}\n{program(name).__doc__}"
     examples = re.findall(rf"Example: (python -m {name} {command}\b.*)", docs)

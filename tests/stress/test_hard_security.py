@@ -29,7 +29,7 @@ FORBIDDEN = {
     "os.system", "os.popen", "marshal.loads", "shelve.open", "dill.load", "cloudpickle.load",
 }  # fmt: skip
 # The zoo runs the planted bugs that stand in its own file, the adapters statements of the installed library.
-OWN = {("exec", "planted_bugs.py"), ("exec", "adapters.py")}
+OWN = {("exec", "bugs.py")}
 
 
 def calls(path):
