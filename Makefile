@@ -36,8 +36,8 @@ format: setup    ## put the code into its canonical form
 	@$(VENV)/bin/ruff check --fix-only .
 	@$(VENV)/bin/ruff format .
 
-book: setup      ## the claims, notebooks, how-to pages and API as HTML: out/docs/index.html (KERNEL=1: with Rocq's word)
-	@$(PY) -m derivations book --output docs/book --jobs 2 $(if $(KERNEL),--kernel)
+book: setup      ## the claims, notebooks, how-to pages and API as HTML: out/docs/index.html
+	@$(PY) -m derivations book --output docs/book $(if $(shell command -v coqc 2>/dev/null),--jobs 2 --kernel)
 	@$(VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going docs out/docs
 	@echo "wrote out/docs/index.html"
 

@@ -169,10 +169,11 @@ def off_policy_at_ratio_one() -> list[Step]:
             "PPO's clip": trace(ppo_clip, logps, [old], ONE, [advantage], **given),
             "GSPO": trace(gspo, logps, [old], ONE, advantage, **given),
             "RLOO with a clipped ratio": trace(rloo_ratio, logps, [old], ONE, advantage, **given),
-            "RLOO with a ratio": trace(rloo_ratio, logps, [old], ONE, advantage),
         }
         for name, loss in losses.items():
             steps.append(Equal(f"{name}, {sign}", by_log_ratio(loss, ratio, symbol).subs(symbol, start), -advantage))
+        whole = trace(rloo_ratio, [old + spread], [old], ONE, advantage)  # no clip, so nowhere to be inside of
+        steps.append(Equal(f"RLOO with a ratio, {sign}", sp.diff(whole, spread), -advantage, {spread: sp.S.Zero}))
         held = trace(cispo, logps, [old], ONE, [advantage], **given).subs(symbol, start)
         steps.append(Equal(f"CISPO, {sign}: its loss is REINFORCE's, the weight being held", held, -advantage * old))
         pair = [old + sp.log(ratio) + spread, old + sp.log(ratio) - spread]
