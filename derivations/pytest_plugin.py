@@ -33,16 +33,17 @@ def pytest_sessionfinish(session: Any, exitstatus: int) -> None:
 
     from derivations.cli.errors import InputError
     from derivations.conformance import prepared
-    from derivations.conformance.loading import load, parse_pairs, parse_value
+    from derivations.conformance.commands import given_options
+    from derivations.conformance.loading import load
     from derivations.conformance.mutation import as_text, mutate
 
     objective = config.getoption("--planted-objective")
     if not objective:
         raise pytest.UsageError("--planted-bugs needs --planted-objective, the name of what the function should be")
-    pairs = parse_pairs("--planted-option", config.getoption("--planted-option"))
     try:
-        options = {name: parse_value(value) for name, value in pairs.items()}
-        mapping = parse_pairs("--planted-map", config.getoption("--planted-map"))
+        options, mapping = given_options(
+            objective, config.getoption("--planted-option"), config.getoption("--planted-map"), prefix="--planted-"
+        )
         subject = prepared(load(place), objective, options=options, mapping=mapping)
         report = mutate(place, subject, _without_ours(config.invocation_params.args))
     except InputError as error:

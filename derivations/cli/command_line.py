@@ -9,9 +9,11 @@ import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, NoReturn
 
 from derivations.cli.errors import InputError, suggest
+from derivations.cli.files import write_text
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
@@ -128,3 +130,11 @@ def command_line(settings: Any) -> str:
         elif value is not None:
             words += [f"--{name}", str(value)]
     return shlex.join(words)
+
+
+def tell(text: str, output: Path | None = None, *, quiet: bool) -> None:
+    """The answer into its file, or to the terminal unless that shall be quiet."""
+    if output is not None:
+        write_text(output, text)
+    elif not quiet:
+        print(text, end="")

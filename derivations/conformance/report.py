@@ -2,11 +2,11 @@
 
 import re
 import textwrap
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from typing import Any
 
 from derivations.cli.files import to_json
+from derivations.cli.junit import Case, junit
 from derivations.conformance import Conformance, Trial
 from derivations.conformance.laws import Failure, Skip, option_words
 
@@ -125,30 +125,20 @@ def _law(trial: Trial) -> dict[str, Any]:
 
 def as_junit(outcome: Conformance, place: str) -> str:
     """One test case a law; advice is a passing case with its words in system-out."""
-    suite = ElementTree.Element(
-        "testsuite",
-        name=f"conform {outcome.subject.target.name}",
-        tests=str(len(outcome.trials)),
-        failures=str(len(outcome.broken)),
-        errors="0",
-        skipped=str(sum(trial.skipped for trial in outcome.trials)),
-        time=f"{outcome.seconds:.3f}",
-    )
-    for trial in sorted(outcome.trials, key=_order):
-        case = ElementTree.SubElement(
-            suite, "testcase", classname=place, name=trial.law.id, time=f"{trial.seconds:.3f}"
-        )
-        if isinstance(trial.verdict, Skip):
-            ElementTree.SubElement(case, "skipped", message=trial.verdict.reason)
-        elif isinstance(trial.verdict, Failure):
-            text = "\n".join(_block(trial))
-            if trial.law.kind == "verdict":
-                message = f"expected {trial.verdict.expected}; found {trial.verdict.found}"
-                ElementTree.SubElement(case, "failure", message=message).text = text
-            else:
-                ElementTree.SubElement(case, "system-out").text = text
-    ElementTree.indent(suite)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+    cases = [_case(trial, place) for trial in sorted(outcome.trials, key=_order)]
+    return junit(f"conform {outcome.subject.target.name}", cases, outcome.seconds, can_skip=True)
+
+
+def _case(trial: Trial, place: str) -> Case:
+    named = place, trial.law.id, trial.seconds
+    if isinstance(trial.verdict, Skip):
+        return Case(*named, "skipped", trial.verdict.reason)
+    if not isinstance(trial.verdict, Failure):
+        return Case(*named)
+    text = "\n".join(_block(trial))
+    if trial.law.kind != "verdict":
+        return Case(*named, "system-out", text=text)
+    return Case(*named, "failure", f"expected {trial.verdict.expected}; found {trial.verdict.found}", text)
 
 
 def _printed(report: Callable[[Conformance, str], str]) -> Callable[[Conformance, str], str]:

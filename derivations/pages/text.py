@@ -1,13 +1,13 @@
 """What a run of the checks looks like: to people (text, Markdown) and to machines (JSON, JUnit)."""
 
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from rich.table import Column, Table
 
 from derivations.cli.files import to_json
+from derivations.cli.junit import Case, junit
 from derivations.custom.derive import Derivation, readable
 from derivations.custom.recognize import recognize
 from derivations.custom.spoken import difference, spoken
@@ -151,29 +151,12 @@ def _cell(text: str) -> str:
 
 def as_junit(results: list[Result], seconds: float) -> str:
     """One test case a claim, as CI servers read it."""
-    failed = sum(not result.ok for result in results)
-    suite = ElementTree.Element(
-        "testsuite",
-        name="derivations",
-        tests=str(len(results)),
-        failures=str(failed),
-        errors="0",
-        time=f"{seconds:.3f}",
-    )
+    cases = []
     for result in results:
-        case = ElementTree.SubElement(
-            suite,
-            "testcase",
-            classname=f"derivations.{result.claim.chapter}",
-            name=result.claim.id,
-            time=f"{result.seconds:.3f}",
-        )
-        if not result.ok:
-            problems = _complaints(result)
-            failure = ElementTree.SubElement(case, "failure", message=problems[0])
-            failure.text = "\n".join(problems)
-    ElementTree.indent(suite)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+        place = f"derivations.{result.claim.chapter}", result.claim.id, result.seconds
+        problems = [] if result.ok else _complaints(result)
+        cases.append(Case(*place, "failure", problems[0], "\n".join(problems)) if problems else Case(*place))
+    return junit("derivations", cases, seconds)
 
 
 FORMATS: dict[str, Callable[[list[Result], float], str]] = {

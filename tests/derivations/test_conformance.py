@@ -13,9 +13,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the losses on trial here are written in torch")
 
-from derivations.__main__ import Conform  # noqa: E402
 from derivations.cli.errors import InputError  # noqa: E402
 from derivations.conformance import conform  # noqa: E402
+from derivations.conformance.commands import Conform  # noqa: E402
 from derivations.conformance.contracts import NAMES, options_of  # noqa: E402
 from derivations.conformance.laws import all_laws  # noqa: E402
 from derivations.conformance.loading import load, parse_pairs, parse_value  # noqa: E402

@@ -4,10 +4,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the losses on trial here are written in torch")
 
-from derivations.__main__ import Conform  # noqa: E402
 from derivations.cli.errors import InputError  # noqa: E402
 from derivations.conformance import conform, try_laws  # noqa: E402
 from derivations.conformance.backends import SINGLE, TorchBackend  # noqa: E402
+from derivations.conformance.commands import Conform  # noqa: E402
 from derivations.conformance.how import read_off  # noqa: E402
 from derivations.conformance.identify import identify  # noqa: E402
 from derivations.conformance.laws import all_laws  # noqa: E402

@@ -30,7 +30,7 @@ WORK = {
     "derivations": (
         "derivations.__main__.check_claims",
         "derivations.__main__.derive",
-        "derivations.__main__.conform",
+        "derivations.conformance.commands.conform",
         "derivations.conformance.trial.run_zoo",
     ),
     "toybandit": (
