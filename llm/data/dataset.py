@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from derivations.cli.command_line import command_line
 from derivations.cli.errors import InputError
 from derivations.objectives import Objective
 from llm.data.chat import control_text_warning
@@ -18,6 +17,7 @@ from llm.sampling.reference_pool import ranked_responses, reference_pool, requir
 from llm.sampling.topics import HELD_OUT_TOPICS, TOPICS
 from llm.scoring.adapters import note
 from llm.settings.train import TrainConfig
+from llm.settings.words import objective_words
 
 POOL_SAMPLES = 8  # responses of the model itself to each topic
 POOL_TOKENS = 20  # their longest
@@ -157,7 +157,6 @@ class _Encoded:
 
 def announce(config: TrainConfig, objective: Objective, data: Data, runs_on: str) -> None:
     """What will be trained on what, before the long work starts."""
-    print(f"settings: {command_line(config)}")
     if said := note(config.model):
         print(said)
     reasons = by_reason(data.skipped)
@@ -168,5 +167,6 @@ def announce(config: TrainConfig, objective: Objective, data: Data, runs_on: str
         print(f"{more}{config.out / 'skipped.jsonl'} lists every skipped row")
     for line in data.told:
         print(line)
-    print(f"{objective}\ndata: {data.note}\n{len(data.train)} to train on, {len(data.evaluation)} to evaluate")
+    print(f"{objective_words(objective)}\ndata: {data.note}")
+    print(f"{len(data.train)} to train on, {len(data.evaluation)} to evaluate")
     print(f"runs on: {runs_on}")

@@ -20,13 +20,15 @@ from llm.data.dataset import Data, announce, load_data, read_sources
 from llm.data.tokens import Group
 from llm.engine.determinism import set_determinism
 from llm.engine.engine import Engine
-from llm.engine.jsonl import Records, print_table, progress
-from llm.engine.launch import describe
+from llm.engine.jsonl import Records
+from llm.engine.launch import describe, is_silent
 from llm.engine.memory import peak_memory_gib
 from llm.engine.nan_guard import stop_if_diverged
 from llm.engine.reference import EveryStep, Precomputed
-from llm.engine.run_folder import Run, as_started, finished, open_run, told_as_json
+from llm.engine.run_folder import Run, as_started, finished, open_run
 from llm.engine.sharding import PLACEHOLDER, load_in_first
+from llm.engine.working import progress, working
+from llm.offline.ending import print_summary
 from llm.offline.metrics import Row, change, losses_and_rows, means
 from llm.offline.replay import as_records
 from llm.sampling.reference_pool import texts
@@ -34,33 +36,49 @@ from llm.sampling.sampler import sample
 from llm.scoring.compiled import compile_layers
 from llm.scoring.export import export, model_card
 from llm.scoring.logprobs import longest_sequence, require_room
-from llm.scoring.models import add_lora, load_model, recompute_layers
+from llm.scoring.models import Model, Tokenizer, add_lora, load_model, recompute_layers
 from llm.scoring.passes import by_tokens, pass_sizes, scored, what_ran
 from llm.settings.train import TrainConfig
 
-SMALL = 30  # comparisons held out, below which an interval is said to rest on few
 Reference = EveryStep | Precomputed | None
 
 
-def train(config: TrainConfig) -> dict[str, Any]:
-    """Train on comparisons; returns the summary (also in `summary.json`). Raises InputError on bad input."""
+def train(config: TrainConfig, *, loaded: tuple[Model, Tokenizer] | None = None) -> dict[str, Any]:
+    """Train on comparisons.
+
+    Args:
+        config: the settings.
+        loaded: a model of that name and its tokenizer, as `load_model` gives them, which is trained in place; None:
+            they are loaded here.
+
+    Returns:
+        The summary, also in `summary.json`.
+
+    Raises:
+        InputError: bad input.
+    """
     began = time.monotonic()
     config.require_places()
     config = as_started(config)
     if config.resume and (summary := finished(config)):
         return summary
     set_determinism(config.deterministic)
-    objective = config.make_objective()
-    sources = read_sources(config)
-    model, tokenizer = (load_in_first if config.shard else load_model)(config.model, implementation=config.attention)
+    objective, silent = config.make_objective(), is_silent(config)
+    with working("reading the data", quiet=silent or config.data is None):
+        sources = read_sources(config)
+    with working(f"loading the model {config.model}", quiet=silent):
+        load = load_in_first if config.shard else load_model
+        model, tokenizer = loaded or load(config.model, implementation=config.attention)
     if config.max_length is not None:
         require_room(model.config, config.max_length)
     limit = longest_sequence(model.config)
     engine = _engine(config, model)
-    data = load_data(config, objective, sources, engine, tokenizer, limit=limit)
+    with working("turning the data into tokens", quiet=silent or config.data is None):
+        data = load_data(config, objective, sources, engine, tokenizer, limit=limit)
     del sources  # the texts; the tokens are in `data`
     config = replace(config, max_length=data.max_length)
-    reference = _reference(config, objective, engine, data)
+    with working("log-probs of the untrained model", quiet=silent or not objective.regularizer.needs_reference):
+        reference = _reference(config, objective, engine, data)
     resolved = {"objective_resolved": str(objective), "data_note": data.note, "data_fingerprint": data.fingerprint()}
     runs_on = describe(engine.accelerator, sharded=engine.sharded)
     ran = {"runs_on": runs_on, "passes": what_ran(engine.device.type, pass_tokens(config, engine))}
@@ -73,22 +91,30 @@ def train(config: TrainConfig) -> dict[str, Any]:
     state = run.restore(engine)
     engine.start_tracking(config)
 
+    def inside(step: int) -> bool:
+        """Whether the loop over the steps says what is being done."""
+        return 0 < step < config.max_steps
+
     def evaluate(step: int) -> float:
-        rows = _evaluate(engine, objective, data.evaluation, reference, pass_tokens(config, engine))
+        with working(
+            f"evaluating {len(data.evaluation)} held-out comparisons after {step} steps", quiet=silent or inside(step)
+        ):
+            rows = _evaluate(engine, objective, data.evaluation, reference, pass_tokens(config, engine))
         row = {"step": step} | {f"eval/{name}": value for name, value in means(rows).items()}
         stop_if_diverged(0.0, row["eval/loss"], step, [r["where"] for r in rows], config.out, config.lr)
         run.examples.add(*({"step": step, "split": "eval", **r} for r in rows))
         run.metrics.add(row)
         engine.track(row)
         if config.samples and (engine.is_main or engine.sharded):
-            run.samples.add(*_continuations(engine, tokenizer, data.evaluation, step=step, config=config))
+            with working(f"sampling {config.samples} continuations", quiet=silent or inside(step)):
+                run.samples.add(*_continuations(engine, tokenizer, data.evaluation, step=step, config=config))
         return row["eval/loss"]
 
     if state["step"] == 0:
         state |= {"best": evaluate(0), "waited": 0}
     plan, step = _schedule(len(data.train), config), state["step"]
     steps = range(step + 1, config.max_steps + 1)
-    for step in progress(steps, objective.name, quiet=config.quiet or not engine.is_main):
+    for step in progress(steps, f"{objective.name}: training {len(steps)} steps", quiet=silent):
         groups = [data.train[i] for i in plan[step - 1]]
         rows = accumulate(engine, objective, groups, reference, config)
         norm, row = engine.gradient_norm(), means(rows)
@@ -110,7 +136,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
             break
     if step == config.max_steps:
         evaluate(step)
-    return _finish(config, objective, data, engine, tokenizer, run, step, time.monotonic() - began)
+    with working("saving the model" if config.save else "writing the summary", quiet=silent):
+        summary = _finish(config, objective, data, engine, tokenizer, run, step, time.monotonic() - began)
+    if engine.is_main:
+        print_summary(summary, config)
+    return summary
 
 
 def _engine(config: TrainConfig, model: Any) -> Engine:
@@ -237,30 +267,9 @@ def _finish(
         settings = {
             k: v for k, v in vars(config).items() if k not in ("quiet", "format", "resume", "plan", "plan_processes")
         }
-        card = model_card(
-            base=config.model, objective=str(objective), data=data.note, settings=settings, summary=summary
-        )
+        card = model_card(base=config.model, objective=objective, data=data.note, settings=settings, summary=summary)
         place = config.out / "checkpoints" / "last"
         export(engine.unwrapped.model, tokenizer, place, form=config.export, card=card, weights=weights)
     write_json(config.out / "summary.json", summary)
     run.drop_checkpoint()
-    _print_summary(summary, config)
     return summary
-
-
-def _print_summary(summary: dict[str, Any], config: TrainConfig) -> None:
-    if told_as_json(config, summary):
-        return
-    rows = []
-    for name, difference in summary["change"].items():
-        if not name.startswith("tokens/"):  # of fixed comparisons
-            before, after = summary["before"][name]["mean"], summary["after"][name]["mean"]
-            spread = f"[{difference['low']:+.3f}, {difference['high']:+.3f}]"
-            rows.append((name, f"{before:.3f}", f"{after:.3f}", f"{difference['mean']:+.3f}", spread))
-    steps, seconds, memory = summary["steps"], summary["seconds"], summary["peak_memory_gib"]
-    title = f"{steps} steps in {seconds:.0f} s, {memory:.1f} GiB: {config.out}"
-    if summary["eval_pairs"] < SMALL:
-        title += (
-            f"\nfew comparisons are held out ({summary['eval_pairs']}): the intervals are wide and themselves rough"
-        )
-    print_table(title, ("held out", "before", "after", "change", "95 % interval"), rows, quiet=config.quiet)
