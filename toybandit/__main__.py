@@ -8,6 +8,7 @@ import tyro
 
 from derivations.cli.command_line import read_command, run_command
 from derivations.cli.errors import InputError, input_errors
+from toybandit.cli_explore import Explore
 from toybandit.cli_run import Offline, Run
 from toybandit.cli_sweep import Experiments, Sweep
 from toybandit.plots import read_run, save_figure, trajectory_figure
@@ -38,7 +39,14 @@ class Plot:
             print(f"written: {self.out}")
 
 
-COMMANDS = {"run": Run, "offline": Offline, "sweep": Sweep, "experiments": Experiments, "plot": Plot}
+COMMANDS = {
+    "explore": Explore,
+    "run": Run,
+    "sweep": Sweep,
+    "offline": Offline,
+    "plot": Plot,
+    "experiments": Experiments,
+}
 
 
 def main() -> None:
