@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-from rich.progress import Progress
-
 from derivations.cli.command_line import command_line
 from derivations.cli.errors import input_errors
 from derivations.cli.files import write_text
 from derivations.cli.settings import Within, check_settings
 from toybandit.explorer.page import explorer_page
+from toybandit.progress import progress
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,10 @@ class Explore:
         """Draw the worlds, write the page, open it."""
         with input_errors():
             check_settings(self, Explore)
-        console = Console(stderr=True, quiet=self.quiet)
         if not self.quiet:
             print(f"settings: {command_line(self)}", flush=True)
-        with Progress(console=console, transient=True, disable=self.quiet or not console.is_terminal) as progress:
-            task = progress.add_task("fitting reward models", total=1.0)
-            page = explorer_page(
-                seeds=self.seeds, seed=self.seed, on_progress=lambda share: progress.update(task, completed=share)
-            )
+        with progress("fitting reward models", quiet=self.quiet) as advance:
+            page = explorer_page(seeds=self.seeds, seed=self.seed, on_progress=advance)
         write_text(self.output, page)
         opened = self.open and webbrowser.open(self.output.resolve().as_uri())
         if not self.quiet:
