@@ -24,7 +24,7 @@ from toybandit.settings import Settings
 
 @dataclass(frozen=True)
 class Kind:
-    """What is drawn of a kind of run: columns with titles, the column of time, and what a guess or the reference has."""
+    """What is drawn of a kind of run: columns and titles, the column of time, what a guess or the reference has."""
 
     panels: tuple[tuple[str, str], ...]
     time: str
