@@ -21,6 +21,7 @@ project = "maxent-rlhf"
 author = "the maxent-rlhf authors"
 extensions = ["myst_nb", "sphinx_design", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml"]
 napoleon_numpy_docstring = False
+smartquotes = False  # `--out` stays two hyphens, so that a pasted command works
 default_role = "code"  # `name` in a docstring is code
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from derivations.cli.command_line import command_line
@@ -15,6 +14,7 @@ from derivations.cli.files import to_json, write_json, write_text
 from derivations.evidence.intervals import Interval, interval
 from derivations.names import make_objective, parse_regularizer
 from derivations.objectives import Objective
+from derivations.regularizers import REGULARIZERS
 from toybandit import experiment
 from toybandit.bandit import seed_streams
 from toybandit.data import draw_pairs, draw_rankings
@@ -23,8 +23,11 @@ from toybandit.folders import run_folder
 from toybandit.offline import OfflineTrajectory, descend
 from toybandit.online import Diverged
 from toybandit.plots import read_run, save_figure, trajectory_figure
+from toybandit.progress import Advance, progress
 from toybandit.settings import Settings
+from toybandit.words import offline_in_words, run_in_words
 
+STRENGTH = 0.5  # reward units per nat, where a command names none
 USERS = (ValueError, Diverged)  # errors that the settings cause
 UNITS = {
     "proxy_gain": "reward units",
@@ -61,6 +64,8 @@ class Run(Settings):
     Writes a run folder: config.json, metrics.jsonl (one line a logged step), summary.json and
     figures/trajectory.png. Every number is a mean over seeds with its 95 % interval.
 
+    Without options it runs entropy 0.5; a regularizer that is only named has the strength 0.5.
+
     Example: python -m toybandit run --regularizer entropy --coefficient 0.5 --seeds 100 --out runs/entropy
 
     Example: python -m toybandit run --regularizer kl=0.2+entropy=0.1 --proxy heavy-tailed --format json
@@ -74,7 +79,9 @@ class Run(Settings):
     """How the summary is printed."""
 
     def __post_init__(self) -> None:
-        """Nothing: `settings` checks the values after parsing, so a mistake is one line and not the parser's box."""
+        """The strength where none is named. `settings` checks values later: a mistake is one line, not a box."""
+        if self.coefficient is None and self.regularizer in REGULARIZERS:
+            object.__setattr__(self, "coefficient", STRENGTH)
 
     def settings(self) -> Settings:
         """What decides the result, without where and how it is shown. Raises InputError for a value out of range."""
@@ -85,12 +92,12 @@ class Run(Settings):
         """Run the experiment; write and print what it found."""
         settings = self.settings()
         echo(self)
-        console = Console(stderr=True, quiet=self.quiet)
         with run_folder(self.out, settings) as folder:
-            with Progress(console=console, transient=True, disable=self.quiet or not console.is_terminal) as progress:
-                task = progress.add_task(f"{settings.label}, {settings.seeds} seeds", total=1.0)
-                with input_errors(kinds=USERS):
-                    result = experiment.run(settings, on_progress=lambda share: progress.update(task, completed=share))
+            with (
+                progress(f"{settings.label}, {settings.seeds} seeds", quiet=self.quiet) as advance,
+                input_errors(kinds=USERS),
+            ):
+                result = experiment.run(settings, on_progress=advance)
             write_text(folder / "metrics.jsonl", "".join(to_json(row) + "\n" for row in result.rows()))
             write_json(folder / "summary.json", result.summary)
             save_figure(trajectory_figure([read_run(folder)]), folder / "figures" / "trajectory.png")
@@ -98,6 +105,7 @@ class Run(Settings):
             f"{settings.label}, {settings.proxy} proxy: t = {settings.lr * settings.steps:g}, {settings.seeds} seeds"
         )
         show_summary(self, title, result.summary, "config.json, metrics.jsonl, summary.json, figures/trajectory.png")
+        tell_words(self, run_in_words(settings, result.summary, self.out))
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,8 @@ class Offline:
     """Train a policy offline on finite preference data, with early stopping, in worlds whose gold reward is known.
 
     Writes a run folder: config.json, metrics.jsonl (one line a logged step) and summary.json with the
-    policy at the end (bare names) and where held-out accuracy was best (`stopped/` names).
+    policy at the end (bare names) and where held-out accuracy was best (`stopped/` names). Without options it is
+    DPO with beta 0.5.
 
     Example: python -m toybandit offline --objective simpo --beta 0.5 --gamma 0.3 --out runs/simpo
     Example: python -m toybandit offline --regularizer "entropy=0.3+kl=0.2" --out runs/both
@@ -158,6 +167,12 @@ class Offline:
     format: Literal["text", "json"] = "text"
     """How the summary is printed."""
 
+    def __post_init__(self) -> None:
+        """The strength where nothing at all is named."""
+        if (self.regularizer, self.objective, self.beta, self.alpha) == (None, None, None, None):
+            object.__setattr__(self, "objective", "dpo")
+            object.__setattr__(self, "beta", STRENGTH)
+
     def resolve(self) -> Objective:
         """The objective of the options. Raises ValueError for what is wrong with any of them."""
         Settings(
@@ -183,8 +198,9 @@ class Offline:
             objective = self.resolve()
         echo(self)
         with run_folder(self.out, self) as folder:
-            with input_errors(kinds=USERS):
-                run = _train(self, objective)
+            title = f"{objective.name}: {self.steps} steps, {self.seeds} seeds"
+            with progress(title, quiet=self.quiet) as advance, input_errors(kinds=USERS):
+                run = _train(self, objective, advance)
             rows = []
             for i, step in enumerate(run.step):
                 found = {name: interval(values[i]) for name, values in run.metrics.items()}
@@ -194,14 +210,14 @@ class Offline:
             summary = {name: interval(values[-1]) for name, values in run.metrics.items()}
             summary |= {f"stopped/{name}": interval(run.at_stop(name)) for name in run.metrics}
             write_json(folder / "summary.json", summary)
-        title = f"{objective.name}: {self.steps} steps, {self.seeds} seeds"
         show_summary(self, title, summary, "config.json, metrics.jsonl, summary.json")
+        tell_words(self, offline_in_words(objective.name, summary, self.out))
 
 
 ENDS = (("", "mean"), ("_low", "low"), ("_high", "high"))
 
 
-def _train(command: Offline, objective: Objective) -> OfflineTrajectory:
+def _train(command: Offline, objective: Objective, advance: Advance) -> OfflineTrajectory:
     settings = Settings(
         world=command.world,
         regularizer="none",
@@ -226,6 +242,7 @@ def _train(command: Offline, objective: Objective) -> OfflineTrajectory:
         lr=command.lr,
         steps=command.steps,
         optimizer=command.optimizer,
+        on_progress=advance,
     )
 
 
@@ -252,3 +269,9 @@ def show_summary(command: Run | Offline, title: str, summary: dict[str, Interval
         table.add_row(name, f"{value.mean:.3f}", f"{value.low:.3f} to {value.high:.3f}", unit)
     Console().print(table)
     print(f"written: {command.out} ({files})")
+
+
+def tell_words(command: Run | Offline, text: str) -> None:
+    """The last lines: what was found, and what to do next."""
+    if not command.quiet and command.format == "text":
+        print(text)

@@ -1,13 +1,13 @@
 """The commands `sweep` and `experiments`: many runs, and the verdict table."""
 
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from derivations.cli.command_line import command_line, read_command
@@ -17,8 +17,12 @@ from derivations.evidence.verdicts import Statement, show
 from toybandit.experiments.protocol import PROTOCOL, read_protocol
 from toybandit.experiments.run import as_json, check_names, run_experiments
 from toybandit.online import Diverged
+from toybandit.plots import save_figure
+from toybandit.progress import progress
 from toybandit.settings import Settings
 from toybandit.sweep import Grid, parse_axis, sweep
+from toybandit.sweep_figures import sweep_figure
+from toybandit.sweep_results import read_sweep, sweep_in_words, sweep_table
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Sweep(Settings):
 
     Example: python -m toybandit sweep --grid coefficient=0.1,0.5,1 regularizer=entropy,kl --out runs/sweep
 
-    Writes config.json, blocks/, results.csv (one row per cell and world) and summary.json. The same command
+    Writes config.json, blocks/, results.csv (one row per cell and world) and summary.json, and prints the strength
+    under which the true reward ends best. The same command
     after a kill goes on with the unfinished blocks and ends with the same bytes.
     """
 
@@ -41,6 +46,8 @@ class Sweep(Settings):
     """Processes or Ray tasks at a time; -1 for all cores."""
     out: Path = Path("runs/sweep")
     """Folder of the sweep."""
+    plot: bool = False
+    """Also draw the sweep: curves over one varied number, heat maps over two."""
     quiet: bool = False
     """No progress; errors are still shown."""
     format: Literal["text", "json"] = "text"
@@ -83,24 +90,23 @@ class Sweep(Settings):
         grid = self.resolve()
         if not self.quiet and self.format == "text":
             print(f"settings: {command_line(self)}")
-        console = Console(stderr=True, quiet=self.quiet)
-        columns = (
-            TextColumn("sweep"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("remaining"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console, disable=self.quiet or not console.is_terminal) as progress:
-            task = progress.add_task("sweep", total=None)
-            with input_errors(kinds=(ValueError, Diverged)):
-                for done, total in sweep(grid, self.out, backend=self.backend, jobs=self.jobs):
-                    progress.update(task, completed=done, total=total)
+        with (
+            progress(f"sweep of {len(grid.cells())} cells", quiet=self.quiet) as advance,
+            input_errors(kinds=(ValueError, Diverged)),
+        ):
+            for done, total in sweep(grid, self.out, backend=self.backend, jobs=self.jobs):
+                advance(done / total)
+        results = read_sweep(self.out)
+        if self.plot:
+            with input_errors():
+                save_figure(sweep_figure(results), self.out / "figures" / "sweep.png")
         if not self.quiet and self.format == "json":
             print(to_json({"out": self.out, "settings": self}, indent=2))
         elif not self.quiet:
-            print(f"written: {self.out} (config.json, results.csv, summary.json)")
+            Console().print(sweep_table(results))
+            files = "config.json, results.csv, summary.json" + (", figures/sweep.png" if self.plot else "")
+            print(f"written: {self.out} ({files})")
+            print(sweep_in_words(results, self.out, drawn=self.plot))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -160,6 +166,9 @@ class Experiments:
             for statement in found:
                 console.print(verdict_table(statement))
             print(f"written: {self.out / 'toy.md'}")
+            counts = Counter(statement.verdict for statement in found)
+            print(f"found: of {len(found)} statements, {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}")
+            print(f"next: read {self.out / 'toy.md'}; it says for each what was expected and what was measured")
 
 
 def verdict_table(statement: Statement) -> Table:

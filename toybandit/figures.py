@@ -90,25 +90,42 @@ def phase_figure(
     """Maps side by side, means over seeds [y, x], every cell with its number."""
     figure = Figure(figsize=(5.2 * len(maps), 4.0), layout="constrained")
     for axes, (title, values) in zip(np.atleast_1d(figure.subplots(1, len(maps))), maps.items(), strict=True):
-        image = axes.pcolormesh(np.arange(len(x) + 1), np.arange(len(y) + 1), values, cmap="cividis")
-        middle = (values.min() + values.max()) / 2
-        for (i, j), value in np.ndenumerate(values):
-            axes.text(
-                j + 0.5,
-                i + 0.5,
-                f"{value:.2f}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if value < middle else "black",
-            )
-        axes.set_xticks(np.arange(len(x)) + 0.5, [f"{v:g}" for v in x])
-        axes.set_yticks(np.arange(len(y)) + 0.5, [f"{v:g}" for v in y])
+        heat(axes, values, x=x, y=y)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.set_title(title, fontsize=11)
-        figure.colorbar(image, ax=axes, label="reward units")
     return figure
+
+
+def heat(
+    axes: Axes,
+    values: np.ndarray,
+    *,
+    x: Sequence[float],
+    y: Sequence[float],
+    ends: tuple[float, float] | None = None,
+    good: bool = True,
+) -> None:
+    """A map of reward units [y, x] with its colour bar, every cell with its number; what is worse is darker.
+
+    ends: values at the ends of the colours (default: the map's own). good: whether more is better.
+    """
+    low, high = ends or (float(np.nanmin(values)), float(np.nanmax(values)))
+    colours = "cividis" if good else "cividis_r"
+    image = axes.pcolormesh(np.arange(len(x) + 1), np.arange(len(y) + 1), values, cmap=colours, vmin=low, vmax=high)
+    for (i, j), value in np.ndenumerate(values):
+        axes.text(
+            j + 0.5,
+            i + 0.5,
+            f"{value:.2f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if (value < (low + high) / 2) == good else "black",
+        )
+    axes.set_xticks(np.arange(len(x)) + 0.5, [f"{v:g}" for v in x])
+    axes.set_yticks(np.arange(len(y)) + 0.5, [f"{v:g}" for v in y])
+    axes.figure.colorbar(image, ax=axes, label="reward units")
 
 
 def gao_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], fits: Mapping[str, Mapping[str, GaoFit]]) -> Figure:
@@ -130,7 +147,7 @@ def gao_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], fits: Mappin
         axes.set_xlabel("d = √KL(policy || reference) (√nats)")
         axes.set_ylabel("gold gain (reward units)")
         axes.legend(frameon=False, fontsize=8)
-        _plain(axes)
+        plain_axes(axes)
     return figure
 
 
@@ -166,11 +183,12 @@ def retention_figure(runs: Mapping[str, tuple[Trajectory | None, Trajectory]], *
 def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, layout="constrained")
     axes: Any = figure.subplots()
-    _plain(axes)
+    plain_axes(axes)
     return figure, axes
 
 
-def _plain(axes: Axes) -> None:
+def plain_axes(axes: Axes) -> None:
+    """A light grid behind the curves, and no frame above and to the right."""
     axes.set_axisbelow(True)
     axes.grid(color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -6,6 +6,7 @@ table c(y) - pi(y) sum c: an arm that is in no pair moves only through the secon
 for DPO, and for SimPO where lengths match (THEORY 4.4). Nothing is sampled after the data.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +96,7 @@ def descend(
     lr: float | None = None,
     steps: int = 2000,
     optimizer: str = "sgd",
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> OfflineTrajectory:
     """Train from pi_ref for `steps` full-batch steps in float64, measured at about 60 log-spaced steps.
 
@@ -106,6 +108,7 @@ def descend(
         lr: step size (default: `default_lr`).
         steps: full-batch steps.
         optimizer: sgd or adam.
+        on_progress: gets the share of steps done.
 
     Raises:
         Diverged: a number left the range of floating point.
@@ -138,6 +141,7 @@ def descend(
         best, stopped = np.where(better, accuracy, best), np.where(better, time, stopped)
         stopped_logp[better] = logp[better]
         rows.append(row)
+        on_progress(step / max(1, logged[-1]))
     metrics = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     return OfflineTrajectory(logged, metrics, policy.logits(theta), logp, stopped, stopped_logp)
 

@@ -49,14 +49,15 @@ def read_command(
 
     commands: names and dataclasses; class and field docstrings are the help, and lines `Example: ...` in them
     (and in `about`) are shown together. arguments: without the program's name (default: sys.argv). default:
-    settings that stand where the command line says nothing. Raises InputError for an unknown or missing name; a
-    value of the wrong kind is refused by tyro, with exit status 2 too.
+    settings that stand where the command line says nothing. Without a command it prints a short overview. Raises
+    InputError for an unknown name; a value of the wrong kind is refused by tyro, with exit status 2 too.
     """
     import tyro  # programs need it, importers of this module do not
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words:
-        raise InputError(f"name a command: {', '.join(commands)}; `{prog} --help` explains them")
+        _overview(commands, prog, about, examples=3)
+        raise SystemExit(0)
     if words[0] in ("-h", "--help"):
         _overview(commands, prog, about)
         raise SystemExit(0)
@@ -69,8 +70,8 @@ def read_command(
     return tyro.cli(kind, args=words[1:], prog=prog, **given)
 
 
-def _overview(commands: Mapping[str, type], prog: str, about: str) -> None:
-    """What the commands do, each in its first sentence, and their examples."""
+def _overview(commands: Mapping[str, type], prog: str, about: str, *, examples: int | None = None) -> None:
+    """What the commands do, each in its first sentence, and their examples; or the first of so many commands."""
     from rich.console import Console
     from rich.table import Table
 
@@ -80,9 +81,12 @@ def _overview(commands: Mapping[str, type], prog: str, about: str) -> None:
     for name, kind in commands.items():
         table.add_row(f"  {name}", " ".join((kind.__doc__ or "").split("\n\n")[0].split()))
     Console(highlight=False).print(table)
-    docs = [*(kind.__doc__ or "" for kind in commands.values()), about]
-    examples = [line for doc in docs for line in re.findall(r"Example: (.+)", doc)]
-    console.print("\nExamples:", *(f"  {line}" for line in examples), sep="\n", markup=False)
+    docs = [about, *(kind.__doc__ or "" for kind in commands.values())]
+    shown = [re.findall(r"Example: (.+)", doc) for doc in docs]
+    lines = [line for found in shown for line in found]
+    if examples is not None:
+        lines = [found[0] for found in shown if found][:examples]
+    console.print("\nExamples:", *(f"  {line}" for line in lines), sep="\n", markup=False)
     console.print(f"\n`{prog} COMMAND --help` gives every option with its unit and default.", markup=False)
     console.print("Exit status: 0 done, 1 a check failed, 2 the input was wrong, 130 interrupted.", markup=False)
 

@@ -2,6 +2,7 @@
 
 python tests/helpers/browse.py BROWSER page FILE WIDTH     # a page on disk, WIDTH pixels wide
 python tests/helpers/browse.py BROWSER sliders URL         # notebook 02 in Voila
+python tests/helpers/browse.py BROWSER explore FILE MOVES  # the explorer; MOVES: JSON, a list of {control: value}
 """
 
 import hashlib
@@ -71,13 +72,49 @@ def state(row: Any, picture: Any) -> dict[str, str]:
     }
 
 
+def explore(page: Page, file: str, moves: list[dict[str, str]]) -> dict[str, Any]:
+    """What the explorer shows at the start and after each move; a value that begins with `key:` is pressed."""
+    asked: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(Path(file).resolve().as_uri())
+    seen = []
+    for move in ({}, *moves):
+        for control, value in move.items():
+            turn(page.locator(f"#{control}"), value)
+        page.wait_for_function(
+            "document.body.dataset.shown === location.hash || document.getElementById('mistake').textContent"
+        )
+        shown = {name: page.locator(f"#{name}").text_content() for name in ("mistake", "verdict")}
+        cells = page.locator("#numbers td[data-mean]").evaluate_all("cells => cells.map(cell => ({...cell.dataset}))")
+        seen.append(shown | {"command": page.input_value("#command"), "cells": cells})
+    outside = [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+    return {"seen": seen, "said": said, "outside": outside}
+
+
+def turn(control: Any, value: str) -> None:
+    if value.startswith("key:"):
+        control.press(value.removeprefix("key:"))
+    elif control.evaluate("control => control.tagName") == "SELECT":
+        control.select_option(value)
+    else:
+        control.fill(value)
+
+
 def main() -> None:
-    browser_path, what, target, *width = sys.argv[1:]
+    browser_path, what, target, *rest = sys.argv[1:]
+    width = rest if what == "page" else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=list(FLAGS), timeout=60_000)
         page = browser.new_page(viewport={"width": int(width[0]) if width else 1280, "height": 900})
         page.set_default_timeout(60_000)
-        found: Any = look(page, target) if what == "page" else slide(page, target)
+        found: Any
+        if what == "explore":
+            found = explore(page, target, json.loads(rest[0]))
+        else:
+            found = look(page, target) if what == "page" else slide(page, target)
         browser.close()
     print(json.dumps(found))
 

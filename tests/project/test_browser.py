@@ -1,10 +1,5 @@
 """In a real browser: the report and the docs ask for nothing and fit a phone, and the sliders of notebook 02 work."""
 
-import contextlib
-import json
-import os
-import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,36 +11,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.helpers.browser import BROWSER, browse, stop
+
 ROOT = Path(__file__).parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 DOCS = ROOT / "out" / "docs"
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install '.[browser]'")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium: apt-get install chromium")
-
-
-def stop(process: subprocess.Popen) -> None:
-    """End a process and everything it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def browse(*arguments, seconds=150):
-    """The answer of tests/helpers/browse.py; a browser that hangs is killed and fails the test."""
-    command = [sys.executable, ROOT / "tests" / "helpers" / "browse.py", BROWSER, *map(str, arguments)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        out, err = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        pytest.fail(f"the browser gave no answer within {seconds} s")
-    finally:
-        stop(process)
-    assert process.returncode == 0, err
-    return json.loads(out)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -129,7 +129,6 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(name, tmp_path, monkey
     ("line", "message"),
     [
         ("derivations chek", "unknown command 'chek'; did you mean 'check'? (known: check, list"),
-        ("toybandit", "name a command: run, offline, sweep, experiments, plot"),
         ("llm trian", "did you mean 'train'?"),
         ("toybandit run --wolrd tree", "toybandit run has no option --wolrd; did you mean '--world'?"),
         ("llm online --regulariser kl", "has no option --regulariser; did you mean '--regularizer'?"),
@@ -191,6 +190,17 @@ def test_the_overview_names_every_command_with_its_examples(capsys):
         assert all(
             f"  {command}" in shown and f"python -m {name} {command}" in shown for command in program(name).COMMANDS
         )
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_alone_says_what_it_can_do_with_three_examples(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name])
+    with pytest.raises(SystemExit) as ended:
+        run_command(program(name).main)
+    shown, err = capsys.readouterr()
+    assert (ended.value.code, err) == (0, "")
+    assert len(re.findall(rf"^  python -m {name} ", shown, re.MULTILINE)) == 3
+    assert len(shown.splitlines()) < 32
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What the pages and docstrings show is what happens: doctests of the packages and of the docs."""
 
+import ast
 import doctest
 import importlib
 import pkgutil
@@ -49,3 +50,21 @@ def test_formulas_have_space_around_log_and_none_around_bars(monkeypatch):
     assert f"</mfrac>{thin}<mi>log</mi>{thin}<mi>" in spaced
     assert spaced.count('lspace="0" rspace="0">&#x0007C;') == 2
     assert thin not in mathml(r"- \log(x)")
+
+
+def test_a_command_in_a_docstring_keeps_its_hyphens_and_quotes_on_the_api_page(tmp_path):
+    application = pytest.importorskip("sphinx.application", reason="Sphinx is not installed: pip install '.[docs]'")
+    tree = ast.parse((ROOT / "docs" / "conf.py").read_text())
+    set_there = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "smartquotes"
+    }
+    (tmp_path / "index.rst").write_text("API\n===\n\n.. automodule:: toybandit.cli_plot\n   :members: Plot\n")
+    built = tmp_path / "built"
+    extensions = {"extensions": ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]}
+    sphinx = application.Sphinx(
+        tmp_path, None, built, built, "html", confoverrides=extensions | set_there, status=None, warning=None
+    )
+    sphinx.build()
+    assert "toybandit plot runs/entropy runs/kl --out runs/both.png" in (built / "index.html").read_text()

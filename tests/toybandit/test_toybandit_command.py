@@ -77,7 +77,8 @@ def test_plot_overlays_runs_and_names_the_line_of_a_damaged_file(tmp_path, toyba
         for curve, line in zip(runs, axes.get_lines()[1:], strict=True):
             assert list(line.get_ydata()) == curve.columns[name][1:]
     done = toybandit("plot", "a", "b", "--out", "both.svg")
-    assert (done.returncode, done.stdout) == (0, "written: both.svg\n")
+    assert done.returncode == 0
+    assert done.stdout.endswith("written: both.svg\n")
 
     assert "not supported" in toybandit("plot", "a", "--out", "both.foo").stderr
     lines = (tmp_path / "a/metrics.jsonl").read_text().splitlines()
