@@ -17,7 +17,7 @@ from llm.data.row_formats.mapping import mapped, read_mapping, unknown_format
 from llm.data.row_formats.rankings import order_by
 from llm.data.row_formats.rows import kind_of
 
-Skipped = list[tuple[str, str]]  # (place, reason)
+Skipped = Sequence[tuple[str, str]]  # (place, reason)
 PATIENCE = 1000  # rows of no known format before a file is given up
 UNPAIRED = (
     "{name} holds single responses that are good or bad (format kto), and every objective here takes comparisons; "
@@ -154,23 +154,28 @@ class Source:
 
     name: str
     shape: str
-    comparisons: list[Comparison]
+    comparisons: Sequence[Comparison]
     skipped: Skipped
-    judged: list[Judged] = field(default_factory=list)
+    judged: Sequence[Judged] = ()
     tools: int = 0
 
 
-def read_source(name: str | Path, *, shape: str = "auto", mapping: Sequence[str] = ()) -> Source:
-    """All comparisons of a file or data set; the options are those of `Reading`. Raises InputError as it does."""
-    skipped: Skipped = []
+def read_source(
+    name: str | Path, *, shape: str = "auto", mapping: Sequence[str] = (), keep: Callable[[], Any] = list
+) -> Source:
+    """All comparisons of a file or data set.
+
+    Args:
+        name, shape, mapping: as of `Reading`.
+        keep: makes what they are kept in: `list`, or `Spool` for data of any size.
+
+    Raises:
+        InputError: as `Reading` does.
+    """
+    comparisons, judged, skipped = keep(), keep(), keep()
     reading = Reading(str(name), lambda where, reason: skipped.append((where, reason)), shape, mapping)
-    comparisons: list[Comparison] = []
-    judged: list[Judged] = []
     for item in reading:
-        if isinstance(item, Judged):
-            judged.append(item)
-        else:
-            comparisons.append(item)
+        (judged if isinstance(item, Judged) else comparisons).append(item)
     most = reading.formats.most_common(1)[0][0]
     return Source(str(name), most, comparisons, skipped, judged, reading.tools)
 

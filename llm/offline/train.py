@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from accelerate.utils import set_seed
@@ -17,6 +18,7 @@ from derivations.cli.errors import InputError
 from derivations.cli.files import write_json
 from derivations.objectives import Objective
 from llm.data.dataset import Data, announce, load_data, read_sources
+from llm.data.files import Skipped
 from llm.data.tokens import Group
 from llm.engine.determinism import set_determinism
 from llm.engine.engine import Engine
@@ -58,7 +60,6 @@ def train(config: TrainConfig) -> dict[str, Any]:
     limit = longest_sequence(model.config)
     engine = _engine(config, model)
     data = load_data(config, objective, sources, engine, tokenizer, limit=limit)
-    del sources  # the texts; the tokens are in `data`
     config = replace(config, max_length=data.max_length)
     reference = _reference(config, objective, engine, data)
     resolved = {"objective_resolved": str(objective), "data_note": data.note, "data_fingerprint": data.fingerprint()}
@@ -67,7 +68,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     run = open_run(config, resolved | ran, engine)
     if engine.is_main:
         (config.out / "skipped.jsonl").unlink(missing_ok=True)
-        Records(config.out / "skipped.jsonl").add(*({"where": w, "reason": r} for w, r in data.skipped))
+        _list_skipped(Records(config.out / "skipped.jsonl"), data.skipped)
         if not config.quiet and config.format == "text":
             announce(config, objective, data, runs_on)
     state = run.restore(engine)
@@ -111,6 +112,13 @@ def train(config: TrainConfig) -> dict[str, Any]:
     if step == config.max_steps:
         evaluate(step)
     return _finish(config, objective, data, engine, tokenizer, run, step, time.monotonic() - began)
+
+
+def _list_skipped(records: Records, skipped: Skipped) -> None:
+    """Every skipped row, some at a time."""
+    rows = iter(skipped)
+    while some := list(islice(rows, 1000)):
+        records.add(*({"where": where, "reason": reason} for where, reason in some))
 
 
 def _engine(config: TrainConfig, model: Any) -> Engine:

@@ -3,7 +3,7 @@
 import re
 import reprlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
@@ -37,6 +37,10 @@ class Comparison:
         places = self.places or tuple(range(len(self.responses)))
         n = len(places)
         return [(i, j) for i in range(n) for j in range(i + 1, n) if places[i] < places[j]]
+
+    def without_texts(self) -> "Comparison":
+        """What has to be known of it beside its tokens."""
+        return replace(self, prompt=(), responses=("",) * len(self.responses))
 
 
 @dataclass(frozen=True)
