@@ -9,18 +9,19 @@ from typing import Any
 
 from derivations.cli.command_line import command_line
 from derivations.cli.errors import InputError
-from derivations.objectives import Objective
 from llm.data.chat import control_text_warning
 from llm.data.files import Skipped, Source, by_reason, read_source, require_usable
 from llm.data.lengths import choose_length, said_length
 from llm.data.split import held_out, split_off
 from llm.data.spool import Spool
 from llm.data.tokens import Group, Whole, fit, require_any, tokenize
+from llm.data.unpair import unpaired
 from llm.engine.engine import Engine
 from llm.sampling.reference_pool import ranked_responses, reference_pool, require_room_to_sample
 from llm.sampling.topics import HELD_OUT_TOPICS, TOPICS
 from llm.scoring.adapters import note
 from llm.settings.train import TrainConfig
+from llm.settings.unpaired import UNPAIRED, Trained, Unpaired
 
 POOL_SAMPLES = 8  # responses of the model itself to each topic
 POOL_TOKENS = 20  # their longest
@@ -58,6 +59,8 @@ def read_sources(config: TrainConfig) -> dict[str, Source]:
     """The files of the config, read before the model is loaded. Raises InputError for a broken one."""
     names = dict.fromkeys(name for name in (config.data, config.eval_data) if name is not None)
     sources = {name: read_source(name, shape=config.shape, mapping=config.map, keep=Spool) for name in names}
+    if config.objective in UNPAIRED:
+        sources = {name: unpaired(source) for name, source in sources.items()}
     for source in sources.values():
         require_usable(source)
     return sources
@@ -65,7 +68,7 @@ def read_sources(config: TrainConfig) -> dict[str, Source]:
 
 def load_data(
     config: TrainConfig,
-    objective: Objective,
+    objective: Trained,
     sources: dict[str, Source],
     engine: Engine,
     tokenizer: Any,
@@ -120,7 +123,7 @@ def _tools(source: Source) -> str:
 
 
 def _own(
-    config: TrainConfig, objective: Objective, engine: Engine, tokenizer: Any, topics: Sequence[str], length: int
+    config: TrainConfig, objective: Trained, engine: Engine, tokenizer: Any, topics: Sequence[str], length: int
 ) -> list[Group]:
     """Comparisons the untrained model writes on the topics (cached): pairs, or rankings for a listwise objective."""
     mend = "pass --data or another --model"
@@ -160,7 +163,7 @@ class _Encoded:
         given = len(source.comparisons) + len(source.skipped)
         return cls(source.shape, given, wholes, Spool(chain(source.skipped, unusable)))
 
-    def cut(self, objective: Objective, length: int) -> tuple[Sequence[Group], str, Skipped]:
+    def cut(self, objective: Trained, length: int) -> tuple[Sequence[Group], str, Skipped]:
         """Comparisons, how they came about, and every row that was skipped. Raises InputError if none remains."""
         groups, unusable = fit(
             self.wholes, max_length=length, pairs_only=not objective.listwise, top=objective.top, keep=Spool
@@ -168,11 +171,12 @@ class _Encoded:
         skipped = Spool(chain(self.skipped, unusable))
         require_any(groups, skipped, self.given)
         cut = sum(not e.complete for g in groups for e in g.examples)
-        said = f"{self.shape}, {len(groups)} comparisons used, {len(skipped)} skipped, {cut} responses truncated"
+        what = "single responses" if isinstance(objective, Unpaired) else "comparisons"
+        said = f"{self.shape}, {len(groups)} {what} used, {len(skipped)} skipped, {cut} responses truncated"
         return groups, said, skipped
 
 
-def announce(config: TrainConfig, objective: Objective, data: Data, runs_on: str) -> None:
+def announce(config: TrainConfig, objective: Trained, data: Data, runs_on: str) -> None:
     """What will be trained on what, before the long work starts."""
     print(f"settings: {command_line(config)}")
     if said := note(config.model):

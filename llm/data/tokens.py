@@ -23,10 +23,11 @@ MAX_IDS = 2**31
 
 @dataclass(frozen=True)
 class Group:
-    """One comparison as tokens: the responses to one prompt, best first."""
+    """One comparison as tokens: the responses to one prompt, best first; or one response, and whether it is good."""
 
     examples: tuple[Example, ...]
     where: str
+    good: bool | None = None
 
     def __len__(self) -> int:
         """Tokens, the prompt counted once."""
@@ -220,4 +221,4 @@ def _groups(whole: Whole, max_length: int, pairs_only: bool, top: int | None) ->
     if same:
         cut = "" if all(e.complete for e in examples) else " after truncation"
         raise Unusable(f"chosen and rejected are the same{cut}")
-    return [Group(examples, comparison.where)]
+    return [Group(examples, comparison.where, comparison.scores[0] > 0 if len(examples) == 1 else None)]

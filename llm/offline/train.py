@@ -16,7 +16,6 @@ from accelerate.utils import set_seed
 
 from derivations.cli.errors import InputError
 from derivations.cli.files import write_json
-from derivations.objectives import Objective
 from llm.data.dataset import Data, announce, load_data, read_sources
 from llm.data.files import Skipped
 from llm.data.tokens import Group
@@ -31,6 +30,7 @@ from llm.engine.run_folder import Run, as_started, finished, open_run, told_as_j
 from llm.engine.sharding import PLACEHOLDER, load_in_first
 from llm.offline.metrics import Row, change, losses_and_rows, means
 from llm.offline.replay import as_records
+from llm.offline.unpaired import mismatched, reference_point
 from llm.sampling.reference_pool import texts
 from llm.sampling.sampler import sample
 from llm.scoring.compiled import compile_layers
@@ -38,7 +38,8 @@ from llm.scoring.export import export, model_card
 from llm.scoring.logprobs import longest_sequence, require_room
 from llm.scoring.models import add_lora, load_model, recompute_layers
 from llm.scoring.passes import by_tokens, pass_sizes, scored, what_ran
-from llm.settings.train import TrainConfig
+from llm.settings.train import LARGEST, TrainConfig
+from llm.settings.unpaired import Trained, Unpaired
 
 SMALL = 30  # comparisons held out, below which an interval is said to rest on few
 Reference = EveryStep | Precomputed | None
@@ -75,7 +76,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     engine.start_tracking(config)
 
     def evaluate(step: int) -> float:
-        rows = _evaluate(engine, objective, data.evaluation, reference, pass_tokens(config, engine))
+        rows = _evaluate(engine, objective, data.evaluation, reference, config)
         row = {"step": step} | {f"eval/{name}": value for name, value in means(rows).items()}
         stop_if_diverged(0.0, row["eval/loss"], step, [r["where"] for r in rows], config.out, config.lr)
         run.examples.add(*({"step": step, "split": "eval", **r} for r in rows))
@@ -93,7 +94,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         groups = [data.train[i] for i in plan[step - 1]]
         rows = accumulate(engine, objective, groups, reference, config)
         norm, row = engine.gradient_norm(), means(rows)
-        kept = partial(as_records, groups, reference)
+        kept = partial(as_records, groups, reference, rows)
         stop_if_diverged(norm, row["loss"], step, kept, config.out, config.lr, engine=engine)
         row = {"step": step, "lr": engine.lr, "grad_norm": norm, **row}
         engine.step()
@@ -137,21 +138,25 @@ def _engine(config: TrainConfig, model: Any) -> Engine:
     return engine
 
 
-def _reference(config: TrainConfig, objective: Objective, engine: Engine, data: Data) -> Reference:
+def _reference(config: TrainConfig, objective: Trained, engine: Engine, data: Data) -> Reference:
     """The untrained model, before the first step (or the checkpoint) changes the weights."""
     if not objective.regularizer.needs_reference:
         return None
     if config.reference == "every-step":
         return EveryStep(engine)
     used = sorted({i for step in _schedule(len(data.train), config) for i in step})
-    sets = [data.train[i] for i in used], data.evaluation
+    sets: list[Sequence[Group]] = [[data.train[i] for i in used], data.evaluation]
+    if isinstance(objective, Unpaired):
+        batches = [[data.train[i] for i in step] for step in _schedule(len(data.train), config)]
+        sets += [mismatched(batch, max_length=data.max_length) for batch in [*batches, data.evaluation]]
     return Precomputed(engine, *sets, tokens=pass_tokens(config, engine))
 
 
 def accumulate(
-    engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference, config: TrainConfig
+    engine: Engine, objective: Trained, groups: Sequence[Group], reference: Reference, config: TrainConfig
 ) -> list[Row]:
     """Gradient of the mean loss over the groups (of all processes), and every group's measurements."""
+    kl = _point(engine, objective, groups, reference, config)
     mine = groups[engine.rank :: engine.processes]
     parts = list(micro_batches(mine, size=config.micro_batch_size, tokens=pass_tokens(config, engine)))
     parts = engine.evenly(parts)
@@ -164,10 +169,20 @@ def accumulate(
                 engine.backward(0.0 * engine.loss_logps(PLACEHOLDER, last=last).sum(), last=last)
                 continue
             logp = engine.loss_logps([e for g in part for e in g.examples], last=last)
-            losses, measured = losses_and_rows(objective, part, logp, ref_logp)
+            losses, measured = losses_and_rows(objective, part, logp, ref_logp, kl)
             engine.backward(losses.sum() / len(groups), last=last)
             rows |= {id(g): row for g, row in zip(part, measured, strict=True)}
     return engine.gather([rows[id(g)] for g in mine])
+
+
+def _point(
+    engine: Engine, objective: Trained, groups: Sequence[Group], reference: Reference, config: TrainConfig
+) -> float | None:
+    """The reference point of an unpaired objective on these responses, nats; None for the others."""
+    if not isinstance(objective, Unpaired) or reference is None:
+        return None
+    length, tokens = config.max_length or LARGEST, pass_tokens(config, engine)
+    return reference_point(groups, reference, engine, max_length=length, tokens=tokens)
 
 
 def pass_tokens(config: TrainConfig, engine: Engine) -> int:
@@ -182,13 +197,14 @@ def micro_batches(groups: Sequence[Group], *, size: int | None, tokens: int) -> 
 
 
 def _evaluate(
-    engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference, tokens: int
+    engine: Engine, objective: Trained, groups: Sequence[Group], reference: Reference, config: TrainConfig
 ) -> list[Row]:
     """Measurements of every group, in order."""
+    kl, tokens = _point(engine, objective, groups, reference, config), pass_tokens(config, engine)
 
     def score(part: list[Group]) -> list[Row]:
         logp = engine.logps([e for g in part for e in g.examples])
-        return losses_and_rows(objective, part, logp, reference(part) if reference else None)[1]
+        return losses_and_rows(objective, part, logp, reference(part) if reference else None, kl)[1]
 
     return engine.gather(scored(groups[engine.rank :: engine.processes], tokens, score, engine=engine))
 
@@ -219,7 +235,7 @@ def _continuations(
 
 def _finish(
     config: TrainConfig,
-    objective: Objective,
+    objective: Trained,
     data: Data,
     engine: Engine,
     tokenizer: Any,

@@ -10,6 +10,7 @@ Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content":
 Row = dict[str, Any]
 
 MAX_CHARACTERS = 1_000_000  # of one text: hundreds of thousands of tokens, and seconds in a tokenizer
+MOST_RESPONSES = 500  # to one prompt: each is compared with each
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -69,6 +70,8 @@ def shown(value: Any) -> str:
 def require_texts(prompt: Iterable[Message], responses: Iterable[str]) -> None:
     """Refuse (Unusable) texts that cannot be tokenized or trained on, whatever the tokenizer."""
     responses = list(responses)
+    if len(responses) > MOST_RESPONSES:
+        raise Unusable(f"{len(responses):,} responses to one prompt; at most {MOST_RESPONSES} are compared")
     if not all(text.strip() for text in responses):
         raise Unusable("empty response")
     for text in [*(m["content"] for m in prompt), *responses]:
