@@ -9,14 +9,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from accelerate.utils import set_seed
 
 from derivations.cli.errors import InputError
 from derivations.cli.files import write_json
-from derivations.objectives import Objective
 from llm.data.dataset import Data, announce, load_data, read_sources
+from llm.data.files import Skipped
 from llm.data.tokens import Group
 from llm.engine.determinism import set_determinism
 from llm.engine.engine import Engine
@@ -31,6 +32,7 @@ from llm.engine.working import progress, working
 from llm.offline.ending import print_summary
 from llm.offline.metrics import Row, change, losses_and_rows, means
 from llm.offline.replay import as_records
+from llm.offline.unpaired import mismatched, reference_point
 from llm.sampling.reference_pool import texts
 from llm.sampling.sampler import sample
 from llm.scoring.compiled import compile_layers
@@ -38,7 +40,8 @@ from llm.scoring.export import export, model_card
 from llm.scoring.logprobs import longest_sequence, require_room
 from llm.scoring.models import Model, Tokenizer, add_lora, load_model, recompute_layers
 from llm.scoring.passes import by_tokens, pass_sizes, scored, what_ran
-from llm.settings.train import TrainConfig
+from llm.settings.train import LARGEST, TrainConfig
+from llm.settings.unpaired import Trained, Unpaired
 
 Reference = EveryStep | Precomputed | None
 
@@ -75,7 +78,6 @@ def train(config: TrainConfig, *, loaded: tuple[Model, Tokenizer] | None = None)
     engine = _engine(config, model)
     with working("turning the data into tokens", quiet=silent or config.data is None):
         data = load_data(config, objective, sources, engine, tokenizer, limit=limit)
-    del sources  # the texts; the tokens are in `data`
     config = replace(config, max_length=data.max_length)
     with working("log-probs of the untrained model", quiet=silent or not objective.regularizer.needs_reference):
         reference = _reference(config, objective, engine, data)
@@ -85,7 +87,7 @@ def train(config: TrainConfig, *, loaded: tuple[Model, Tokenizer] | None = None)
     run = open_run(config, resolved | ran, engine)
     if engine.is_main:
         (config.out / "skipped.jsonl").unlink(missing_ok=True)
-        Records(config.out / "skipped.jsonl").add(*({"where": w, "reason": r} for w, r in data.skipped))
+        _list_skipped(Records(config.out / "skipped.jsonl"), data.skipped)
         if not config.quiet and config.format == "text":
             announce(config, objective, data, runs_on)
     state = run.restore(engine)
@@ -99,7 +101,7 @@ def train(config: TrainConfig, *, loaded: tuple[Model, Tokenizer] | None = None)
         with working(
             f"evaluating {len(data.evaluation)} held-out comparisons after {step} steps", quiet=silent or inside(step)
         ):
-            rows = _evaluate(engine, objective, data.evaluation, reference, pass_tokens(config, engine))
+            rows = _evaluate(engine, objective, data.evaluation, reference, config)
         row = {"step": step} | {f"eval/{name}": value for name, value in means(rows).items()}
         stop_if_diverged(0.0, row["eval/loss"], step, [r["where"] for r in rows], config.out, config.lr)
         run.examples.add(*({"step": step, "split": "eval", **r} for r in rows))
@@ -118,7 +120,7 @@ def train(config: TrainConfig, *, loaded: tuple[Model, Tokenizer] | None = None)
         groups = [data.train[i] for i in plan[step - 1]]
         rows = accumulate(engine, objective, groups, reference, config)
         norm, row = engine.gradient_norm(), means(rows)
-        kept = partial(as_records, groups, reference)
+        kept = partial(as_records, groups, reference, rows)
         stop_if_diverged(norm, row["loss"], step, kept, config.out, config.lr, engine=engine)
         row = {"step": step, "lr": engine.lr, "grad_norm": norm, **row}
         engine.step()
@@ -143,6 +145,13 @@ def train(config: TrainConfig, *, loaded: tuple[Model, Tokenizer] | None = None)
     return summary
 
 
+def _list_skipped(records: Records, skipped: Skipped) -> None:
+    """Every skipped row, some at a time."""
+    rows = iter(skipped)
+    while some := list(islice(rows, 1000)):
+        records.add(*({"where": where, "reason": reason} for where, reason in some))
+
+
 def _engine(config: TrainConfig, model: Any) -> Engine:
     if config.lora_rank:
         set_seed(config.seed)  # of the adapters' start
@@ -159,21 +168,25 @@ def _engine(config: TrainConfig, model: Any) -> Engine:
     return engine
 
 
-def _reference(config: TrainConfig, objective: Objective, engine: Engine, data: Data) -> Reference:
+def _reference(config: TrainConfig, objective: Trained, engine: Engine, data: Data) -> Reference:
     """The untrained model, before the first step (or the checkpoint) changes the weights."""
     if not objective.regularizer.needs_reference:
         return None
     if config.reference == "every-step":
         return EveryStep(engine)
     used = sorted({i for step in _schedule(len(data.train), config) for i in step})
-    sets = [data.train[i] for i in used], data.evaluation
+    sets: list[Sequence[Group]] = [[data.train[i] for i in used], data.evaluation]
+    if isinstance(objective, Unpaired):
+        batches = [[data.train[i] for i in step] for step in _schedule(len(data.train), config)]
+        sets += [mismatched(batch, max_length=data.max_length) for batch in [*batches, data.evaluation]]
     return Precomputed(engine, *sets, tokens=pass_tokens(config, engine))
 
 
 def accumulate(
-    engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference, config: TrainConfig
+    engine: Engine, objective: Trained, groups: Sequence[Group], reference: Reference, config: TrainConfig
 ) -> list[Row]:
     """Gradient of the mean loss over the groups (of all processes), and every group's measurements."""
+    kl = _point(engine, objective, groups, reference, config)
     mine = groups[engine.rank :: engine.processes]
     parts = list(micro_batches(mine, size=config.micro_batch_size, tokens=pass_tokens(config, engine)))
     parts = engine.evenly(parts)
@@ -186,10 +199,20 @@ def accumulate(
                 engine.backward(0.0 * engine.loss_logps(PLACEHOLDER, last=last).sum(), last=last)
                 continue
             logp = engine.loss_logps([e for g in part for e in g.examples], last=last)
-            losses, measured = losses_and_rows(objective, part, logp, ref_logp)
+            losses, measured = losses_and_rows(objective, part, logp, ref_logp, kl)
             engine.backward(losses.sum() / len(groups), last=last)
             rows |= {id(g): row for g, row in zip(part, measured, strict=True)}
     return engine.gather([rows[id(g)] for g in mine])
+
+
+def _point(
+    engine: Engine, objective: Trained, groups: Sequence[Group], reference: Reference, config: TrainConfig
+) -> float | None:
+    """The reference point of an unpaired objective on these responses, nats; None for the others."""
+    if not isinstance(objective, Unpaired) or reference is None:
+        return None
+    length, tokens = config.max_length or LARGEST, pass_tokens(config, engine)
+    return reference_point(groups, reference, engine, max_length=length, tokens=tokens)
 
 
 def pass_tokens(config: TrainConfig, engine: Engine) -> int:
@@ -204,13 +227,14 @@ def micro_batches(groups: Sequence[Group], *, size: int | None, tokens: int) -> 
 
 
 def _evaluate(
-    engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference, tokens: int
+    engine: Engine, objective: Trained, groups: Sequence[Group], reference: Reference, config: TrainConfig
 ) -> list[Row]:
     """Measurements of every group, in order."""
+    kl, tokens = _point(engine, objective, groups, reference, config), pass_tokens(config, engine)
 
     def score(part: list[Group]) -> list[Row]:
         logp = engine.logps([e for g in part for e in g.examples])
-        return losses_and_rows(objective, part, logp, reference(part) if reference else None)[1]
+        return losses_and_rows(objective, part, logp, reference(part) if reference else None, kl)[1]
 
     return engine.gather(scored(groups[engine.rank :: engine.processes], tokens, score, engine=engine))
 
@@ -241,7 +265,7 @@ def _continuations(
 
 def _finish(
     config: TrainConfig,
-    objective: Objective,
+    objective: Trained,
     data: Data,
     engine: Engine,
     tokenizer: Any,

@@ -7,8 +7,8 @@ from typing import Any
 
 from derivations.cli.files import to_json, write_text
 from derivations.evidence.tables import markdown
-from derivations.objectives import Objective
 from llm.scoring.adapters import merged_copy
+from llm.settings.unpaired import Trained
 from llm.settings.words import objective_words, title
 
 
@@ -42,7 +42,7 @@ def export(model: Any, tokenizer: Any, folder: Path, *, form: str, card: str, we
     save_model(model, tokenizer, folder, card=card, weights=weights)
 
 
-def model_card(*, base: str, objective: Objective, data: str, settings: dict[str, Any], summary: dict[str, Any]) -> str:
+def model_card(*, base: str, objective: Trained, data: str, settings: dict[str, Any], summary: dict[str, Any]) -> str:
     """README.md of a trained model: what it is, how it was made, what was measured and what was not."""
     rows = [
         (

@@ -3,8 +3,8 @@
 from typing import Any
 
 from derivations.names import OBJECTIVES
-from derivations.objectives import Objective
 from derivations.regularizers import Regularizer
+from llm.settings.unpaired import UNPAIRED, Trained
 
 TITLES = {
     "dpo": "DPO",
@@ -14,6 +14,7 @@ TITLES = {
     "simpo": "SimPO",
     "simpo-shannon": "SimPO with Shannon's entropy",
     "maxent": "maximum entropy",
+    "kto": "KTO",
 }
 
 
@@ -23,17 +24,18 @@ def title(name: str) -> str:
     return TITLES.get(base, base) + (" on rankings" if base != name else "")
 
 
-def objective_words(objective: Objective) -> str:
+def objective_words(objective: Trained) -> str:
     """`SimPO (beta 2, gamma 1)`: its name and every option that does something."""
-    strength = OBJECTIVES[objective.name].strength if objective.name in OBJECTIVES else "strength"
+    known = OBJECTIVES.get(objective.name)
+    strength = known.strength if known else "beta" if objective.name in UNPAIRED else "strength"
     term: Any = objective.regularizer
     said = [f"{strength} {term.coefficient:g}"] if hasattr(term, "coefficient") else []
     if objective.name.startswith("f-dpo"):
         said.insert(0, term.name)
         said += [f"order {term.order:g}"] if hasattr(term, "order") else []
-    for option in ("gamma", "label_smoothing"):
-        value = getattr(objective, option)
-        said += [f"{option.replace('_', ' ')} {value:g}"] if value else []
+    for option, neutral in (("gamma", 0), ("label_smoothing", 0), ("desirable_weight", 1), ("undesirable_weight", 1)):
+        value = getattr(objective, option, neutral)
+        said += [f"{option.replace('_', ' ')} {value:g}"] if value != neutral else []
     said += [f"the first {objective.top} places"] if objective.top is not None else []
     return title(objective.name) + (f" ({', '.join(said)})" if said else "")
 
