@@ -26,18 +26,8 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maxe
 
 def toy(regularizer: str, *options: str) -> Stage:
     name = f"toy-{regularizer}"
-    command: tuple[str, ...] = (
-        "-m",
-        "toybandit",
-        "run",
-        "--world",
-        "tabular",
-        "--proxy",
-        "fitted",
-        "--regularizer",
-        regularizer,
-    )
-    command += (*options, "--seeds", "100", "--out", str(RUNS / name), "--quiet")
+    world = ("--world", "tabular", "--proxy", "fitted", "--regularizer", regularizer, *options)
+    command = ("-m", "toybandit", "run", *world, "--seeds", "100", "--out", str(RUNS / name), "--quiet")
     result = RUNS / name / "summary.json"
     return Stage(name, f"bandit, {regularizer}", command, result, ("toybandit", *COMMON), seconds=8)
 
@@ -48,8 +38,8 @@ def live(part: str, does: str, last: str, **options: float) -> Stage:
     return Stage(part, does, command, RUNS / last / "summary.json", LLM, **options)  # type: ignore[arg-type]
 
 
-CHECK = ("-m", "derivations", "check", "--jobs", str(max(1, CORES // LANES)), "--format", "json")
-CHECK += ("--output", str(CLAIMS))
+JOBS = str(max(1, CORES // LANES))
+CHECK = ("-m", "derivations", "check", "--jobs", JOBS, "--format", "json", "--output", str(CLAIMS))
 STAGES = (
     live("online", "language model, online: none, entropy, KL", "online-kl", lane=1, seconds=120, once=100),
     Stage(

@@ -6,6 +6,7 @@ experiment goes on where it stopped. The report is written from these files alon
     python -m llm.experiments.offline --help
 """
 
+import hashlib
 import random
 import shutil
 from collections.abc import Mapping, Sequence
@@ -113,6 +114,10 @@ def do(run: Run, protocol: dict[str, Any], fingerprint: str, settings: Settings)
     result = {"task": run.task, "objective": run.objective, "seed": run.seed, "protocol": fingerprint}
     result |= {"before": _means(summary["before"]), "after": _means(summary["after"])}
     result |= {name: summary[name] for name in ("seconds", "peak_memory_gib", "train_pairs", "eval_pairs")}
+    if run.task == "file" and settings.data is not None:
+        with settings.data.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        result["data"] = f"{settings.data.name} (SHA-256 {digest})"
     if samples:
         last = folder / "run" / "checkpoints" / "last"
         models = {"before": "bundled", "after": str(last)}
