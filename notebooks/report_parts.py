@@ -64,8 +64,8 @@ def training_in_short() -> str:
     return (
         f"The same functions train a real language model. Offline SimPO {word} a planted preference: held-out accuracy "
         f"{interval(after['planted'])} after {interval(before['planted'])}, and {interval(after['shuffled'])} with "
-        f"shuffled labels. Online, against the run without a regularizer, the entropy of a text under entropy 0.05 is "
-        f"{more_or_less(gains['entropy'])}, and under KL 0.05 {more_or_less(gains['kl'])}; κ ends at "
+        f"shuffled labels. Online, compared with the run without a regularizer, the entropy of a text is "
+        f"{more_or_less(gains['entropy'])} under entropy 0.05 and {more_or_less(gains['kl'])} under KL 0.05; κ ends at "
         f"{interval(kept['entropy'])} (entropy), {interval(kept['kl'])} (KL) and {interval(kept['none'])} (none)."
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from IPython.display import HTML
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from report_files import RUNS, interval, read_json, read_jsonl, stage_commands
 from report_html import code, commands, figure, folded, table
 
@@ -126,7 +127,7 @@ def offline_measured() -> HTML:
     rows = [
         [
             claim["claim"],
-            HTML("<br>".join(f"{name} {interval(entry, '+')}" for name, entry in claim["effect"].items())),
+            HTML("<br>".join(f"{name} {interval(e, '+')}{_bound(claim, name)}" for name, e in claim["effect"].items())),
             claim["verdict"],
         ]
         for claim in found["claims"]
@@ -135,6 +136,12 @@ def offline_measured() -> HTML:
     shown = table(["offline, by a protocol fixed beforehand", "change", "verdict"], rows, label=label)
     how = commands(["make reproduce-offline"], summary="Command that measures this (hours)")
     return HTML(f"<p>{label}; intervals are 95 % over seeds:</p>{shown.data}{how.data}")
+
+
+def _bound(claim: dict[str, Any], objective: str) -> str:
+    """What the interval of a control must leave out, and whether it does."""
+    limit = claim.get("must_exclude", {}).get(objective)
+    return "" if limit is None else f" ({claim['outcome'][objective]}: must leave out ±{limit:.2f})"
 
 
 def by_topic(folder: Path, key: str) -> dict[str, float]:
@@ -164,10 +171,10 @@ def kappas() -> dict[str, Numbers]:
 
 
 def more_or_less(entry: Numbers) -> str:
-    """`12.3 [8.1, 16.5] nats above`, or that none is seen."""
+    """`12.3 [8.1, 16.5] nats higher`, or that no difference is sure."""
     if entry["low"] > 0 or entry["high"] < 0:
-        return f"{'above' if entry['mean'] > 0 else 'below'} it by {interval(size(entry))} nats"
-    return f"not surely apart from it ({interval(entry, '+')} nats)"
+        return f"{interval(size(entry))} nats {'higher' if entry['mean'] > 0 else 'lower'}"
+    return f"not surely different ({interval(entry, '+')} nats)"
 
 
 def size(entry: Numbers) -> Numbers:
@@ -183,14 +190,20 @@ def online_reading() -> HTML:
     steps = found["none"]["steps"]
     entropies = ", ".join(f"{NAMES[n]} {interval(s['after']['eval']['entropy'])}" for n, s in found.items())
     shown = gains["entropy"]["low"] > 0 and against("entropy", "kl", "logp", sign=-1.0)["low"] > 0
-    headline = "Entropy makes the text noisier, KL does not" if shown else "Entropy and KL are not surely apart"
+    headline = (
+        "The text is noisier under entropy than under KL or no regularizer"
+        if shown
+        else "Entropy, KL and no regularizer are not surely apart"
+    )
+    sure = [NAMES[name] for name, entry in kept.items() if entry["low"] > 1 or entry["high"] < 1]
     shares = ", ".join(f"{NAMES[name]} {interval(entry)}" for name, entry in kept.items())
     return HTML(
         f"<p><strong>{headline}.</strong> After {steps} steps the entropy of a text on held-out topics (nats; "
         f"{found['none']['before']['eval']['entropy']['mean']:.1f} before) is: {entropies}. Compared topic by topic "
-        f"with the run without a regularizer, entropy 0.05 lies {more_or_less(gains['entropy'])}, KL 0.05 "
+        f"with the run without a regularizer, under entropy 0.05 it is {more_or_less(gains['entropy'])}, under KL 0.05 "
         f"{more_or_less(gains['kl'])}. The retention κ of the reference (1 before; below 1 it is forgotten, above 1 "
-        f"sharpened) is: {shares}. Brackets are 95 % intervals over 8 topics of one run.</p><p>{proxy_sentence()}</p>"
+        f"sharpened) is: {shares}; its interval leaves out 1 for {' and '.join(sure) or 'none'}. "
+        f"Brackets are 95 % intervals over 8 topics of one run.</p><p>{proxy_sentence()}</p>"
     )
 
 
@@ -225,10 +238,11 @@ def curves(runs: dict[str, Path], panels: dict[str, str], *, narrow: bool) -> Fi
         for (label, folder), style in zip(runs.items(), STYLES, strict=False):
             lines(axes, read_jsonl(folder / "metrics.jsonl"), key, NAMES[label], style)
         axes.set_title(words)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         tidy(axes)
     for axes in grid[-1:] if narrow else grid:
         axes.set_xlabel("optimizer step")
-    grid[0].legend(frameon=False)
+    drawing.legend(*grid[0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=len(runs))
     return drawing
 
 

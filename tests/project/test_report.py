@@ -168,8 +168,8 @@ def test_the_words_of_a_reading_follow_the_interval(monkeypatch):
     assert change_of({"mean": 0.2, "low": 0.1, "high": 0.3}).startswith("grows")
     assert change_of({"mean": -0.2, "low": -0.3, "high": -0.1}).startswith("falls")
     assert change_of({"mean": 0.2, "low": -0.1, "high": 0.5}).startswith("shows no clear change")
-    assert more_or_less({"mean": -2.0, "low": -3.0, "high": -1.0}) == "below it by 2.00 [1.00, 3.00] nats"
-    assert more_or_less({"mean": 2.0, "low": -1.0, "high": 5.0}).startswith("not surely apart")
+    assert more_or_less({"mean": -2.0, "low": -3.0, "high": -1.0}) == "2.00 [1.00, 3.00] nats lower"
+    assert more_or_less({"mean": 2.0, "low": -1.0, "high": 5.0}).startswith("not surely different")
     chance, clear = {"mean": 0.5, "low": 0.3, "high": 0.7}, {"mean": 0.9, "low": 0.8, "high": 1.0}
     assert [learned(clear, chance), learned(chance, chance), learned(clear, clear)] == [True, False, False]
 
