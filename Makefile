@@ -5,7 +5,7 @@ READY  := $(VENV)/.ready
 PYTHON ?= python3
 
 .PHONY: help setup report test lint format clean book docs notebooks zoo mutation rocq
-.PHONY: reproduce-toy reproduce-offline reproduce-online gpu-check hard fuzz soak audit
+.PHONY: reproduce-toy reproduce-offline reproduce-online gpu-check hard fuzz soak audit dist sbom
 .PHONY: bench bench-derivations bench-toybandit bench-llm bench-llm-online
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 18
@@ -68,6 +68,21 @@ hard: setup      ## all of hard use: rubbish, kills, full disks, repetition, pro
 
 soak: setup      ## 2000 optimizer steps on a tiny random model: does memory grow? (minutes)
 	@OMP_NUM_THREADS=1 $(PY) -m tests.stress soak $(HARD)
+
+dist: setup      ## wheels and source archives in out/dist; the wheels installed, without torch, and used (a minute)
+	@$(PYTHON) -m venv $(VENV)/release
+	@$(VENV)/release/bin/pip install --quiet --disable-pip-version-check build
+	@rm -rf out/dist && $(VENV)/release/bin/python -m build --outdir out/dist . >/dev/null
+	@$(VENV)/release/bin/python -m build --outdir out/dist llm >/dev/null && ls -l out/dist
+	@$(PY) tests/try_wheel.py out/dist
+
+sbom: setup      ## what is installed, with versions and licences: out/sbom.json (CycloneDX) and out/licences.md
+	@$(PYTHON) -m venv $(VENV)/release
+	@$(VENV)/release/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom pip-licenses
+	@mkdir -p out
+	@$(VENV)/release/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml -o out/sbom.json $(PY)
+	@$(VENV)/release/bin/pip-licenses --python $(PY) --format markdown --with-urls --output-file out/licences.md
+	@echo "wrote out/sbom.json and out/licences.md"
 
 audit: setup     ## known vulnerabilities of the pinned versions; needs an index that knows them
 	@$(PYTHON) -m venv $(VENV)/audit

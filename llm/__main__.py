@@ -4,17 +4,20 @@ Example: python -m llm online --regularizer kl --coefficient 0.05 --out runs/onl
 """
 
 import argparse
+import os
 import sys
 from importlib.util import find_spec
 from typing import Any
 
 from derivations.cli.command_line import command_line, read_command, run_command
 from derivations.cli.errors import InputError
+from llm.engine.interrupt import saying_what_is_kept
 from llm.scoring.versions import require_transformers
 from llm.settings.inspect import InspectConfig
 from llm.settings.online import OnlineConfig
 from llm.settings.recipe import recipe_names, train_config
 from llm.settings.replay import ReplayConfig
+from llm.settings.threads import sleep_while_waiting
 from llm.settings.train import TrainConfig
 
 
@@ -28,9 +31,11 @@ class Train(TrainConfig):
             print_plan(self)
             return
         self.require_places()
+        say_settings(self)
         from llm.offline.train import train
 
-        train(self)
+        with saying_what_is_kept(self):
+            train(self)
 
 
 class Online(OnlineConfig):
@@ -38,11 +43,11 @@ class Online(OnlineConfig):
 
     def run(self) -> None:
         self.require_places()
-        if not self.quiet and self.format == "text":
-            print(f"settings: {command_line(self)}")
+        say_settings(self)
         from llm.online.train import online
 
-        online(self)
+        with saying_what_is_kept(self):
+            online(self)
 
 
 class InspectData(InspectConfig):
@@ -64,10 +69,17 @@ class Replay(ReplayConfig):
         replay(self.folder)
 
 
+def say_settings(config: Train | Online) -> None:
+    """The first line of a run, before anything slow is loaded; of several processes the first says it."""
+    if not config.quiet and config.format == "text" and os.environ.get("RANK", "0") == "0":
+        print(f"settings: {command_line(config)}", flush=True)
+
+
 COMMANDS: dict[str, type[Any]] = {"train": Train, "online": Online, "inspect-data": InspectData, "replay": Replay}
 
 
 def main() -> None:
+    sleep_while_waiting()
     # torch is loaded only after the options were accepted, so `--help` and refusals answer at once
     arguments, recipe = take_recipe(sys.argv[1:])
     command = read_command(COMMANDS, prog="python -m llm", about=str(__doc__), arguments=arguments, default=recipe)

@@ -1,150 +1,87 @@
 """`make report`: prove, simulate, train, then one self-contained page.
 
-Each stage is a command that a user could type. A finished stage is not run again while its command and
-the sources it runs stay the same (a hash beside its results says so), so a second `make report` is
-quick, and one that was killed goes on where it stopped.
+Each stage is a command that a user could type (`report_stages` runs them). A second `make report` is quick, and one
+that was killed goes on where it stopped.
 """
 
 import argparse
-import hashlib
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
+import os
 from pathlib import Path
 
+from report_stages import CORES, LANES, Clock, Runner, Stage, fingerprint
 from rich.console import Console
 
 from derivations.cli.command_line import run_command
-from derivations.cli.errors import InputError
-from derivations.cli.files import clear_temporaries, read_json, write_json
+from derivations.cli.files import clear_temporaries
 
-ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("out")
 RUNS = OUT / "runs"
 COMMON = ["derivations/arrays.py", "derivations/cli/files.py", "derivations/objectives.py"]
 COMMON += ["derivations/preferences.py", "derivations/regularizers.py", "constraints.txt"]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One command of the report.
-
-    result: the file whose presence says that it finished. sources: what its result depends on besides
-    the command; folders stand for the Python files in them. after: stages whose results it reads.
-    """
-
-    name: str
-    does: str
-    command: tuple[str, ...]
-    result: Path
-    sources: tuple[str, ...]
-    after: tuple[str, ...] = ()
+LLM = ("llm", *COMMON)
+CLAIMS = OUT / "claims.json"
+PAGE = OUT / "report.html"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maxent-rlhf"
 
 
 def toy(regularizer: str, *options: str) -> Stage:
     name = f"toy-{regularizer}"
-    command = ("-m", "toybandit", "run", "--world", "tabular", "--proxy", "fitted", "--regularizer", regularizer)
-    command += (*options, "--seeds", "100", "--out", str(RUNS / name), "--quiet")
-    return Stage(name, f"bandit, {regularizer}", command, RUNS / name / "summary.json", ("toybandit", *COMMON))
+    world = ("--world", "tabular", "--proxy", "fitted", "--regularizer", regularizer, *options)
+    command = ("-m", "toybandit", "run", *world, "--seeds", "100", "--out", str(RUNS / name), "--quiet")
+    result = RUNS / name / "summary.json"
+    return Stage(name, f"bandit, {regularizer}", command, result, ("toybandit", *COMMON), seconds=8)
 
 
-def offline(objective: str) -> Stage:
-    name = f"offline-{objective}"
-    command = ("-m", "llm", "train", "--objective", objective, *OFFLINE, "--out", str(RUNS / name), "--quiet")
-    return Stage(name, f"language model, {objective}", command, RUNS / name / "summary.json", ("llm", *COMMON))
+def live(part: str, does: str, last: str, **options: float) -> Stage:
+    """A part on the language model; last: the run that it makes last."""
+    command = ("-m", "llm.experiments.live", part, "--out", str(RUNS))
+    return Stage(part, does, command, RUNS / last / "summary.json", LLM, **options)  # type: ignore[arg-type]
 
 
-def online(regularizer: str, *options: str) -> Stage:
-    name = f"online-{regularizer}"
-    command = ("-m", "llm", "online", "--regularizer", regularizer, *options, *ONLINE)
-    command += ("--out", str(RUNS / name), "--quiet")
-    return Stage(name, f"language model online, {regularizer}", command, RUNS / name / "summary.json", ("llm", *COMMON))
-
-
-# Short enough for the whole report to end within 12 minutes on 2 cores: they show that the path works.
-OFFLINE = ("--max-steps", "12", "--lr", "1e-5", "--no-save")
-ONLINE = ("--max-steps", "8", "--prompts-per-step", "4", "--no-save")
-CLAIMS = OUT / "claims.json"
-PAGE = OUT / "report.html"
+JOBS = str(max(1, CORES // LANES))
+CHECK = ("-m", "derivations", "check", "--jobs", JOBS, "--format", "json", "--output", str(CLAIMS))
 STAGES = (
+    live("online", "language model, online: none, entropy, KL", "online-kl", lane=1, seconds=120, once=100),
     Stage(
         "claims",
         "proofs and mutants",
-        ("-m", "derivations", "check", "--jobs", "2", "--format", "json", "--output", str(CLAIMS)),
+        CHECK,
         CLAIMS,
-        ("derivations", "derivations/proofs", "constraints.txt"),
+        ("derivations", "constraints.txt"),
+        seconds=40,
     ),
     toy("entropy", "--coefficient", "0.5"),
     toy("kl", "--coefficient", "0.5"),
     toy("none"),
-    offline("simpo"),
-    offline("dpo"),
-    online("entropy", "--coefficient", "0.05"),
-    online("kl", "--coefficient", "0.05"),
+    live("offline", "language model, offline: planted and shuffled labels", "offline-shuffled", seconds=80),
 )
 REPORT = Stage(
     "page",
     "the page",
     ("notebooks/execute_report.py", "--notebook", "notebooks/report.ipynb", "--output", str(PAGE)),
     PAGE,
-    ("derivations", "notebooks", "notebooks/report.ipynb", *COMMON),
+    ("derivations", "notebooks", "notebooks/report.ipynb", "docs/offline.json", "docs/online.json", *COMMON),
     after=tuple(stage.name for stage in STAGES),
+    lane=-1,
+    seconds=15,
 )
-
-
-def fingerprint(stage: Stage, finished: dict[str, str]) -> str:
-    """Hash of the command, of every source it runs and of the stages it reads."""
-    digest = hashlib.sha256(repr(stage.command).encode())
-    for source in stage.sources:
-        path = ROOT / source
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes())
-    for name in stage.after:
-        digest.update(finished[name].encode())
-    return digest.hexdigest()
-
-
-def done_before(marker: Path, mark: str) -> bool:
-    """Whether a marker says that this very stage is done; one that is missing or damaged says no such thing."""
-    try:
-        found = read_json(marker)
-    except InputError:
-        return False
-    return isinstance(found, dict) and found.get("fingerprint") == mark
-
-
-def run_stage(stage: Stage, mark: str, console: Console) -> int:
-    """Run one stage unless its marker says that this very stage is done. Returns its exit status."""
-    marker = OUT / "stages" / f"{stage.name}.json"
-    if stage.result.exists() and done_before(marker, mark):
-        console.print(f"  {stage.name:16} done before")
-        return 0
-    start = time.monotonic()
-    with console.status(f"{stage.name}: {stage.does}"):
-        status = subprocess.run([sys.executable, *stage.command], cwd=ROOT, check=False).returncode  # noqa: S603
-    seconds = time.monotonic() - start
-    if status == 0:
-        write_json(marker, {"fingerprint": mark, "seconds": round(seconds, 1), "command": ["python", *stage.command]})
-        console.print(f"  {stage.name:16} {seconds:6.1f} s")
-    else:
-        console.print(f"  {stage.name:16} failed with exit status {status}: python {' '.join(stage.command)}")
-    return status
 
 
 def main() -> int:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    console = Console(highlight=False)
-    start = time.monotonic()
     for folder in (OUT, OUT / "stages"):
         clear_temporaries(folder)
-    finished: dict[str, str] = {}
+    marks: dict[str, str] = {}
     for stage in (*STAGES, REPORT):
-        finished[stage.name] = fingerprint(stage, finished)
-        status = run_stage(stage, finished[stage.name], console)
+        marks[stage.name] = fingerprint(stage, marks)
+    clock = Clock((*STAGES, REPORT), first_time=not (CACHE / "views").exists())
+    runner = Runner(OUT, Console(highlight=False), clock)
+    runner.say(f"{len(STAGES) + 1} stages, about {clock.left(()):.0f} s on two quiet cores; this machine has {CORES}")
+    for stages, lanes in ((STAGES, min(CORES, LANES)), ((REPORT,), 1)):
+        status = runner.run(stages, marks, lanes=lanes)
         if status != 0:
             return status
-    console.print(f"report: {PAGE.resolve()}  ({time.monotonic() - start:.0f} s)", soft_wrap=True)
+    runner.say(f"report: {PAGE.resolve()}  ({clock.so_far:.0f} s)")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 An arm is a response. Every array of a world has shape [seeds, prompts, arms]; a seed is a fresh world
 drawn from its own stream of random numbers, so its result does not depend on which other seeds are
-run beside it. The third world, a tree of tokens, is in `toybandit.tree`. Source: TOY, "Worlds".
+run beside it. The third world, a tree of tokens, is in `toybandit.tree`.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Interventions: what if the proxy were right on these arms, or the penalty acted only on those? TOY, statement 6."""
+"""Interventions: what if the proxy were right on these arms, or the penalty acted only on those? Statement 6."""
 
 from dataclasses import dataclass
 

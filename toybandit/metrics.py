@@ -1,7 +1,7 @@
 """What is measured of a policy in a world, and how it is summarized over seeds.
 
 All values are exact sums over arms, averaged over the prompts of a seed; gains are differences from
-the reference. Source: TOY, "Metrics".
+the reference. docs/how-to/metrics.md explains each.
 """
 
 import itertools

@@ -2,7 +2,7 @@
 
 The choice of the proxy decides what an experiment shows, so it is always an argument. `exact` is the
 gold reward itself (the control). `fitted` is a reward model: right where the preference data is, and
-what its random initialization says where the data is not. Source: TOY, "Proxy rewards".
+what its random initialization says where the data is not.
 """
 
 from collections.abc import Callable, Sequence

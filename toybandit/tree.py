@@ -4,7 +4,7 @@ Vocabulary 3, at most 4 tokens; token 0 ends the response, as does the fourth to
 prefixes and 31 responses of 1 to 4 tokens. A policy is one softmax a prefix, theta [..., 15, 3]. It can
 represent every distribution over the 31 responses, so sequence-level and token-level statements can be
 compared exactly: the chain rule of entropy, soft Bellman values, and which entropy bonuses have the
-wrong gradient. Source: THEORY 3.3 and 3.5; TOY, "Worlds".
+wrong gradient. Source: THEORY 3.3 and 3.5.
 """
 
 from collections.abc import Sequence

@@ -6,20 +6,17 @@ The laws (`conformance.laws`) are tried on the function; each failure shows the 
 Whatever they say, `identify` (`conformance.identify`) names the objective from losses and gradients alone.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from derivations.cli.errors import InputError
-from derivations.conformance.backends import SINGLE, WIDE, NumpyBackend, TorchBackend, make_backend
-from derivations.conformance.batches import Batch
-from derivations.conformance.calls import CallError
-from derivations.conformance.how import read_off
 from derivations.conformance.identify import Identity, identify
 from derivations.conformance.laws import Failure, Law, Skip, Verdict, all_laws
-from derivations.conformance.loss_under_test import Subject, contract, make_subject
+from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.readings import prepared
+
+__all__ = ["Conformance", "Trial", "assert_conforms", "conform", "prepared", "try_laws"]
 
 
 @dataclass(frozen=True)
@@ -93,21 +90,6 @@ def conform(
     return Conformance(subject, trials, identify(subject), time.perf_counter() - start)
 
 
-def prepared(
-    function: Callable[..., Any],
-    objective: str,
-    *,
-    options: dict[str, Any] | None = None,
-    mapping: dict[str, str] | None = None,
-    backend: str = "auto",
-    timeout: float = 60.0,
-) -> Subject:
-    """The function with its contract, in a library and a precision that it takes. See `conform`."""
-    made = make_backend(backend)
-    subject = make_subject(function, objective, made, options=options, mapping=mapping, timeout=timeout)
-    return read_off(_callable(subject, fall_back=backend == "auto"))
-
-
 def assert_conforms(
     function: Callable[..., Any], objective: str, *, mapping: dict[str, str] | None = None, **options: Any
 ) -> None:
@@ -143,40 +125,3 @@ def try_laws(subject: Subject, laws: Sequence[Law]) -> tuple[Trial, ...]:
             verdict = law.try_on(subject)
             trials.append(Trial(law, verdict, time.perf_counter() - began))
     return tuple(trials)
-
-
-def _callable(subject: Subject, *, fall_back: bool) -> Subject:
-    """The subject with a backend that it accepts: torch if it gives tensors back, in float64 or, for one that takes no
-    float64, in float32; else NumPy if that works. InputError if the plainest input already makes it fail.
-    """
-    batch, failure = subject.examples[1], None
-    try:
-        subject.run(batch)
-    except CallError as error:
-        failure = error
-    if subject.backend.name == "numpy" and not failure:
-        return _stepped(subject)
-    if failure and subject.backend.name == "torch":
-        single = replace(subject, backend=TorchBackend(SINGLE))
-        with contextlib.suppress(CallError):
-            single.run(batch)
-            if _gives_tensors(single, batch):
-                return single
-    if fall_back and subject.backend.name == "torch" and (failure or not _gives_tensors(subject, batch)):
-        other = replace(subject, backend=NumpyBackend())
-        with contextlib.suppress(CallError):
-            other.run(batch)
-            return _stepped(other)
-    if failure:
-        raise InputError(f"the function could not be called: {failure}\n{contract(subject.target.name)}") from failure
-    return subject
-
-
-def _gives_tensors(subject: Subject, batch: Batch) -> bool:
-    """Whether torch tensors come back; NumPy functions may take them too, and hand back what has no gradient."""
-    return hasattr(subject.backend.value(subject.call, batch), "requires_grad")
-
-
-def _stepped(subject: Subject) -> Subject:
-    """With wider differences where it computes in float32."""
-    return replace(subject, backend=NumpyBackend(WIDE)) if subject.coarse else subject

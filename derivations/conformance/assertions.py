@@ -32,6 +32,7 @@ class Assertion:
 
     given: Input
     leaf: str  # empty: the value
+    each: bool  # whether the value is one an example
 
     @property
     def words(self) -> str:
@@ -64,6 +65,7 @@ def inputs(subject: Subject) -> Iterator[Input]:
             ("won by far", -1.0, -400.0),
             ("lost by far", -400.0, -1.0),
             ("far down", -900.0, -903.0),
+            ("won by a margin of five", -1.0, -1.0 - 5 / float(target.options[target.option_names[0]])),
         ):
             yield Input(
                 words, first | {"chosen_logps": np.array([[chosen]]), "rejected_logps": np.array([[rejected]])}, target
@@ -82,18 +84,15 @@ def assertions(subject: Subject, mutants: list[Mutant]) -> tuple[dict[Assertion,
         except CallError:
             continue
         value = subject.target.family.name not in PSEUDO
+        each = subject.target.name in EACH or right.value.ndim == 1
         for leaf in (*(("",) if value else ()), *meant.gradient):
-            truth = (
-                meant.gradient[leaf] if leaf else np.asarray(meant.value if subject.target.name in EACH else meant.mean)
-            )
-            own = (
-                right.gradient[leaf] if leaf else np.asarray(right.value if subject.target.name in EACH else right.mean)
-            )
+            truth = meant.gradient[leaf] if leaf else np.asarray(meant.value if each else meant.mean)
+            own = right.gradient[leaf] if leaf else np.asarray(right.value if each else right.mean)
             if not _near(own, truth):
                 continue  # the user's own function is not right there
             caught = [m for m in mutants if not _same_as(m, given, leaf, truth)]
             if caught:
-                found[number, leaf] = Assertion(given, leaf), caught
+                found[number, leaf] = Assertion(given, leaf, each), caught
     left, chosen = {mutant.bug.pain for mutant in mutants}, {}
     while found and left:
         best = max(found, key=lambda key: (len({m.bug.pain for m in found[key][1]} & left), -key[0]))
@@ -138,7 +137,13 @@ def as_code(assertion: Assertion, subject: Subject, place: str, number: int, not
         f"{parameter}={float(f'{value:.9g}') if isinstance(value, float) else value!r}"
         for parameter, value in options.items()
     ]
-    lines.append(f"    loss = {name}({', '.join(calls)}).mean()")
+    call = f"{name}({', '.join(calls)}){subject.part}"
+    if assertion.each and not leaf:
+        meant = subject.expect(given.batch, gradient=False, target=given.target)
+        lines += [f"    right = {_literal(meant.value, '')}"]
+        lines += [f"    torch.testing.assert_close({call}, right, rtol=1e-5, atol=1e-8)"]
+        return "\n".join(lines) + "\n"
+    lines.append(f"    loss = {call}.mean()")
     if leaf:
         theirs = next(parameter for parameter, ours in subject.names.items() if ours == leaf)
         lines += ["    loss.backward()", f"    right = {_literal(slopes, '')}"]

@@ -1,10 +1,11 @@
 """What can go wrong while somebody else's code runs: it raises, it leaves, or it never comes back."""
 
 import contextlib
+import copy
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,31 @@ def guarded(function: Callable[[], Any], words: str) -> Any:
         raise
     except BaseException as error:
         raise CallError(f"{words} {reason(error)}") from error
+
+
+def loss_of(result: Any) -> tuple[Any, str]:
+    """The loss in what a function returns, and the code that takes it out: `[0]` of a tuple, `["loss"]`, `.loss`."""
+    if isinstance(result, tuple) and result:
+        return result[0], "[0]"
+    if isinstance(result, Mapping) and "loss" in result:
+        return result["loss"], '["loss"]'
+    if hasattr(result, "loss"):
+        return result.loss, ".loss"
+    return result, ""
+
+
+def with_loss(result: Any, loss: Any) -> Any:
+    """What a function returned, with another loss in it."""
+    if isinstance(result, tuple) and result:
+        parts = (loss, *result[1:])
+        return type(result)(*parts) if hasattr(result, "_fields") else parts
+    if isinstance(result, Mapping) and "loss" in result:
+        return {**result, "loss": loss}
+    if hasattr(result, "loss"):
+        changed = copy.copy(result)
+        object.__setattr__(changed, "loss", loss)  # it may be a frozen dataclass
+        return changed
+    return loss
 
 
 @contextlib.contextmanager

@@ -6,15 +6,16 @@ from typing import Any
 # Options that other codes call differently: theirs -> (ours, to ours, from ours), each given the options in our names.
 Conversion = tuple[str, Callable[[float, dict[str, Any]], float], Callable[[dict[str, Any]], float]]
 LOWER = (
-    "clip_range cliprange clip_eps eps_clip clip_ratio clip_epsilon clip_param "
+    "clip clip_range cliprange clip_eps eps_clip epsilon_clip clip_ratio clip_epsilon clip_param eps "
     "epsilon_low clip_ratio_low clip_eps_low eps_clip_low clip_low cliprange_low clip_range_low eps_low"
 )
-UPPER = "clip_ratio_high clip_eps_high eps_clip_high clip_high cliprange_high clip_range_high eps_high"
+UPPER = "clip_ratio_high clip_eps_high eps_clip_high eps_clip_higher clip_high cliprange_high clip_range_high eps_high"
 RENAMED = {
     "epsilon": LOWER.split(),
     "epsilon_high": UPPER.split(),
     "penalty": ["lam", "lambda_", "dpop_lambda"],
-    "beta": ["lambda_orpo", "orpo_lambda"],
+    "beta": ["lambda_orpo", "orpo_lambda", "dpo_beta", "tau", "simpo_beta", "ipo_tau"],
+    "gamma": ["simpo_margin"],
 }
 
 

@@ -41,22 +41,26 @@ def count(mask: Array, like: Array) -> Array:
 
 
 def _summed(arrays: Arrays, prefix: str) -> Arrays:
-    """The summed form of one response: logp and length, beside the per-token arrays."""
-    logps, mask = arrays[f"{prefix}logps"], arrays[f"{prefix}mask"]
-    return {f"{prefix}logp": masked_sum(logps, mask), f"{prefix}length": count(mask, logps)}
+    """The summed and the averaged form of one response, and its length, beside the per-token arrays."""
+    mask = arrays[f"{prefix}mask"]
+    length = count(mask, arrays[f"{prefix}logps"])
+    found = {f"{prefix}length": length}
+    for role in ("", "ref_"):
+        if f"{role}{prefix}logps" in arrays:
+            total = masked_sum(arrays[f"{role}{prefix}logps"], mask)
+            found |= {f"{role}{prefix}logp": total, f"{role}{prefix}mean_logp": total / length}
+    return found
 
 
 def _derive_pairs(arrays: Arrays) -> Arrays:
     found = dict(arrays)
     for side in ("chosen_", "rejected_"):
         found |= _summed(arrays, side)
-        found[f"ref_{side}logp"] = masked_sum(arrays[f"ref_{side}logps"], arrays[f"{side}mask"])
     return found
 
 
 def _derive_responses(arrays: Arrays) -> Arrays:
-    ref = {"ref_logp": masked_sum(arrays["ref_logps"], arrays["mask"])} if "ref_logps" in arrays else {}
-    return {**_derive_groups(arrays), **_summed(arrays, ""), **ref}
+    return {**_derive_groups(arrays), **_summed(arrays, "")}
 
 
 def _derive_policy_gradient(arrays: Arrays) -> Arrays:
@@ -68,7 +72,9 @@ def _derive_off_policy(arrays: Arrays) -> Arrays:
     """The same with old log-probs of whole responses, and the advantages once more for every token."""
     found = _derive_policy_gradient(arrays)
     found["old_logp"] = masked_sum(arrays["old_logps"], arrays["mask"])
-    found["token_advantages"] = found["advantages"][:, None] + 0 * arrays["old_logps"]
+    found["token_advantages"] = found["advantages"][:, None] + namespace(arrays["old_logps"]).zeros_like(
+        arrays["old_logps"]
+    )
     return found
 
 
@@ -98,7 +104,8 @@ PAIRS = Family(
     _derive_pairs,
     "chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps [B, T] per-token log-probs, chosen_mask, "
     "rejected_mask [B, T] bool; or summed: chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, "
-    "chosen_length, rejected_length [B]; returns a scalar (mean over pairs) or [B]",
+    "chosen_length, rejected_length [B]; or averaged over tokens: chosen_mean_logp, ... [B]; returns a scalar (mean "
+    "over pairs) or [B]",
 )
 RANKINGS = Family(
     "rankings",

@@ -13,6 +13,8 @@ from typing import Any
 from derivations.cli.errors import InputError, suggest
 from derivations.conformance.calls import reason
 
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
 
 def load(place: str) -> Callable[..., Any]:
     """The function at `package.module:function` (from the current folder) or `path/file.py:function`."""
@@ -34,6 +36,29 @@ def load(place: str) -> Callable[..., Any]:
     if not callable(function):
         raise InputError(f"{place} is not a function but {type(function).__name__}")
     return function
+
+
+def one_call(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A class of losses as one function: the parameters of its constructor and those of its call, side by side."""
+    if not inspect.isclass(function):
+        return function
+    made = {name: p for name, p in inspect.signature(function).parameters.items() if p.kind in BY_NAME}
+    method = getattr(function, "forward", function.__call__)
+    called = {name: p for name, p in inspect.signature(method).parameters.items() if p.kind in BY_NAME}
+    called.pop("self", None)
+    if twice := sorted(set(made) & set(called)):
+        raise InputError(
+            f"{function.__name__} takes {twice[0]!r} when it is made and when it is called; write an adapter"
+        )
+
+    def call(**given: Any) -> Any:
+        loss: Any = function(**{name: value for name, value in given.items() if name in made})
+        return loss(**{name: value for name, value in given.items() if name in called})
+
+    both = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*called.values(), *made.values())]
+    call.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
+    call.__name__ = function.__name__
+    return call
 
 
 def parse_pairs(flag: str, texts: Sequence[str]) -> dict[str, str]:

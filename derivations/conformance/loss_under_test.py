@@ -17,12 +17,13 @@ import numpy as np
 from derivations.cli.errors import InputError, input_errors, suggest
 from derivations.conformance.backends import DOUBLE, STEP, WIDE
 from derivations.conformance.batches import Batch, examples
-from derivations.conformance.calls import CallError, OutOfTime, guarded, time_limit
+from derivations.conformance.calls import CallError, OutOfTime, guarded, loss_of, time_limit
 from derivations.conformance.contracts import EACH, Target, family_of, options_of, required_of
 from derivations.conformance.conventions import CONVENTIONS
 from derivations.conformance.families import Arrays
 from derivations.conformance.further import HOW, OFF
 
+GUARD = 1e-5  # an `eps` up to here keeps from dividing by zero; above, it is a clip
 DEFAULTS = {"gamma": 0.0, "label_smoothing": 0.0}
 
 
@@ -51,6 +52,8 @@ class Subject:
     takes: dict[str, str]
     extras: dict[str, Any] = field(default_factory=dict)
     timeout: float = 0.0  # seconds a call; 0: no limit
+    read: str = ""  # how its parameters and results were read, where their names are not the contract's
+    part: str = ""  # where in what it returns the loss is, as code: `[0]`
 
     def option_values(self, target: Target) -> dict[str, Any]:
         """The options under the function's own names, in its own conventions."""
@@ -65,8 +68,8 @@ class Subject:
                 given[parameter] = options[ours]
         return given
 
-    def call(self, arrays: Arrays, target: Target | None = None) -> Any:
-        """Call the function once; `arrays` are canonical arrays of the backend. Raises CallError."""
+    def raw(self, arrays: Arrays, target: Target | None = None) -> Any:
+        """What one call of the function returns; `arrays` are canonical arrays of the backend. Raises CallError."""
         target = target or self.target
         named = target.family.derive(arrays)
         if missing := [ours for ours in self.names.values() if ours not in named]:
@@ -75,10 +78,14 @@ class Subject:
         given = self.option_values(target) | self.extras
         try:
             with time_limit(self.timeout):
-                result = guarded(lambda: self.function(**arguments, **given), "it raised")
+                return guarded(lambda: self.function(**arguments, **given), "it raised")
         except OutOfTime as error:
             words = f"the function did not come back within {self.timeout:g} s (--timeout)"
             raise InputError(f"{words}\n{contract(self.target.name)}") from error
+
+    def call(self, arrays: Arrays, target: Target | None = None) -> Any:
+        """The loss that one call returns, a scalar or one value an example. Raises CallError."""
+        result, _ = loss_of(self.raw(arrays, target))
         shape = getattr(result, "shape", () if isinstance(result, int | float) else None)
         size = len(next(iter(arrays.values())))
         if shape == () and size > 1 and self.target.name in EACH:
@@ -149,20 +156,26 @@ def make_subject(
     options: dict[str, Any] | None = None,
     mapping: dict[str, str] | None = None,
     timeout: float = 0.0,
+    reading: dict[str, str] | None = None,
 ) -> Subject:
-    """Match a function's signature to an objective's contract. InputError, with the contract, where it does not fit."""
+    """Match a function's signature to an objective's contract. InputError, with the contract, where it does not fit.
+
+    reading: names of other codes for our arrays, beside those of `mapping` (`conformance.field_names.readings`).
+    """
     options, mapping = dict(options or {}), dict(mapping or {})
     with input_errors():
         family = family_of(objective)
-    parameters, known = _parameters(function), options_of(objective)
+    parameters, known = parameters_of(function), options_of(objective)
     arrays = family.derive({name: backend.array(array) for name, array in examples(family)[0].items()})
     _check_mapping(mapping, parameters, [*arrays, *known, *CONVENTIONS])
     names, takes, extras = {}, {}, {}
     for parameter, default in parameters.items():
-        ours = mapping.get(parameter, parameter)
+        ours = mapping.get(parameter) or (reading or {}).get(parameter, parameter)
         if ours in arrays:
             names[parameter] = ours
         elif ours not in HOW and (CONVENTIONS[ours][0] if ours in CONVENTIONS else ours) in known:
+            if ours == "eps" and _is_number(default) and default <= GUARD:
+                continue
             takes[parameter] = ours
             if parameter in options:
                 options[ours] = options.pop(parameter)
@@ -237,7 +250,8 @@ def _ours(options: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
+def parameters_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Its parameters with their defaults. InputError where it cannot be called by name."""
     try:
         signature = inspect.signature(getattr(function, "forward", function))  # a torch module's own call takes *args
     except (TypeError, ValueError) as error:

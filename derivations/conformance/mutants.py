@@ -9,6 +9,7 @@ from typing import Any
 from derivations.cli.errors import InputError
 from derivations.conformance import Trial, try_laws
 from derivations.conformance.batches import batch_of, join
+from derivations.conformance.calls import with_loss
 from derivations.conformance.conventions import CONVENTIONS
 from derivations.conformance.laws import all_laws
 from derivations.conformance.loss_under_test import Subject
@@ -73,6 +74,10 @@ def disguised(bug: Bug, subject: Subject) -> Callable[..., Any] | None:
 
     @functools.wraps(subject.function)
     def mutant(*args: Any, **kwargs: Any) -> Any:
+        loss = wrong_loss(*args, **kwargs)
+        return with_loss(subject.function(*args, **kwargs), loss) if subject.part else loss
+
+    def wrong_loss(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         named = {ours: bound.arguments[theirs] for theirs, ours in subject.names.items()}
@@ -107,10 +112,11 @@ def _made_of_sums(given: set[str]) -> set[str]:
     """Per-token arrays that can be made of the sums that are given."""
     made = set()
     for side in ("chosen_", "rejected_", ""):
-        if f"{side}logp" in given:
-            made |= {f"{side}logps", f"{side}mask"}
-        if f"ref_{side}logp" in given:
-            made.add(f"ref_{side}logps")
+        for kind in ("logp", "mean_logp"):
+            if f"{side}{kind}" in given:
+                made |= {f"{side}logps", f"{side}mask"}
+            if f"ref_{side}{kind}" in given:
+                made.add(f"ref_{side}logps")
     return made
 
 
@@ -118,7 +124,8 @@ def tokens_from_sums(named: dict[str, Any]) -> dict[str, Any]:
     """Tokens that add up to the given sums: as many as the length says, all alike; one, where no length is given."""
     import torch
 
-    found: dict[str, Any] = {}
+    sums = {name.replace("mean_logp", "logp"): array for name, array in named.items() if name.endswith("mean_logp")}
+    named, found = named | sums, {}  # a mean is the sum of one token
     for side in ("chosen_", "rejected_", ""):
         if f"{side}logp" not in named:
             continue

@@ -44,7 +44,8 @@ def as_text(outcome: Conformance, place: str) -> str:
     passed = [trial.law.id for trial in outcome.trials if not trial.failed and not trial.skipped]
     backend = outcome.subject.backend
     skipped = [f"{t.law.id} ({t.verdict.reason})" for t in outcome.trials if isinstance(t.verdict, Skip)]
-    lines = [headline(outcome, place), f"it computes: {identity_words(outcome)}", ""]
+    lines = [headline(outcome, place), f"it computes: {identity_words(outcome)}"]
+    lines += [*_wrapped(outcome.subject.read), ""] if outcome.subject.read else [""]
     for trial in [*outcome.broken, *outcome.advice]:
         lines += [*_block(trial), ""]
     lines += _wrapped("passed", ", ".join(passed) or "none")
@@ -67,8 +68,8 @@ def _block(trial: Trial) -> list[str]:
     return lines
 
 
-def _wrapped(name: str, words: str, first: str = "") -> list[str]:
-    head = f"{name}{first}" if first else f"{name:11} "
+def _wrapped(name: str, words: str = "", first: str = "") -> list[str]:
+    head = f"{name}{first}" if first or not words else f"{name:11} "
     return textwrap.wrap(head + words, 116, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False)
 
 
@@ -85,6 +86,7 @@ def _plain(outcome: Conformance, place: str) -> dict[str, Any]:
         "function": place,
         "objective": outcome.subject.target.name,
         "options": outcome.subject.target.options,
+        "read": outcome.subject.read,
         "backend": outcome.subject.backend.name,
         "dtype": outcome.subject.backend.dtype,
         "seconds": round(outcome.seconds, 3),

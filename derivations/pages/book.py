@@ -39,7 +39,13 @@ computed from the zeros of a product. A *mutant* is a wrong version of a step, m
 formula; the check must refute every one that is not provably the same. Traced code was not copied into the
 proof: it was run on symbols. Where *Rocq's kernel* is named, it accepted these identities too, as lemmas with the
 hypotheses of the claim (what SymPy made of the code and of derivatives is where they start), and a theorem without
-any step in words is the whole sentence."""
+any step in words is the whole sentence.
+
+No machine reads English. The check holds a sentence against its steps where that is possible: the objectives it
+names must have been traced, "any number" needs a symbol for any number, "every length" lengths that stay free, "if and
+only if" the computed condition, "unique" a step that leaves one alone, a theorem steps of the kind it needs. Whether
+the sentence says what its formulas say, and whether a theorem that is named applies, the reader decides; so every
+formula is printed."""
 TITLE = "# The book of claims"
 # what the paper says, what is true, the claims that show it
 STORY = (

@@ -142,7 +142,7 @@ def retention_law() -> list[Step]:
     depends_on=("retention-law",),
 )
 def retention_limits() -> list[Step]:
-    kappa = 1 - alpha * tau
+    kappa = traced_array(partial(law_of_retention, alpha=alpha, beta=beta), time)[0].item()
     x = sp.Symbol("x", positive=True)
     any_alpha, any_beta = sp.symbols("alpha beta", nonnegative=True)
     return [

@@ -3,8 +3,22 @@
 import sympy as sp
 
 from derivations.objectives import ipo_loss
+from derivations.preference_losses import sppo
 from derivations.preferences import bradley_terry
-from derivations.proofs.symbols import beta, mean, normalized, positives, r_l, r_w, reals, shift
+from derivations.proofs.symbols import (
+    beta,
+    logp_l,
+    logp_w,
+    mean,
+    normalized,
+    positives,
+    r_l,
+    r_w,
+    reals,
+    ref_l,
+    ref_w,
+    shift,
+)
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Argued, Differs, Equal, Iff, Positive, Step, TendsTo
 from derivations.prover.tracing import trace
@@ -90,7 +104,10 @@ def sppo_constant() -> list[Step]:
     win_1 = first / 2 + (1 - first) * chance
     win_2 = first * (1 - chance) + (1 - first) / 2
     z = first * sp.exp(eta * win_1) + (1 - first) * sp.exp(eta * win_2)
+    plain = {"ref_chosen_logp": ref_w, "ref_rejected_logp": ref_l, "beta": 1 / eta}
+    by_hand = (logp_w - ref_w - (eta - eta / 2)) ** 2 + (logp_l - ref_l - (0 - eta / 2)) ** 2
     return [
+        Equal("the code regresses log(pi/pi_old) on eta P - eta/2, with P = 1 and P = 0", trace(sppo, logp_w, logp_l, **plain), by_hand),
         Equal("two different responses win half of their encounters", pi_1 * pi_2 * chance + pi_2 * pi_1 * (1 - chance), pi_1 * pi_2),
         Equal("and so does a response against itself: the pairs give half of (sum pi)^2 = 1", pi_1**2 / 2 + pi_2**2 / 2 + pi_1 * pi_2,
               (pi_1 + pi_2) ** 2 / 2),

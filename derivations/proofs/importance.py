@@ -92,14 +92,23 @@ def gspo_ratio_one_length() -> list[Step]:
     depends_on=("gspo-ratio-one-length",),
 )
 def gspo_ratio_mean() -> list[Step]:
-    new, old = sp.symbols("p_1 q_1", positive=True)  # of the response with one token; the other one has two
-    ratio = old * (new / old) + (1 - old) * sp.sqrt((1 - new) / (1 - old))
+    new, old, new_2, old_2 = sp.symbols("p_1 q_1 p_2 q_2", positive=True)  # a response of one token, and one of two
+    ratios = [  # GSPO's own, of a response of one token and one of two
+        trace(partial(sequence_ratios, per_token=True), *tokens, np.ones(len(tokens[0]), dtype=bool))
+        for tokens in (
+            ([sp.log(new)], [sp.log(old)]),
+            ([sp.log(new_2), sp.S.Zero], [sp.log(old_2), sp.S.Zero]),
+        )
+    ]
+    code = old * ratios[0] + old_2 * ratios[1]
+    ratio = code.subs({new_2: 1 - new, old_2: 1 - old})
     at = {new: sp.Rational(9, 10), old: sp.Rational(1, 2)}
     p_old = sp.Symbol("p_old", positive=True)
     any_length = sp.Symbol("n", nonnegative=True)
     share = p_old * rho ** (1 / (1 + any_length))
     parts = p_old + p_old * rho / (1 + any_length) - p_old / (1 + any_length) - p_old * gap.subs(longer, any_length)
     return [
+        Equal("the code, responses of one and of two tokens", code, new + old_2 * sp.sqrt(new_2 / old_2)),
         Equal("a response's share of the mean", share, parts),
         Equal("the gap of a response of one token", gap.subs(longer, any_length), sp.S.Zero, {any_length: sp.S.Zero}),
         Differs("pi_old = (1/2, 1/2), pi = (9/10, 1/10), lengths 1 and 2: the mean against 1", ratio, sp.S.One, at),

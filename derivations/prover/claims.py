@@ -21,12 +21,12 @@ from typing import Literal
 from derivations.cli.errors import InputError
 from derivations.proofs import CHAPTERS
 from derivations.prover.derivatives import watching, wrong_derivatives
-from derivations.prover.kinds import EnumeratedIff, Equal, Iff, InternalError, Step, StepFailed
+from derivations.prover.kinds import Argued, EnumeratedIff, Equal, Iff, InternalError, Step, StepFailed
 from derivations.prover.mutants import Tally, try_mutants, unnoticed
 from derivations.prover.notation import wrong_symbols
 from derivations.prover.tracing import Traced, recording, recording_calls
 from derivations.prover.verdicts import missing
-from derivations.prover.written import not_allowed, writing
+from derivations.prover.written import not_allowed, replacements, writing
 
 Expected = Literal["proved", "refuted", "iff"]
 
@@ -163,7 +163,7 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
             problems += wrong_derivatives(derivatives, unit) + not_allowed(written, unit)
             problems += wrong_symbols(steps, derivatives)
             about = claim.title, claim.scope, claim.expected, claim.condition, claim.depends_on
-            problems += missing(*about, steps, traced, derivatives, calls, _kinds_of)
+            problems += missing(*about, steps, traced, derivatives, calls, _kinds_of, replacements(written))
             if mutants and not problems:
                 tally = try_mutants(steps)
                 problems += unnoticed(claim.steps, steps, traced, refuted=claim.expected == "refuted")
@@ -178,9 +178,11 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
 
 @functools.cache
 def _kinds_of(name: str) -> set[str]:
-    """Which kinds of step a claim has that another rests on."""
+    """Which kinds of step a claim has that another rests on, the theorems it applies, and its own kind."""
     with recording(), recording_calls():  # its own: what it traces is not traced by the claim that rests on it
-        return {type(step).__name__ for step in CLAIMS[name].steps()}
+        steps = CLAIMS[name].steps()
+    theorems = {step.by for step in steps if isinstance(step, Argued)}
+    return {type(step).__name__ for step in steps} | theorems | {CLAIMS[name].expected}
 
 
 def _problems(step: Step) -> list[str]:

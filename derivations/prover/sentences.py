@@ -27,6 +27,11 @@ EXACTLY = re.compile(
     r"\bif and only if\b|\biff\b|\b(?:exactly|precisely|only) (?:if|when|where)\b|\b(?:nowhere|never) else\b",
     re.IGNORECASE,
 )
+ALONE = re.compile(
+    r"\bunique(ly|ness)?\b|\b(exactly|at most) one\b|\bone and only\b|\bthe (only|sole|one)\b|\b(no other|only for)\b",
+    re.IGNORECASE,
+)
+LEAVES_ONE = {"Iff", "EnumeratedIff", "strict concavity", "tangent", "intermediate value", "linear flow", "jensen"}
 
 # what a sentence calls an objective, and which traced code is about it
 OFFLINE = r"make_objective|Objective\.\w+"
@@ -38,6 +43,20 @@ NAMED = {
     r"k1": r"objectives\.(kl_k1|kl_estimate)",
     r"k2": r"objectives\.(kl_k2|kl_estimate)",
     r"k3": r"objectives\.(kl_k3|kl_estimate)",
+    r"PPO": r"off_policy\.(ppo_clip|grpo|clipped\w*)",
+    r"GRPO": r"off_policy\.\w+|advantages\.\w+",
+    r"GSPO": r"off_policy\.(gspo|sequence_ratios)",
+    r"CISPO": r"off_policy\.cispo",
+    r"KTO": r"preference_losses\.kto",
+    r"ORPO": r"preference_losses\.orpo",
+    r"SPPO": r"preference_losses\.sppo",
+    r"APO": r"preference_losses\.apo_\w+",
+    r"WPO": r"preference_losses\.wpo",
+    r"SLiC": r"preference_losses\.slic",
+    r"chi-?PO": r"preference_losses\.chi_po",
+    r"R-DPO": r"preference_losses\.r_dpo",
+    r"LN-DPO|length-normalized DPO": r"preference_losses\.ln_dpo",
+    r"DPOP|DPO-Positive": r"preference_losses\.dpop",
     r"Rao-Kupper": rf"preferences\.rao_kupper\w*|objectives\.(pair_loss|simpo|{OFFLINE})",
     r"Bradley-Terry": r"preferences\.(bradley_terry|rao_kupper|plackett_luce)|objectives\.\w+",
     r"Plackett-Luce": rf"preferences\.plackett_luce|objectives\.(ranking_\w+|{OFFLINE})",
@@ -91,9 +110,34 @@ def names(title: str, traced: Iterable[Traced]) -> list[str]:
     ]
 
 
-def calls(title: str, scope: str, made: Sequence[Call]) -> list[str]:
-    """What is said of every length was decided for lengths that are free: symbols, and different ones."""
+def unique(title: str, steps: Sequence[Step], *rests_on: set[str]) -> list[str]:
+    """A sentence that says there is one alone needs a step that leaves one: an exact condition, or such a theorem.
+
+    rests_on: of each claim that it depends on, the kinds of its steps and the theorems it applies.
+    """
+    said = ALONE.search(title)
+    here = {step.by if isinstance(step, Argued) else type(step).__name__ for step in steps}
+    if said is None or LEAVES_ONE & here.union(*rests_on):
+        return []
+    return [
+        f"it says {said[0]!r}, and no step leaves one alone: an exact condition, or {', '.join(sorted(LEAVES_ONE))}"
+    ]
+
+
+def calls(
+    title: str,
+    scope: str,
+    made: Sequence[Call],
+    steps: Sequence[Step] = (),
+    replaced: Sequence[tuple[sp.Expr, sp.Expr]] = (),
+) -> list[str]:
+    """What is said of every length was decided for lengths that are free: symbols, different ones, and left so.
+
+    replaced: what substitutions put in the place of what. A number is an example, if a step is decided without it.
+    """
     wrong = []
+    decided = [step.identity() if isinstance(step, Iff) else step for step in steps if step.decided]
+    left = {symbol for step in decided for expression in step.expressions() for symbol in expression.free_symbols}
     for words, pattern in QUANTITIES.items():
         said = re.search(
             rf"\b(any|every|all|each|whatever the|arbitrary)\s+(pair of\s+|two\s+)?({words})\b", f"{title} {scope}"
@@ -106,6 +150,12 @@ def calls(title: str, scope: str, made: Sequence[Call]) -> list[str]:
                     f"it says {said and said[0]!r}, but {function.module}.{function.name} was only traced with "
                     f"{', '.join(sorted({str(value) for values in given for value in values}))}"
                 )
+            symbols = {value for values in given for value in values}
+            wrong += [
+                f"it says {said and said[0]!r}, but {old} was replaced by {new}"
+                for old, new in replaced
+                if old in symbols and (new in symbols or (not new.free_symbols and old not in left))
+            ]
     return wrong
 
 

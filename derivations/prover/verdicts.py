@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+import sympy as sp
+
 from derivations.prover import sentences
 from derivations.prover.conditions import EnumeratedIff, Iff
 from derivations.prover.derivatives import Derivative
@@ -24,10 +26,12 @@ def missing(
     derivatives: list[Derivative],
     calls: Sequence[Call] = (),
     kinds_of: Callable[[str], set[str]] = lambda name: set(),
+    replaced: Sequence[tuple[sp.Expr, sp.Expr]] = (),
 ) -> list[str]:
     """What a claim of its kind must show and this one does not, in words.
 
-    kinds_of: of the id of a claim it depends on, which kinds of step that has.
+    kinds_of: of the id of a claim it depends on, which kinds of step that has, which theorems, and its own kind.
+    replaced: what the claim's own substitutions put in the place of what.
     """
     return [
         *_decided(steps, traced, derivatives),
@@ -35,8 +39,9 @@ def missing(
         *sentences.condition(title, expected, steps),
         *sentences.quantifier(title, scope, steps),
         *sentences.names(title, traced),
-        *sentences.calls(title, scope, calls),
-        *_uses(depends_on, steps),
+        *sentences.calls(title, scope, calls, steps, replaced),
+        *sentences.unique(title, steps, *map(kinds_of, depends_on)),
+        *_uses(depends_on, steps, kinds_of),
         *_premises(depends_on, steps, kinds_of),
     ]
 
@@ -71,10 +76,17 @@ def _of_its_kind(expected: str, condition: str, steps: list[Step]) -> list[str]:
     return wrong
 
 
-def _uses(depends_on: Sequence[str], steps: list[Step]) -> list[str]:
-    """A step in words rests on steps and claims that are there."""
+def _uses(depends_on: Sequence[str], steps: list[Step], kinds_of: Callable[[str], set[str]]) -> list[str]:
+    """A step in words rests on steps and claims that are there, and on none whose sentence is refuted."""
     said = [step.statement for step in steps]
-    return [
+    refuted = [
+        f"{step.statement}: it rests on the claim {use!r}, whose sentence is refuted"
+        for step in steps
+        if isinstance(step, Argued)
+        for use in step.uses
+        if use in depends_on and "refuted" in kinds_of(use)
+    ]
+    return refuted + [
         f"{step.statement}: it rests on {use!r}, which is no other step of this claim and no claim it depends on"
         for step in steps
         if isinstance(step, Argued)

@@ -17,7 +17,7 @@ from derivations.prover import derivatives
 from derivations.prover.domains import Unit, visibly_positive
 from derivations.prover.obligations import power_undefined, undefined
 
-# (log, power, divisor, substituted or answer; the expression or expressions) -> nothing: a set that keeps the order
+# (log, power, divisor, substituted, replaced or answer; expressions) -> nothing: a set that keeps the order
 Written = dict[tuple[str, Any], None]
 ROOTS = {"sqrt", "root", "cbrt", "real_root"}  # SymPy's functions that make a power of what they are given
 # what SymPy computes, and no second procedure of ours checks
@@ -58,12 +58,17 @@ def writing() -> Iterator[Written]:
         if not base.is_Rational and exponent is not sp.nan:
             written["power", (base, exponent)] = None
 
+    def put(found: Any, self: Any, *what: Any) -> None:
+        note("substituted", found)
+        pairs = (what,) if len(what) == 2 else what[0].items() if hasattr(what[0], "items") else what[0]
+        written.update((("replaced", tuple(map(sp.sympify, pair))), None) for pair in pairs)
+
     places: list[tuple[Any, str, Callable[[Any], Any]]] = [
         (sp.log, "__new__", watched("log", lambda found, cls, inside, *base: note("log", sp.sympify(inside)))),
         (sp.Pow, "__new__", watched("power", lambda found, cls, *parts: power(found, *parts))),
         (sp.Expr, "__pow__", watched("power of", power)),
-        (sp.Basic, "subs", watched("subs", lambda found, *_: note("substituted", found))),
-        (sp.Basic, "xreplace", watched("xreplace", lambda found, *_: note("substituted", found))),
+        (sp.Basic, "subs", watched("subs", put)),
+        (sp.Basic, "xreplace", watched("xreplace", put)),
     ]
     for numbers in (sp.Expr, sp.Rational, sp.Integer):
         places.append((numbers, "__truediv__", watched("over", lambda found, self, other: note("divisor", other))))
@@ -88,7 +93,12 @@ def _patch(owner: Any, name: str, around: Callable[[Any], Any]) -> Callable[[], 
 
 def not_allowed(written: Written, unit: Unit = frozenset()) -> list[str]:
     """What was written and is not shown to be defined, or comes from an algorithm without a second, in words."""
-    return [reason for kind, what in written if (reason := _reason(kind, what, unit))]
+    return [reason for kind, what in written if kind != "replaced" and (reason := _reason(kind, what, unit))]
+
+
+def replacements(written: Written) -> list[tuple[sp.Expr, sp.Expr]]:
+    """What a substitution put in the place of what."""
+    return [what for kind, what in written if kind == "replaced"]
 
 
 def _reason(kind: str, what: Any, unit: Unit) -> str | None:

@@ -10,7 +10,7 @@ from derivations.cli.errors import InputError, reason
 from derivations.cli.files import to_json
 from llm.data.files import Reading
 from llm.data.row_formats import Comparison
-from llm.data.tally import Pairing, Tally, pair_keys, prompt_hash
+from llm.data.tally import MOST_KEPT, Pairing, Tally, pair_keys, prompt_hash
 from llm.settings.inspect import InspectConfig
 
 
@@ -51,7 +51,8 @@ def fault(comparison: Comparison, tally: Tally, held_out: Collection[int], seen:
         return "contradictory"
     if all(key in seen for key, _, _ in keys):
         return "duplicates"
-    seen.update(key for key, _, _ in keys)
+    if len(seen) < MOST_KEPT:
+        seen.update(key for key, _, _ in keys)
     if len(comparison.scores) == 2 and comparison.scores[0] == comparison.scores[1]:
         return "with equal scores"
     return None

@@ -1,23 +1,27 @@
 """The comparisons of a run: from files or hub data sets, or written by the model itself and ranked by gold."""
 
 import hashlib
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from derivations.cli.command_line import command_line
 from derivations.cli.errors import InputError
-from derivations.objectives import Objective
 from llm.data.chat import control_text_warning
 from llm.data.files import Skipped, Source, by_reason, read_source, require_usable
 from llm.data.lengths import choose_length, said_length
 from llm.data.split import held_out, split_off
+from llm.data.spool import Spool
 from llm.data.tokens import Group, Whole, fit, require_any, tokenize
+from llm.data.unpair import unpaired
 from llm.engine.engine import Engine
 from llm.sampling.reference_pool import ranked_responses, reference_pool, require_room_to_sample
 from llm.sampling.topics import HELD_OUT_TOPICS, TOPICS
 from llm.scoring.adapters import note
 from llm.settings.train import TrainConfig
+from llm.settings.unpaired import UNPAIRED, Trained, Unpaired
+from llm.settings.words import objective_words
 
 POOL_SAMPLES = 8  # responses of the model itself to each topic
 POOL_TOKENS = 20  # their longest
@@ -34,8 +38,8 @@ class Data:
     max_length: most tokens of a sequence, as given or chosen.
     """
 
-    train: list[Group]
-    evaluation: list[Group]
+    train: Sequence[Group]
+    evaluation: Sequence[Group]
     note: str
     skipped: Skipped
     max_length: int
@@ -45,14 +49,18 @@ class Data:
         """Hash of every token, so that a resumed run is known to see the same data."""
         digest = hashlib.sha256()
         for part in (self.train, self.evaluation):
-            digest.update(repr([[(e.prompt, e.response) for e in g.examples] for g in part]).encode())
+            for n, group in enumerate(part):
+                digest.update(f"{', ' if n else '['}{[(e.prompt, e.response) for e in group.examples]}".encode())
+            digest.update(b"]")
         return digest.hexdigest()[:16]
 
 
 def read_sources(config: TrainConfig) -> dict[str, Source]:
     """The files of the config, read before the model is loaded. Raises InputError for a broken one."""
     names = dict.fromkeys(name for name in (config.data, config.eval_data) if name is not None)
-    sources = {name: read_source(name, shape=config.shape, mapping=config.map) for name in names}
+    sources = {name: read_source(name, shape=config.shape, mapping=config.map, keep=Spool) for name in names}
+    if config.objective in UNPAIRED:
+        sources = {name: unpaired(source) for name, source in sources.items()}
     for source in sources.values():
         require_usable(source)
     return sources
@@ -60,30 +68,40 @@ def read_sources(config: TrainConfig) -> dict[str, Source]:
 
 def load_data(
     config: TrainConfig,
-    objective: Objective,
+    objective: Trained,
     sources: dict[str, Source],
     engine: Engine,
     tokenizer: Any,
     *,
     limit: int | None,
 ) -> Data:
-    """Data as the config asks for. limit: the longest sequence of the model. Raises InputError if nothing usable
-    remains."""
+    """Data as the config asks for, on disk where they are large.
+
+    Args:
+        config, objective, engine, tokenizer: of the run.
+        sources: what `read_sources` gave; emptied, so that the texts go once they are tokens.
+        limit: the longest sequence of the model.
+
+    Raises:
+        InputError: nothing usable remains.
+    """
     if config.data is None and config.eval_data is None:
         length = config.max_length or min(POOL_LENGTH, limit or POOL_LENGTH)
-        train, held = (_own(config, objective, engine, tokenizer, t, length) for t in (TOPICS, HELD_OUT_TOPICS))
-        return Data(train, held[: config.eval_size], f"{OWN}; evaluation on held-out topics", [], length)
+        own, test = (_own(config, objective, engine, tokenizer, t, length) for t in (TOPICS, HELD_OUT_TOPICS))
+        return Data(own, test[: config.eval_size], f"{OWN}; evaluation on held-out topics", [], length)
     told = [*filter(None, (control_text_warning(s.name, s.comparisons, tokenizer) for s in sources.values()))]
     told += [_tools(source) for source in sources.values() if source.tools]
-    encoded = {name: _Encoded.of(source, tokenizer, limit) for name, source in sources.items()}
+    encoded = {name: _Encoded.of(sources.pop(name), tokenizer, limit) for name in list(sources)}
     first = encoded[config.data or str(config.eval_data)]
-    needs = [whole.need for whole in first.wholes]
-    length = config.max_length or choose_length(needs or [2], limit=limit)
+    needs = array("Q", (whole.need for whole in first.wholes)) or array("Q", [2])
+    length = config.max_length or choose_length(needs, limit=limit)
     if config.data is None and config.max_length is None:
         length = max(length, min(POOL_LENGTH, limit or POOL_LENGTH))
-    told += [] if config.max_length else [said_length(length, needs or [2], limit=limit)]
-    parts = {name: part.cut(objective, length) for name, part in encoded.items()}
-    skipped = [row for _, _, rows in parts.values() for row in rows]
+    told += [] if config.max_length else [said_length(length, needs, limit=limit)]
+    parts = {name: encoded.pop(name).cut(objective, length) for name in list(encoded)}
+    skipped = Spool(row for _, _, rows in parts.values() for row in rows)
+    train: Sequence[Group]
+    held: Sequence[Group]
     if config.data is None:
         train = _own(config, objective, engine, tokenizer, TOPICS, length)
         note = OWN
@@ -95,7 +113,7 @@ def load_data(
     if held_out(config.eval_size, len(train)) < config.eval_size:
         told.append(f"--eval-size {config.eval_size} is lowered to a fifth of the data")
     train, held = split_off(train, eval_size=config.eval_size, seed=config.seed, prompt=lambda g: g.examples[0].prompt)
-    if {g.examples[0].prompt for g in held} & {g.examples[0].prompt for g in train}:
+    if train[0].examples[0].prompt == held[0].examples[0].prompt:  # then all are, for no prompt is on both sides
         told.append("warning: all comparisons have one prompt, so evaluation is on what is trained on")
     return Data(train, held, note, skipped, length, tuple(told))
 
@@ -105,7 +123,7 @@ def _tools(source: Source) -> str:
 
 
 def _own(
-    config: TrainConfig, objective: Objective, engine: Engine, tokenizer: Any, topics: Sequence[str], length: int
+    config: TrainConfig, objective: Trained, engine: Engine, tokenizer: Any, topics: Sequence[str], length: int
 ) -> list[Group]:
     """Comparisons the untrained model writes on the topics (cached): pairs, or rankings for a listwise objective."""
     mend = "pass --data or another --model"
@@ -132,32 +150,34 @@ def _own(
 
 @dataclass(frozen=True)
 class _Encoded:
-    """A source as tokens, before they are cut to a length."""
+    """A source as tokens, before they are cut to a length. given: rows of the source, usable or not."""
 
-    source: Source
-    wholes: list[Whole]
+    shape: str
+    given: int
+    wholes: Sequence[Whole]
     skipped: Skipped
 
     @classmethod
     def of(cls, source: Source, tokenizer: Any, limit: int | None) -> "_Encoded":
-        return cls(source, *tokenize(source.comparisons, tokenizer, most=limit))
+        wholes, unusable = tokenize(source.comparisons, tokenizer, most=limit, keep=Spool)
+        given = len(source.comparisons) + len(source.skipped)
+        return cls(source.shape, given, wholes, Spool(chain(source.skipped, unusable)))
 
-    def cut(self, objective: Objective, length: int) -> tuple[list[Group], str, Skipped]:
+    def cut(self, objective: Trained, length: int) -> tuple[Sequence[Group], str, Skipped]:
         """Comparisons, how they came about, and every row that was skipped. Raises InputError if none remains."""
-        groups, unusable = fit(self.wholes, max_length=length, pairs_only=not objective.listwise, top=objective.top)
-        skipped = self.source.skipped + self.skipped + unusable
-        require_any(groups, skipped, len(self.source.comparisons) + len(self.source.skipped))
-        cut = sum(not e.complete for g in groups for e in g.examples)
-        return (
-            groups,
-            (f"{self.source.shape}, {len(groups)} comparisons used, {len(skipped)} skipped, {cut} responses truncated"),
-            skipped,
+        groups, unusable = fit(
+            self.wholes, max_length=length, pairs_only=not objective.listwise, top=objective.top, keep=Spool
         )
+        skipped = Spool(chain(self.skipped, unusable))
+        require_any(groups, skipped, self.given)
+        cut = sum(not e.complete for g in groups for e in g.examples)
+        what = "single responses" if isinstance(objective, Unpaired) else "comparisons"
+        said = f"{self.shape}, {len(groups)} {what} used, {len(skipped)} skipped, {cut} responses truncated"
+        return groups, said, skipped
 
 
-def announce(config: TrainConfig, objective: Objective, data: Data, runs_on: str) -> None:
+def announce(config: TrainConfig, objective: Trained, data: Data, runs_on: str) -> None:
     """What will be trained on what, before the long work starts."""
-    print(f"settings: {command_line(config)}")
     if said := note(config.model):
         print(said)
     reasons = by_reason(data.skipped)
@@ -168,5 +188,6 @@ def announce(config: TrainConfig, objective: Objective, data: Data, runs_on: str
         print(f"{more}{config.out / 'skipped.jsonl'} lists every skipped row")
     for line in data.told:
         print(line)
-    print(f"{objective}\ndata: {data.note}\n{len(data.train)} to train on, {len(data.evaluation)} to evaluate")
+    print(f"{objective_words(objective)}\ndata: {data.note}")
+    print(f"{len(data.train)} to train on, {len(data.evaluation)} to evaluate")
     print(f"runs on: {runs_on}")

@@ -15,12 +15,12 @@ from llm.data.containers import require_source, rows_of
 from llm.data.row_formats import Comparison, Judged, Row, Unusable, detect, parse, shown
 from llm.data.row_formats.mapping import mapped, read_mapping, unknown_format
 from llm.data.row_formats.rankings import order_by
-from llm.data.row_formats.rows import kind_of
+from llm.data.row_formats.rows import MOST_RESPONSES, kind_of
 
-Skipped = list[tuple[str, str]]  # (place, reason)
+Skipped = Sequence[tuple[str, str]]  # (place, reason)
 PATIENCE = 1000  # rows of no known format before a file is given up
 UNPAIRED = (
-    "{name} holds single responses that are good or bad (format kto), and every objective here takes comparisons; "
+    "{name} holds single responses that are good or bad (format kto), which --objective kto takes; for the others "
     "`inspect-data {name} --write PAIRS.jsonl` writes a pair for each prompt that has both kinds"
 )
 
@@ -56,17 +56,16 @@ class Reading:
 
     def _read(self) -> Iterator[Comparison | Judged]:
         renamed = read_mapping(self.mapping)
-        refused: list[tuple[str, Any]] = []  # the first rows of no known format
+        refused, first = 0, None  # rows of no known format; the first of them, an object if there is one
         for where, given in rows_of(self.name):
             self.rows += 1
             row = mapped(given, renamed)
             shape = self._shape(row)
-            if isinstance(row, Unusable):
-                refused.append((where, row))
-                self.skip(where, str(row))
-            elif shape is None:
-                refused.append((where, row))
-                self.skip(where, _unknown(row))
+            if shape is None or isinstance(row, Unusable):
+                refused += 1
+                if first is None or (isinstance(row, dict) and not isinstance(first[1], dict)):
+                    first = (where, row)
+                self.skip(where, str(row) if isinstance(row, Unusable) else _unknown(row))
             else:
                 if self.watch and isinstance(row, dict):
                     self.watch(row)
@@ -76,11 +75,10 @@ class Reading:
                     yield parse(shape, row, where)
                 except Unusable as reason:
                     self.skip(where, str(reason))
-            if not self.formats and len(refused) >= PATIENCE:
+            if not self.formats and refused >= PATIENCE:
                 break
-            del refused[PATIENCE:]
         if not self.formats:
-            raise _no_table(self.name, refused)
+            raise _no_table(self.name, first)
 
     def _shape(self, row: Any) -> str | None:
         """The format of a row: its own, or that of the others, whose reader then says what is missing."""
@@ -105,14 +103,13 @@ def _has_tools(row: Any) -> bool:
     return isinstance(row, dict) and bool(row.get("tools") or (isinstance(inner, dict) and inner.get("tools")))
 
 
-def _no_table(name: str, refused: list[tuple[str, Any]]) -> InputError:
+def _no_table(name: str, first: tuple[str, Any] | None) -> InputError:
     """Why a file gave no row of a known format."""
-    for where, row in refused:
-        if isinstance(row, dict):
-            return unknown_format(where, row)
-    if not refused:
+    if first is None:
         return InputError(f"{name} holds no rows")
-    where, row = refused[0]
+    where, row = first
+    if isinstance(row, dict):
+        return unknown_format(where, row)
     if isinstance(row, Unusable):
         return InputError(f"cannot read {name}: {where}: {row}, and no other row is an object with fields")
     return InputError(
@@ -125,7 +122,7 @@ def _together(items: Iterator[Comparison | Judged], skip: Callable[[str, str], N
     held: list[Judged] = []
     for item in items:
         rated = isinstance(item, Judged) and not item.verdict
-        if held and not (rated and item.prompt == held[0].prompt):
+        if held and not (rated and item.prompt == held[0].prompt and len(held) < MOST_RESPONSES):
             yield from _compared(held, skip)
             held = []
         if rated and isinstance(item, Judged):
@@ -154,23 +151,28 @@ class Source:
 
     name: str
     shape: str
-    comparisons: list[Comparison]
+    comparisons: Sequence[Comparison]
     skipped: Skipped
-    judged: list[Judged] = field(default_factory=list)
+    judged: Sequence[Judged] = ()
     tools: int = 0
 
 
-def read_source(name: str | Path, *, shape: str = "auto", mapping: Sequence[str] = ()) -> Source:
-    """All comparisons of a file or data set; the options are those of `Reading`. Raises InputError as it does."""
-    skipped: Skipped = []
+def read_source(
+    name: str | Path, *, shape: str = "auto", mapping: Sequence[str] = (), keep: Callable[[], Any] = list
+) -> Source:
+    """All comparisons of a file or data set.
+
+    Args:
+        name, shape, mapping: as of `Reading`.
+        keep: makes what they are kept in: `list`, or `Spool` for data of any size.
+
+    Raises:
+        InputError: as `Reading` does.
+    """
+    comparisons, judged, skipped = keep(), keep(), keep()
     reading = Reading(str(name), lambda where, reason: skipped.append((where, reason)), shape, mapping)
-    comparisons: list[Comparison] = []
-    judged: list[Judged] = []
     for item in reading:
-        if isinstance(item, Judged):
-            judged.append(item)
-        else:
-            comparisons.append(item)
+        (judged if isinstance(item, Judged) else comparisons).append(item)
     most = reading.formats.most_common(1)[0][0]
     return Source(str(name), most, comparisons, skipped, judged, reading.tools)
 

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 KEPT = 0.95  # of the comparisons fit whole
 STEP = 64  # tokens to which a chosen length is rounded up
 
@@ -16,7 +18,8 @@ def choose_length(needs: Sequence[int], *, limit: int | None, kept: float = KEPT
         limit: the longest sequence of the model, which the length does not pass.
         kept: the share.
     """
-    needed = -(-max(2, sorted(needs)[max(0, math.ceil(kept * len(needs)) - 1)]) // STEP) * STEP
+    at = max(0, math.ceil(kept * len(needs)) - 1)
+    needed = -(-max(2, int(np.partition(np.asarray(needs), at)[at])) // STEP) * STEP
     return needed if limit is None else min(needed, limit)
 
 

@@ -48,13 +48,14 @@ class Lengths:
 
 def measure(
     tally: Tally, tokenizer: Any, *, limit: int | None, max_length: int | None
-) -> tuple[Lengths, list[Group], Skipped]:
+) -> tuple[Lengths, Sequence[Group], Skipped]:
     """Lengths of the sample, its comparisons as tokens, and those that the tokenizer or its template refuses."""
     wholes, refused = tokenize(tally.sample, tokenizer, most=limit)
     needs = [whole.need for whole in wholes]
     unkept = round(tally.oversized * len(tally.sample) / max(1, tally.comparisons - tally.oversized))
     length = max_length or choose_length([*needs, *[2**31] * unkept] or [2], limit=limit or max(needs, default=2))
     groups, unusable = fit(wholes, max_length=length, pairs_only=False)
+    refused = [*refused, *unusable]
     used = [example for group in groups for example in group.examples]
     same, _ = tokenize(tally.candidates, tokenizer, most=length)
     lengths = Lengths(
@@ -63,7 +64,7 @@ def measure(
         chosen=max_length is None,
         limit=limit,
         needs=needs,
-        kept=1 - len(refused + unusable) / max(1, len(tally.sample)),
+        kept=1 - len(refused) / max(1, len(tally.sample)),
         whole=sum(need <= length for need in needs) / max(1, len(needs)),
         cut=sum(not example.complete for example in used) / max(1, len(used)),
         prompts=[len(whole.prompt) for whole in wholes],
@@ -72,7 +73,7 @@ def measure(
         same_after_cut=sum(_same(whole, length) for whole in same),
         alike=len(tally.candidates),
     )
-    return lengths, groups, refused + unusable
+    return lengths, groups, refused
 
 
 def differences(whole: Whole) -> list[int]:

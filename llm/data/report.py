@@ -73,8 +73,9 @@ class Report:
         if self.unpaired:
             ratio = f"{self.good} good and {self.bad} bad responses"
             yield (
-                f"The data are unpaired ({ratio}): no objective of `train` takes them as they are. "
-                f"{self.paired} pairs can be made of prompts that have both kinds; --write PAIRS.jsonl writes them."
+                f"The data are unpaired ({ratio}): `train --objective kto` takes them as they are. For other "
+                f"objectives {self.paired} pairs can be made of prompts that have both kinds; --write PAIRS.jsonl "
+                "writes them."
             )
         if self.skipped:
             share = 100 * self.skipped / max(1, self.rows)

@@ -4,7 +4,10 @@ import random
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+import numpy as np
+
 from derivations.cli.errors import InputError
+from llm.data.spool import Picked
 
 SHARE = 5  # at most one in so many comparisons is held out
 
@@ -15,31 +18,42 @@ def held_out(eval_size: int, n: int) -> int:
 
 
 def split_off(
-    items: Sequence[Any], *, eval_size: int, seed: int, prompt: Callable[[Any], Hashable] = id
-) -> tuple[list[Any], list[Any]]:
+    items: Sequence[Any], *, eval_size: int, seed: int, prompt: Callable[[Any], Hashable] | None = None
+) -> tuple[Picked[Any], Picked[Any]]:
     """Train and evaluation parts by seed.
 
     Args:
-        items: what to split.
+        items: what to split; each is fetched once.
         eval_size: how many to hold out, capped by `held_out`; fewer where prompts that stand together do not fit.
         seed: of the shuffle.
-        prompt: items for which it gives the same stay on one side, unless it gives the same for all.
+        prompt: items for which it gives the same stay on one side, unless it gives the same for all. None: each
+            item stands alone.
+
+    Returns:
+        The two parts.
 
     Raises:
         InputError: nothing would be left on one of the sides.
     """
-    if len(items) < 2:
-        raise InputError(f"{len(items)} usable comparison is too few to train on some and evaluate on others")
-    shuffled = list(items)
-    random.Random(seed).shuffle(shuffled)  # noqa: S311
-    groups: dict[Hashable, list[Any]] = {}
-    for item in shuffled:
-        groups.setdefault(prompt(item), []).append(item)
-    room, held = held_out(eval_size, len(items)), list[Any]()
-    for group in groups.values():
-        if len(group) <= room - len(held):
-            held += group
-    if not held:  # no prompt has few enough comparisons: the smallest group goes, or a part of the only one
-        held = min(groups.values(), key=len) if len(groups) > 1 else shuffled[:room]
-    chosen = {id(item) for item in held}
-    return [item for item in shuffled if id(item) not in chosen], held
+    n = len(items)
+    if n < 2:
+        raise InputError(f"{n} usable comparison is too few to train on some and evaluate on others")
+    order = list(range(n))
+    random.Random(seed).shuffle(order)  # noqa: S311
+    shuffled = np.array(order)
+    keys = np.fromiter((hash(prompt(item)) for item in items) if prompt else order, np.int64, n)[shuffled]
+    _, first, group, sizes = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    room, taken, left = held_out(eval_size, n), list[int](), held_out(eval_size, n)
+    in_turn = np.argsort(first)
+    for g in in_turn:
+        if sizes[g] <= left:
+            taken.append(g)
+            left -= int(sizes[g])
+        if not left:
+            break
+    if not taken and len(sizes) > 1:  # no prompt has few enough comparisons: the smallest group goes
+        taken = [in_turn[np.argmin(sizes[in_turn])]]
+    held = np.isin(group, taken) if taken else np.arange(n) < room  # of one prompt only, a part
+    places = np.flatnonzero(held)
+    places = places[np.argsort(first[group[places]], kind="stable")] if taken else places
+    return Picked(items, shuffled[~held]), Picked(items, shuffled[places])  # type: ignore[arg-type]

@@ -82,7 +82,9 @@ class Tally:
         if prompt in self.held_out:
             self.leaks.add(where, "its prompt is in the evaluation data")
         elif split is not None:
-            known = self._splits.setdefault(prompt, split)
+            known = self._splits.get(prompt, split)
+            if len(self._splits) < MOST_KEPT:
+                self._splits.setdefault(prompt, split)
             if known != split:
                 self.leaks.add(where, f"its prompt is in split {known!r} and in {split!r}")
         if len(self.prompts) < MOST_KEPT:
@@ -157,7 +159,7 @@ def pair_keys(prompt: int, comparison: Comparison) -> list[tuple[int, int, int]]
     ]
 
 
-MOST_WAITING = 200_000  # unpaired responses kept until one of the other kind comes
+MOST_WAITING = 2**27  # characters of unpaired responses kept until one of the other kind comes
 
 
 @dataclass
@@ -182,10 +184,15 @@ class Pairing:
             others = self._waiting.get((prompt, not good))
             if others and others[0].response != item.response:
                 other = others.pop(0)
-                self._kept -= 1
+                self._kept -= _size(other)
                 self.pairs += 1
                 texts = (item.response, other.response) if good else (other.response, item.response)
                 yield Comparison(item.prompt, texts, other.where)
             elif self._kept < MOST_WAITING:
-                self._kept += 1
+                self._kept += _size(item)
                 self._waiting.setdefault((prompt, good), []).append(item)
+
+
+def _size(judged: Judged) -> int:
+    """Characters of a response with its prompt, and a little for the rest."""
+    return len(judged.response) + sum(len(m["content"]) for m in judged.prompt) + 500

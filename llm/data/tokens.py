@@ -7,7 +7,7 @@ its log-prob; a truncated one has none. What a template writes behind the end of
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,11 @@ MAX_IDS = 2**31
 
 @dataclass(frozen=True)
 class Group:
-    """One comparison as tokens: the responses to one prompt, best first."""
+    """One comparison as tokens: the responses to one prompt, best first; or one response, and whether it is good."""
 
     examples: tuple[Example, ...]
     where: str
+    good: bool | None = None
 
     def __len__(self) -> int:
         """Tokens, the prompt counted once."""
@@ -109,7 +110,7 @@ def _ids_behind(start: str, prompt: tuple[int, ...], rest: str, tokenizer: Any) 
 @dataclass(frozen=True)
 class Whole:
     """One comparison as tokens before it is cut to a length: the ids of each response, and whether they are all of it
-    (they are kept up to a limit)."""
+    (they are kept up to a limit). The comparison itself is without its texts."""
 
     comparison: Comparison
     prompt: tuple[int, ...]
@@ -136,8 +137,9 @@ def encode(
     """
     wholes, skipped = tokenize(comparisons, tokenizer, most=max_length)
     kept, unusable = fit(wholes, max_length=max_length, pairs_only=pairs_only, top=top)
-    require_any(kept, skipped + unusable, len(wholes) + len(skipped))
-    return kept, skipped + unusable
+    skipped = [*skipped, *unusable]
+    require_any(kept, skipped, len(wholes) + len(skipped) - len(unusable))
+    return list(kept), skipped
 
 
 def require_any(kept: Sequence[Group], skipped: Skipped, n: int) -> None:
@@ -147,11 +149,15 @@ def require_any(kept: Sequence[Group], skipped: Skipped, n: int) -> None:
         raise InputError(f"no usable comparison among {n}{first}")
 
 
-def tokenize(comparisons: Iterable[Comparison], tokenizer: Any, *, most: int | None) -> tuple[list[Whole], Skipped]:
-    """Ids of comparisons, each sequence up to `most` tokens, and (where, reason) of every one that has none."""
+def tokenize(
+    comparisons: Iterable[Comparison], tokenizer: Any, *, most: int | None, keep: Callable[[], Any] = list
+) -> tuple[Sequence[Whole], Skipped]:
+    """Ids of comparisons, each sequence up to `most` tokens, and (where, reason) of every one that has none.
+
+    keep: makes what they are kept in.
+    """
     control = control_tokens(tokenizer)
-    found: list[Whole] = []
-    skipped: Skipped = []
+    found, skipped = keep(), keep()
     for comparison in comparisons:
         try:
             found.append(_whole(comparison, tokenizer, control, most))
@@ -167,18 +173,26 @@ def _whole(comparison: Comparison, tokenizer: Any, control: re.Pattern[str], mos
         raise Unusable("empty prompt")
     room = MAX_IDS if most is None else max(1, most - len(turn.prompt))
     responses = tuple(turn.respond(text, room=room) for text in comparison.responses)
-    return Whole(comparison, turn.prompt, responses)
+    return Whole(comparison.without_texts(), turn.prompt, responses)
 
 
 def fit(
-    wholes: Iterable[Whole], *, max_length: int, pairs_only: bool = True, top: int | None = None
-) -> tuple[list[Group], Skipped]:
-    """Comparisons cut to a length, and (where, reason) of every one left out; the options are those of `encode`."""
-    kept: list[Group] = []
-    skipped: Skipped = []
+    wholes: Iterable[Whole],
+    *,
+    max_length: int,
+    pairs_only: bool = True,
+    top: int | None = None,
+    keep: Callable[[], Any] = list,
+) -> tuple[Sequence[Group], Skipped]:
+    """Comparisons cut to a length, and (where, reason) of every one left out; the options are those of `encode`.
+
+    keep: makes what they are kept in.
+    """
+    kept, skipped = keep(), keep()
     for whole in wholes:
         try:
-            kept += _groups(whole, max_length, pairs_only, top)
+            for group in _groups(whole, max_length, pairs_only, top):
+                kept.append(group)
         except Unusable as reason:
             skipped.append((whole.comparison.where, str(reason)))
     return kept, skipped
@@ -207,4 +221,4 @@ def _groups(whole: Whole, max_length: int, pairs_only: bool, top: int | None) ->
     if same:
         cut = "" if all(e.complete for e in examples) else " after truncation"
         raise Unusable(f"chosen and rejected are the same{cut}")
-    return [Group(examples, comparison.where)]
+    return [Group(examples, comparison.where, comparison.scores[0] > 0 if len(examples) == 1 else None)]

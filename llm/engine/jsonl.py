@@ -1,22 +1,19 @@
-"""What a run leaves behind and shows: JSONL records, run folders, progress, tables."""
+"""What a run leaves behind and shows: JSONL records, run folders, tables."""
 
 import errno
 import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from derivations.cli.errors import InputError, reason
 from derivations.cli.files import to_json
 from derivations.cli.run_folder import clear_killed_start
-
-T = TypeVar("T")
 
 
 class Records:
@@ -82,12 +79,6 @@ def require_out(out: Path) -> None:
             raise InputError(f"--out {out}: nothing can be written in {parent}")
     except (OSError, ValueError) as error:  # a name too long, a NUL in it
         raise InputError(f"cannot use --out {out}: {reason(error)}") from error
-
-
-def progress(items: Iterable[T], description: str, *, quiet: bool) -> Iterable[T]:
-    """The items, with a progress bar on a terminal."""
-    console = Console(stderr=True)
-    return track(items, description, console=console, disable=quiet or not console.is_terminal)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, quiet: bool) -> None:

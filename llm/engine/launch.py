@@ -1,6 +1,7 @@
 """What the launcher (torchrun, accelerate) started: checked against what was asked, and told in one line."""
 
 import os
+from typing import Any
 
 from accelerate import Accelerator, DistributedType
 
@@ -39,3 +40,8 @@ def describe(accelerator: Accelerator, *, sharded: bool = False) -> str:
     kind = accelerator.distributed_type.value
     place = f"{accelerator.device.type}, {accelerator.mixed_precision}{', sharded' if sharded else ''}"
     return f"{accelerator.num_processes} process(es), {kind}, {place}"
+
+
+def is_silent(config: Any) -> bool:
+    """Whether a run says nothing of what it is at: asked to be quiet, told by machine, or not the first process."""
+    return bool(config.quiet or config.format == "json" or os.environ.get("RANK", "0") != "0")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,15 +77,20 @@ def _measured(row: dict[str, Any]) -> bool:
 def open_run(config: Any, resolved: dict[str, Any], engine: Engine) -> Run:
     """Start the run folder, or with `resume` check that it holds a run of the same settings and data.
 
+    A run that stopped before its first checkpoint is moved aside, not overwritten, and this is said.
+
     Raises InputError naming the settings that differ.
     """
     settings = {**vars(config), **resolved}
-    found = config.out / "config.json"
-    if engine.is_main and not (config.resume and found.exists()):
+    if config.resume and (config.out / "config.json").exists():
+        require_same_settings(config.out, settings)
+    start = not config.resume or last_checkpoint(config.out / "checkpoints" / "resume") is None
+    engine.accelerator.wait_for_everyone()
+    if engine.is_main and start:
+        if config.resume:
+            print(f"note: --resume: {config.out} has no checkpoint to go on from; starting at step 1", file=sys.stderr)
         start_run(config.out, settings)
     engine.accelerator.wait_for_everyone()
-    if config.resume:
-        require_same_settings(config.out, settings)
     return Run(config.out, main=engine.is_main)
 
 

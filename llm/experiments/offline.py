@@ -6,8 +6,10 @@ experiment goes on where it stopped. The report is written from these files alon
     python -m llm.experiments.offline --help
 """
 
+import hashlib
 import random
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from derivations.cli.files import to_json, write_json, write_text
 from derivations.evidence.protocol import read_protocol_file
 from derivations.evidence.results import read_result, start, start_all
 from llm.data.row_formats import shown
+from llm.sampling.topics import PROMPT
 from llm.settings.train import TrainConfig
 
 PROTOCOL = Path(__file__).with_name("offline.toml")
@@ -111,6 +114,10 @@ def do(run: Run, protocol: dict[str, Any], fingerprint: str, settings: Settings)
     result = {"task": run.task, "objective": run.objective, "seed": run.seed, "protocol": fingerprint}
     result |= {"before": _means(summary["before"]), "after": _means(summary["after"])}
     result |= {name: summary[name] for name in ("seconds", "peak_memory_gib", "train_pairs", "eval_pairs")}
+    if run.task == "file" and settings.data is not None:
+        with settings.data.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        result["data"] = f"{settings.data.name} (SHA-256 {digest})"
     if samples:
         last = folder / "run" / "checkpoints" / "last"
         models = {"before": "bundled", "after": str(last)}
@@ -132,13 +139,36 @@ def _data(run: Run, settings: Settings, folder: Path) -> dict[str, Any]:
 
     coin = random.Random(run.seed) if run.task == "shuffled" else None  # noqa: S311
     paths = {"data": folder / "train.jsonl", "eval_data": folder / "eval.jsonl"}
-    write_text(paths["data"], _planted(TOPICS, coin))
-    write_text(paths["eval_data"], _planted(HELD_OUT_TOPICS, None))
+    write_text(paths["data"], planted_rows(_sentences(TOPICS), coin))
+    write_text(paths["eval_data"], planted_rows(_sentences(HELD_OUT_TOPICS), None))
     return {name: str(path) for name, path in paths.items()}
 
 
-def _planted(topics: Any, coin: random.Random | None) -> str:
-    """Pairs of the untrained model's sentences behind the first words; with a coin, the words say nothing."""
+def planted_rows(
+    sentences: Mapping[str, Sequence[str]], coin: random.Random | None, *, system: str | None = None
+) -> str:
+    """Pairs of sentences behind the first words, as JSON lines; with a coin, the words say nothing.
+
+    Args:
+        sentences: what is paired, in order, by topic.
+        coin: draws which word is preferred, pair by pair; None: always the first.
+        system: message before the prompt; None: what the model's template puts there.
+
+    Returns:
+        The rows {prompt, chosen, rejected}.
+    """
+    rows = []
+    for topic, own in sentences.items():
+        for first, second in zip(own[::2], own[1::2], strict=True):
+            words = FIRST_WORDS if coin is None or coin.random() < 0.5 else FIRST_WORDS[::-1]
+            prompt = PROMPT.format(topic=topic)
+            row = {"prompt": prompt, "chosen": words[0] + first, "rejected": words[1] + second}
+            rows.append(row if system is None else row | {"system": system})
+    return "".join(to_json(row) + "\n" for row in rows)
+
+
+def _sentences(topics: Sequence[str]) -> dict[str, list[str]]:
+    """What the untrained model writes on each topic."""
     import torch
 
     from llm.data.dataset import POOL_SAMPLES, POOL_TOKENS
@@ -150,14 +180,7 @@ def _planted(topics: Any, coin: random.Random | None) -> str:
     model, tokenizer = load_model("bundled")
     with torch.autocast("cpu", torch.bfloat16):  # as the on-policy task draws them, so the cache serves both
         pool = reference_pool(model, tokenizer, topics, k=POOL_SAMPLES, max_new_tokens=POOL_TOKENS, seed=0, quiet=True)
-    rows = []
-    for topic, examples in zip(topics, pool, strict=True):
-        sentences = texts(examples, tokenizer)
-        for first, second in zip(sentences[::2], sentences[1::2], strict=True):
-            words = FIRST_WORDS if coin is None or coin.random() < 0.5 else FIRST_WORDS[::-1]
-            prompt = f"Write one sentence about {topic}."
-            rows.append({"prompt": prompt, "chosen": words[0] + first, "rejected": words[1] + second})
-    return "".join(to_json(row) + "\n" for row in rows)
+    return {topic: texts(own, tokenizer) for topic, own in zip(topics, pool, strict=True)}
 
 
 def _fresh(model_name: str, k: int, seed: int) -> dict[str, float]:

@@ -12,26 +12,33 @@ from torch import Tensor
 from derivations.evidence.intervals import interval, proportion
 from derivations.objectives import Objective, preference_metrics
 from llm.data.tokens import Group
+from llm.offline import unpaired
 from llm.scoring.packing import lengths, on_device, put_back
+from llm.settings.unpaired import Trained, Unpaired
 
 Row = dict[str, Any]
 TEXT = ("step", "split", "where")  # of a row; the rest are measured
 
 
 def losses_and_rows(
-    objective: Objective, groups: Sequence[Group], logp: Tensor, ref_logp: Tensor | None
+    objective: Trained, groups: Sequence[Group], logp: Tensor, ref_logp: Tensor | None, kl: float | None = None
 ) -> tuple[Tensor, list[Row]]:
-    """Loss and measurements of each comparison.
+    """Loss and measurements of each comparison, or single response.
 
     Args:
         objective: gives rewards and loss.
         groups: the comparisons, pairs or rankings.
         logp, ref_logp: of policy and reference, summed over tokens, [responses of all groups], nats.
+        kl: the reference point of an unpaired objective, nats.
 
     Returns:
         The losses [groups], with gradient, and a row of numbers per comparison. Rewards, log-probs and tokens of a
         ranking are those of its first response (chosen) and its last (rejected).
     """
+    if isinstance(objective, Unpaired):
+        if ref_logp is None or kl is None:
+            raise ValueError(f"objective {objective.name} needs the reference and its point")
+        return unpaired.losses_and_rows(objective, groups, logp, ref_logp, kl)
     sizes = [len(g.examples) for g in groups]
     length = lengths([e for g in groups for e in g.examples], logp.device)
     rewards = objective.rewards(logp, length=length, ref_logp=ref_logp)
@@ -66,9 +73,21 @@ def _losses(objective: Objective, rewards: Tensor, sizes: Sequence[int]) -> Tens
     return torch.cat(found)[put_back(order, device)]
 
 
+def columns(rows: Sequence[Row]) -> dict[str, list[float]]:
+    """Every measurement of the rows. Of single responses, what is said of good ones (chosen) and of bad ones
+    (rejected) stands apart, under the names that pairs have."""
+    if "desirable" not in rows[0]:
+        return {name: [row[name] for row in rows] for name in rows[0] if name not in TEXT}
+    found = {name: [row[name] for row in rows] for name in ("loss", "kl", "desirable")}
+    for name in ("rewards", "logps", "logps_per_token", "tokens"):
+        for side, good in (("chosen", 1), ("rejected", 0)):
+            found[f"{name}/{side}"] = [row[name] for row in rows if row["desirable"] == good]
+    return {name: values for name, values in found.items() if values}
+
+
 def means(rows: Sequence[Row]) -> dict[str, float]:
     """Mean of every measurement over the rows."""
-    return {name: math.fsum(r[name] for r in rows) / len(rows) for name in rows[0] if name not in TEXT}
+    return {name: math.fsum(values) / len(values) for name, values in columns(rows).items()}
 
 
 SHARES = ("rewards/accuracies",)  # of comparisons: from 0 to 1
@@ -79,18 +98,17 @@ def change(before: Sequence[Row], after: Sequence[Row]) -> dict[str, dict[str, d
 
     Those of a share stay where a share can be: in [0, 1] (Wilson's), their change in [-1, 1].
     """
-    names = [name for name in before[0] if name not in TEXT]
+    levels, ends = columns(before), columns(after)
 
-    def level(rows: Sequence[Row], name: str) -> dict[str, float]:
-        values = [r[name] for r in rows]
+    def level(values: Sequence[float], name: str) -> dict[str, float]:
         return asdict(proportion(sum(values), len(values))) if name in SHARES else asdict(interval(values))
 
     def difference(name: str) -> dict[str, float]:
-        found = asdict(interval(a[name] - b[name] for a, b in zip(after, before, strict=True)))
+        found = asdict(interval(a - b for a, b in zip(ends[name], levels[name], strict=True)))
         return {k: min(1.0, max(-1.0, v)) for k, v in found.items()} if name in SHARES else found
 
     return {
-        "before": {n: level(before, n) for n in names},
-        "after": {n: level(after, n) for n in names},
-        "change": {n: difference(n) for n in names},
+        "before": {n: level(v, n) for n, v in levels.items()},
+        "after": {n: level(v, n) for n, v in ends.items()},
+        "change": {n: difference(n) for n in levels},
     }

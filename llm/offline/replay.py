@@ -14,17 +14,21 @@ from derivations.cli.files import read_json
 from llm.data.tokens import Group
 from llm.engine.engine import Engine
 from llm.engine.run_folder import read_config
-from llm.offline.metrics import losses_and_rows
+from llm.offline.metrics import Row, losses_and_rows
 from llm.scoring.models import add_lora, load_model
 from llm.scoring.packing import Example
 from llm.settings.train import TrainConfig
 
 
-def as_records(groups: Sequence[Group], reference: Callable[[Sequence[Group]], Tensor] | None) -> list[dict[str, Any]]:
-    """Comparisons as they are kept for replay: place, token ids, and log-probs under the reference if there is one."""
+def as_records(
+    groups: Sequence[Group], reference: Callable[[Sequence[Group]], Tensor] | None, rows: Sequence[Row]
+) -> list[dict[str, Any]]:
+    """Comparisons as they are kept for replay: place, token ids, and log-probs under the reference if there is one; of
+    single responses also whether they are good, and the reference point that their measurements (rows) have."""
     return [
         {"where": g.where, "examples": g.examples, "reference": reference([g]).tolist() if reference else None}
-        for g in groups
+        | ({"good": g.good, "kl": repr(row["kl"])} if g.good is not None else {})
+        for g, row in zip(groups, rows, strict=True)
     ]
 
 
@@ -42,11 +46,11 @@ def replay(out: Path) -> list[dict[str, Any]]:
     engine = Engine(model, lr=config.lr, dtype=config.dtype, max_grad_norm=math.inf, seed=config.seed)
     step = engine.load(out / "checkpoints" / "diverged")["step"] + 1
     rows = []
-    for group, reference in groups:
+    for group, reference, kl in groups:
         reference = None if reference is None else reference.to(engine.device)
         with engine.micro_steps():
             logp = engine.loss_logps(group.examples, last=True)
-            losses, measured = losses_and_rows(objective, [group], logp, reference)
+            losses, measured = losses_and_rows(objective, [group], logp, reference, kl)
             engine.backward(losses.sum(), last=True)
         norm = engine.gradient_norm()
         engine.optimizer.zero_grad()
@@ -66,13 +70,15 @@ def _config(saved: dict[str, Any], out: Path) -> TrainConfig:
     return TrainConfig(**{name: value for name, value in saved.items() if name in known} | {"out": out})
 
 
-def _groups(kept: Any, out: Path) -> list[tuple[Group, Tensor | None]]:
-    """The comparisons that were kept, with their log-probs under the reference."""
+def _groups(kept: Any, out: Path) -> list[tuple[Group, Tensor | None, float | None]]:
+    """The comparisons that were kept, with their log-probs under the reference, and the point of single responses."""
     try:
         found = []
         for row in kept["batch"]:
             examples = tuple(Example(tuple(e["prompt"]), tuple(e["response"]), e["complete"]) for e in row["examples"])
-            found.append((Group(examples, row["where"]), torch.tensor(row["reference"]) if row["reference"] else None))
+            group = Group(examples, row["where"], row.get("good"))
+            reference = torch.tensor(row["reference"]) if row["reference"] else None
+            found.append((group, reference, None if group.good is None else float(row["kl"])))
         return found
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{out / 'diverged.json'} keeps no batch of a training step ({error})") from None

@@ -9,90 +9,118 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from accelerate.utils import set_seed
 
 from derivations.cli.errors import InputError
 from derivations.cli.files import write_json
-from derivations.objectives import Objective
 from llm.data.dataset import Data, announce, load_data, read_sources
+from llm.data.files import Skipped
 from llm.data.tokens import Group
 from llm.engine.determinism import set_determinism
 from llm.engine.engine import Engine
-from llm.engine.jsonl import Records, print_table, progress
-from llm.engine.launch import describe
+from llm.engine.jsonl import Records
+from llm.engine.launch import describe, is_silent
 from llm.engine.memory import peak_memory_gib
 from llm.engine.nan_guard import stop_if_diverged
 from llm.engine.reference import EveryStep, Precomputed
-from llm.engine.run_folder import Run, as_started, finished, open_run, told_as_json
+from llm.engine.run_folder import Run, as_started, finished, open_run
 from llm.engine.sharding import PLACEHOLDER, load_in_first
+from llm.engine.working import progress, working
+from llm.offline.ending import print_summary
 from llm.offline.metrics import Row, change, losses_and_rows, means
 from llm.offline.replay import as_records
+from llm.offline.unpaired import mismatched, reference_point
 from llm.sampling.reference_pool import texts
 from llm.sampling.sampler import sample
 from llm.scoring.compiled import compile_layers
 from llm.scoring.export import export, model_card
 from llm.scoring.logprobs import longest_sequence, require_room
-from llm.scoring.models import add_lora, load_model, recompute_layers
+from llm.scoring.models import Model, Tokenizer, add_lora, load_model, recompute_layers
 from llm.scoring.passes import by_tokens, pass_sizes, scored, what_ran
-from llm.settings.train import TrainConfig
+from llm.settings.train import LARGEST, TrainConfig
+from llm.settings.unpaired import Trained, Unpaired
 
-SMALL = 30  # comparisons held out, below which an interval is said to rest on few
 Reference = EveryStep | Precomputed | None
 
 
-def train(config: TrainConfig) -> dict[str, Any]:
-    """Train on comparisons; returns the summary (also in `summary.json`). Raises InputError on bad input."""
+def train(config: TrainConfig, *, loaded: tuple[Model, Tokenizer] | None = None) -> dict[str, Any]:
+    """Train on comparisons.
+
+    Args:
+        config: the settings.
+        loaded: a model of that name and its tokenizer, as `load_model` gives them, which is trained in place; None:
+            they are loaded here.
+
+    Returns:
+        The summary, also in `summary.json`.
+
+    Raises:
+        InputError: bad input.
+    """
     began = time.monotonic()
     config.require_places()
     config = as_started(config)
     if config.resume and (summary := finished(config)):
         return summary
     set_determinism(config.deterministic)
-    objective = config.make_objective()
-    sources = read_sources(config)
-    model, tokenizer = (load_in_first if config.shard else load_model)(config.model, implementation=config.attention)
+    objective, silent = config.make_objective(), is_silent(config)
+    with working("reading the data", quiet=silent or config.data is None):
+        sources = read_sources(config)
+    with working(f"loading the model {config.model}", quiet=silent):
+        load = load_in_first if config.shard else load_model
+        model, tokenizer = loaded or load(config.model, implementation=config.attention)
     if config.max_length is not None:
         require_room(model.config, config.max_length)
     limit = longest_sequence(model.config)
     engine = _engine(config, model)
-    data = load_data(config, objective, sources, engine, tokenizer, limit=limit)
-    del sources  # the texts; the tokens are in `data`
+    with working("turning the data into tokens", quiet=silent or config.data is None):
+        data = load_data(config, objective, sources, engine, tokenizer, limit=limit)
     config = replace(config, max_length=data.max_length)
-    reference = _reference(config, objective, engine, data)
+    with working("log-probs of the untrained model", quiet=silent or not objective.regularizer.needs_reference):
+        reference = _reference(config, objective, engine, data)
     resolved = {"objective_resolved": str(objective), "data_note": data.note, "data_fingerprint": data.fingerprint()}
     runs_on = describe(engine.accelerator, sharded=engine.sharded)
     ran = {"runs_on": runs_on, "passes": what_ran(engine.device.type, pass_tokens(config, engine))}
     run = open_run(config, resolved | ran, engine)
     if engine.is_main:
         (config.out / "skipped.jsonl").unlink(missing_ok=True)
-        Records(config.out / "skipped.jsonl").add(*({"where": w, "reason": r} for w, r in data.skipped))
+        _list_skipped(Records(config.out / "skipped.jsonl"), data.skipped)
         if not config.quiet and config.format == "text":
             announce(config, objective, data, runs_on)
     state = run.restore(engine)
     engine.start_tracking(config)
 
+    def inside(step: int) -> bool:
+        """Whether the loop over the steps says what is being done."""
+        return 0 < step < config.max_steps
+
     def evaluate(step: int) -> float:
-        rows = _evaluate(engine, objective, data.evaluation, reference, pass_tokens(config, engine))
+        with working(
+            f"evaluating {len(data.evaluation)} held-out comparisons after {step} steps", quiet=silent or inside(step)
+        ):
+            rows = _evaluate(engine, objective, data.evaluation, reference, config)
         row = {"step": step} | {f"eval/{name}": value for name, value in means(rows).items()}
         stop_if_diverged(0.0, row["eval/loss"], step, [r["where"] for r in rows], config.out, config.lr)
         run.examples.add(*({"step": step, "split": "eval", **r} for r in rows))
         run.metrics.add(row)
         engine.track(row)
         if config.samples and (engine.is_main or engine.sharded):
-            run.samples.add(*_continuations(engine, tokenizer, data.evaluation, step=step, config=config))
+            with working(f"sampling {config.samples} continuations", quiet=silent or inside(step)):
+                run.samples.add(*_continuations(engine, tokenizer, data.evaluation, step=step, config=config))
         return row["eval/loss"]
 
     if state["step"] == 0:
         state |= {"best": evaluate(0), "waited": 0}
     plan, step = _schedule(len(data.train), config), state["step"]
     steps = range(step + 1, config.max_steps + 1)
-    for step in progress(steps, objective.name, quiet=config.quiet or not engine.is_main):
+    for step in progress(steps, f"{objective.name}: training {len(steps)} steps", quiet=silent):
         groups = [data.train[i] for i in plan[step - 1]]
         rows = accumulate(engine, objective, groups, reference, config)
         norm, row = engine.gradient_norm(), means(rows)
-        kept = partial(as_records, groups, reference)
+        kept = partial(as_records, groups, reference, rows)
         stop_if_diverged(norm, row["loss"], step, kept, config.out, config.lr, engine=engine)
         row = {"step": step, "lr": engine.lr, "grad_norm": norm, **row}
         engine.step()
@@ -110,7 +138,18 @@ def train(config: TrainConfig) -> dict[str, Any]:
             break
     if step == config.max_steps:
         evaluate(step)
-    return _finish(config, objective, data, engine, tokenizer, run, step, time.monotonic() - began)
+    with working("saving the model" if config.save else "writing the summary", quiet=silent):
+        summary = _finish(config, objective, data, engine, tokenizer, run, step, time.monotonic() - began)
+    if engine.is_main:
+        print_summary(summary, config)
+    return summary
+
+
+def _list_skipped(records: Records, skipped: Skipped) -> None:
+    """Every skipped row, some at a time."""
+    rows = iter(skipped)
+    while some := list(islice(rows, 1000)):
+        records.add(*({"where": where, "reason": reason} for where, reason in some))
 
 
 def _engine(config: TrainConfig, model: Any) -> Engine:
@@ -129,21 +168,25 @@ def _engine(config: TrainConfig, model: Any) -> Engine:
     return engine
 
 
-def _reference(config: TrainConfig, objective: Objective, engine: Engine, data: Data) -> Reference:
+def _reference(config: TrainConfig, objective: Trained, engine: Engine, data: Data) -> Reference:
     """The untrained model, before the first step (or the checkpoint) changes the weights."""
     if not objective.regularizer.needs_reference:
         return None
     if config.reference == "every-step":
         return EveryStep(engine)
     used = sorted({i for step in _schedule(len(data.train), config) for i in step})
-    sets = [data.train[i] for i in used], data.evaluation
+    sets: list[Sequence[Group]] = [[data.train[i] for i in used], data.evaluation]
+    if isinstance(objective, Unpaired):
+        batches = [[data.train[i] for i in step] for step in _schedule(len(data.train), config)]
+        sets += [mismatched(batch, max_length=data.max_length) for batch in [*batches, data.evaluation]]
     return Precomputed(engine, *sets, tokens=pass_tokens(config, engine))
 
 
 def accumulate(
-    engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference, config: TrainConfig
+    engine: Engine, objective: Trained, groups: Sequence[Group], reference: Reference, config: TrainConfig
 ) -> list[Row]:
     """Gradient of the mean loss over the groups (of all processes), and every group's measurements."""
+    kl = _point(engine, objective, groups, reference, config)
     mine = groups[engine.rank :: engine.processes]
     parts = list(micro_batches(mine, size=config.micro_batch_size, tokens=pass_tokens(config, engine)))
     parts = engine.evenly(parts)
@@ -156,10 +199,20 @@ def accumulate(
                 engine.backward(0.0 * engine.loss_logps(PLACEHOLDER, last=last).sum(), last=last)
                 continue
             logp = engine.loss_logps([e for g in part for e in g.examples], last=last)
-            losses, measured = losses_and_rows(objective, part, logp, ref_logp)
+            losses, measured = losses_and_rows(objective, part, logp, ref_logp, kl)
             engine.backward(losses.sum() / len(groups), last=last)
             rows |= {id(g): row for g, row in zip(part, measured, strict=True)}
     return engine.gather([rows[id(g)] for g in mine])
+
+
+def _point(
+    engine: Engine, objective: Trained, groups: Sequence[Group], reference: Reference, config: TrainConfig
+) -> float | None:
+    """The reference point of an unpaired objective on these responses, nats; None for the others."""
+    if not isinstance(objective, Unpaired) or reference is None:
+        return None
+    length, tokens = config.max_length or LARGEST, pass_tokens(config, engine)
+    return reference_point(groups, reference, engine, max_length=length, tokens=tokens)
 
 
 def pass_tokens(config: TrainConfig, engine: Engine) -> int:
@@ -174,13 +227,14 @@ def micro_batches(groups: Sequence[Group], *, size: int | None, tokens: int) -> 
 
 
 def _evaluate(
-    engine: Engine, objective: Objective, groups: Sequence[Group], reference: Reference, tokens: int
+    engine: Engine, objective: Trained, groups: Sequence[Group], reference: Reference, config: TrainConfig
 ) -> list[Row]:
     """Measurements of every group, in order."""
+    kl, tokens = _point(engine, objective, groups, reference, config), pass_tokens(config, engine)
 
     def score(part: list[Group]) -> list[Row]:
         logp = engine.logps([e for g in part for e in g.examples])
-        return losses_and_rows(objective, part, logp, reference(part) if reference else None)[1]
+        return losses_and_rows(objective, part, logp, reference(part) if reference else None, kl)[1]
 
     return engine.gather(scored(groups[engine.rank :: engine.processes], tokens, score, engine=engine))
 
@@ -211,7 +265,7 @@ def _continuations(
 
 def _finish(
     config: TrainConfig,
-    objective: Objective,
+    objective: Trained,
     data: Data,
     engine: Engine,
     tokenizer: Any,
@@ -237,30 +291,9 @@ def _finish(
         settings = {
             k: v for k, v in vars(config).items() if k not in ("quiet", "format", "resume", "plan", "plan_processes")
         }
-        card = model_card(
-            base=config.model, objective=str(objective), data=data.note, settings=settings, summary=summary
-        )
+        card = model_card(base=config.model, objective=objective, data=data.note, settings=settings, summary=summary)
         place = config.out / "checkpoints" / "last"
         export(engine.unwrapped.model, tokenizer, place, form=config.export, card=card, weights=weights)
     write_json(config.out / "summary.json", summary)
     run.drop_checkpoint()
-    _print_summary(summary, config)
     return summary
-
-
-def _print_summary(summary: dict[str, Any], config: TrainConfig) -> None:
-    if told_as_json(config, summary):
-        return
-    rows = []
-    for name, difference in summary["change"].items():
-        if not name.startswith("tokens/"):  # of fixed comparisons
-            before, after = summary["before"][name]["mean"], summary["after"][name]["mean"]
-            spread = f"[{difference['low']:+.3f}, {difference['high']:+.3f}]"
-            rows.append((name, f"{before:.3f}", f"{after:.3f}", f"{difference['mean']:+.3f}", spread))
-    steps, seconds, memory = summary["steps"], summary["seconds"], summary["peak_memory_gib"]
-    title = f"{steps} steps in {seconds:.0f} s, {memory:.1f} GiB: {config.out}"
-    if summary["eval_pairs"] < SMALL:
-        title += (
-            f"\nfew comparisons are held out ({summary['eval_pairs']}): the intervals are wide and themselves rough"
-        )
-    print_table(title, ("held out", "before", "after", "change", "95 % interval"), rows, quiet=config.quiet)

@@ -46,12 +46,14 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     on_fixed = {split: world.engine.logps(batch.examples) for split, batch in world.fixed.items()}
     for number, (split, topics) in enumerate(SPLITS.items()):
+        if split not in world.fixed:
+            continue
         batch = world.draw(topics, k=k, max_new_tokens=max_new_tokens, seed=(seed, step, 1 + number))
         logp = world.engine.logps(batch.examples)
         reverse = _over_topics(kl_k1(world.fixed[split].logq, on_fixed[split]), POOL_SAMPLES)
         found[split] = policy_metrics(batch, logp, k=k) | {"kl_reverse": reverse}
         rows += sample_rows(batch, logp, {"step": step, "split": split})
-    fixed = [world.fixed[split] for split in SPLITS]
+    fixed = list(world.fixed.values())
     logp, logq, proxy = (
         torch.cat(list(parts)) for parts in (on_fixed.values(), [b.logq for b in fixed], [b.proxy for b in fixed])
     )
@@ -124,6 +126,6 @@ def sample_rows(batch: Batch, logp: Tensor, where: dict[str, Any]) -> list[dict[
 def flat(evaluation: dict[str, Any]) -> dict[str, Any]:
     """The means of an evaluation as one row of metrics: eval/gold, eval-train/gold, eval/retention/kappa, ..."""
     row: dict[str, Any] = {"step": evaluation["step"]}
-    for split in SPLITS:
+    for split in (name for name in SPLITS if name in evaluation):
         row |= {f"{split}/{name}": value["mean"] for name, value in evaluation[split].items()}
     return row | {f"eval/retention/{name}": value["mean"] for name, value in evaluation["retention"].items()}

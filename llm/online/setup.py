@@ -15,15 +15,17 @@ from derivations.cli.files import to_json
 from derivations.regularizers import Regularizer
 from llm.data.chat import stop_ids
 from llm.engine.engine import Engine
+from llm.engine.launch import is_silent
 from llm.engine.reference import frozen
+from llm.engine.working import working
 from llm.online.proxy import Floats, Proxy, fit_proxy, load_proxy, within_deviation
 from llm.online.proxy_report import report
+from llm.online.views import kept_view, view
 from llm.sampling.gold import Gold, Written, on_topic, sentiment
 from llm.sampling.reference_pool import reference_pool, texts, topic_prompt, weights_hash
 from llm.sampling.sampler import Sampler, Transformers
 from llm.sampling.static_sampler import Static
 from llm.sampling.topics import HELD_OUT_TOPICS, TOPICS, TRAIN_EVAL_TOPICS
-from llm.scoring.logprobs import logps_and_features
 from llm.scoring.packing import Example, lengths
 from llm.settings.online import OnlineConfig
 
@@ -89,12 +91,6 @@ def rate(world: World, examples: Sequence[Example], topics: Sequence[str]) -> Ba
     return _batch(examples, topics, texts(examples, world.tokenizer), logq, world.proxy(features), world.gold)
 
 
-def view(engine: Engine, reference: Any, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """log q of each response (nats, [n]) and the features the proxy reads [n, d]."""
-    with torch.no_grad(), engine.autocast():
-        return logps_and_features(reference, examples)
-
-
 def _batch(
     examples: Sequence[Example], topics: Sequence[str], written: Sequence[str], logq: Tensor, proxy: Tensor, gold: Gold
 ) -> Batch:
@@ -133,17 +129,19 @@ def make_world(config: OnlineConfig, engine: Engine, tokenizer: Any, regularizer
         k=POOL_SAMPLES,
         max_new_tokens=config.max_new_tokens,
         seed=0,
-        quiet=config.quiet,
+        quiet=is_silent(config),
         template=config.prompt,
         sampler=sampler,
     )
     examples = [e for own in pool for e in own]
     topics = [topic for topic in every for _ in range(POOL_SAMPLES)]
     written = texts(examples, tokenizer)
-    logq, features = view(engine, reference, examples)
+    kept = partial(kept_view, engine, reference, weights=reference_hash)
+    with working("log-probs of the untrained model", quiet=is_silent(config)):
+        logq, features = kept(examples)
 
     def rated(some: Sequence[Example], proxy: Proxy) -> tuple[Floats, Floats]:
-        own_logq, own_features = view(engine, reference, some)
+        own_logq, own_features = kept(some)
         own_topics = [topic for topic in HELD_OUT_TOPICS for _ in range(POOL_SAMPLES)]
         return _table(proxy(own_features)), _table(golds(some, own_topics, texts(some, tokenizer), own_logq, gold))
 
@@ -157,12 +155,14 @@ def make_world(config: OnlineConfig, engine: Engine, tokenizer: Any, regularizer
         held_out = _table(proxy(features))[n:]
         control = {*tokenizer.all_special_ids, *stop_ids(engine.transformer, tokenizer)}
         tokens = [i for i in range(len(tokenizer)) if i not in control]
-        off = report(pool[n:], held_out, said[n:], rate=partial(rated, proxy=proxy), tokens=tokens)
+        with working("what the proxy says of strange responses", quiet=is_silent(config)):
+            off = report(pool[n:], held_out, said[n:], rate=partial(rated, proxy=proxy), tokens=tokens)
         proxy = replace(proxy, off_distribution=off)
     whole = _batch(examples, topics, written, logq, proxy(features), gold)
-    fixed = {name: _of_topics(whole, own) for name, own in SPLITS.items()}
+    splits = SPLITS if config.eval_on == "both" else {"eval": SPLITS["eval"]}
+    fixed = {name: _of_topics(whole, own) for name, own in splits.items()}
     # in passes of the shapes the policy will be measured in: equal weights then have equal bits on a GPU too
-    fixed = {name: replace(batch, logq=view(engine, reference, batch.examples)[0]) for name, batch in fixed.items()}
+    fixed = {name: replace(batch, logq=kept(batch.examples)[0]) for name, batch in fixed.items()}
     return World(
         engine=engine,
         tokenizer=tokenizer,

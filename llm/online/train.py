@@ -21,10 +21,13 @@ from derivations.objectives import kl_estimate, rloo_advantage, shaped_reward
 from derivations.regularizers import Regularizer
 from llm.engine.determinism import set_determinism
 from llm.engine.engine import Engine
-from llm.engine.jsonl import print_table, progress
+from llm.engine.jsonl import read_rows
+from llm.engine.launch import is_silent
 from llm.engine.memory import peak_memory_gib
 from llm.engine.nan_guard import stop_if_diverged
-from llm.engine.run_folder import Run, finished, open_run, told_as_json
+from llm.engine.run_folder import Run, finished, open_run
+from llm.engine.working import progress, working
+from llm.online.ending import number, print_summary
 from llm.online.evaluation import evaluate, flat
 from llm.online.proxy import save_proxy
 from llm.online.setup import Batch, World, make_world
@@ -32,14 +35,24 @@ from llm.sampling.reference_pool import require_room_to_sample
 from llm.sampling.topics import HELD_OUT_TOPICS, TOPICS
 from llm.scoring.adapters import note
 from llm.scoring.export import save_model
-from llm.scoring.models import load_model
+from llm.scoring.models import Model, Tokenizer, load_model
 from llm.scoring.packing import Example
 from llm.scoring.passes import pass_sizes, what_ran
 from llm.settings.online import OnlineConfig
+from llm.settings.words import regularizer_words
 
 
-def online(config: OnlineConfig) -> dict[str, Any]:
+def online(
+    config: OnlineConfig,
+    *,
+    loaded: tuple[Model, Tokenizer] | None = None,
+    start: tuple[dict[str, Any], list[dict[str, Any]]] | None = None,
+) -> dict[str, Any]:
     """Train online; returns the summary (also in `summary.json`). Raises InputError on bad input.
+
+    loaded: a model of that name and its tokenizer, as `load_model` gives them, which is trained in place; None: they
+    are loaded here. start: the evaluation of the untrained model with its rows of samples, where another run of the
+    same settings but the regularizer has made it; it would be the same.
 
     Keys: regularizer, wrong_bonus, steps, seconds, peak_memory_gib, spread_ratio (spread of the implicit reward at
     the reference over that of the reward, within topics, on reference samples), proxy {accuracy, calibration
@@ -51,8 +64,9 @@ def online(config: OnlineConfig) -> dict[str, Any]:
     if config.resume and (summary := finished(config)):
         return summary
     set_determinism(config.deterministic)
-    regularizer = config.make_regularizer()
-    model, tokenizer = load_model(config.model)
+    regularizer, silent = config.make_regularizer(), is_silent(config)
+    with working(f"loading the model {config.model}", quiet=silent):
+        model, tokenizer = loaded or load_model(config.model)
     require_room_to_sample(
         model,
         tokenizer,
@@ -74,9 +88,10 @@ def online(config: OnlineConfig) -> dict[str, Any]:
     engine.start_tracking(config)
 
     def look(step: int) -> None:
-        found, rows = evaluate(
-            world, step=step, k=config.eval_samples, max_new_tokens=config.max_new_tokens, seed=config.seed
-        )
+        with working(f"evaluating after {step} steps", quiet=silent or step > 0):
+            found, rows = (step == 0 and start) or evaluate(
+                world, step=step, k=config.eval_samples, max_new_tokens=config.max_new_tokens, seed=config.seed
+            )
         state["evaluations"].append(json.loads(to_json(found)))  # as a checkpoint gives it back
         run.metrics.add(flat(found))
         engine.track(flat(found))
@@ -84,7 +99,8 @@ def online(config: OnlineConfig) -> dict[str, Any]:
 
     if state["step"] == 0:
         look(0)
-    for step in progress(range(state["step"] + 1, config.max_steps + 1), regularizer.name, quiet=config.quiet):
+    steps = range(state["step"] + 1, config.max_steps + 1)
+    for step in progress(steps, f"{regularizer_words(regularizer)}: training {len(steps)} steps", quiet=silent):
         row = train_step(world, regularizer, config, step)
         run.metrics.add(row)
         engine.track(row)
@@ -92,7 +108,10 @@ def online(config: OnlineConfig) -> dict[str, Any]:
             look(step)
         if config.checkpoint_every and step % config.checkpoint_every == 0 and step < config.max_steps:
             run.save(engine, state | {"step": step, "seconds": time.monotonic() - began})
-    return _finish(config, regularizer, world, run, state["evaluations"], time.monotonic() - began)
+    with working("saving the model" if config.save else "writing the summary", quiet=silent):
+        summary = _finish(config, regularizer, world, run, state["evaluations"], time.monotonic() - began)
+    print_summary(summary, read_rows(run.samples.path), config)
+    return summary
 
 
 def train_step(world: World, regularizer: Regularizer, config: OnlineConfig, step: int) -> dict[str, Any]:
@@ -173,11 +192,11 @@ def announce(config: OnlineConfig, regularizer: Regularizer, world: World) -> No
         print(said)
     proxy, ratio = world.proxy, world.spread_ratio
     elsewhere = proxy.off_distribution.get("held-out", {}).get("accuracy")
-    print(regularizer if regularizer.name != "none" else "no regularizer")
+    print(regularizer_words(regularizer))
     if config.wrong_bonus:
         print(f"CONTROL, WRONG: -log pi differentiated directly with weight {config.wrong_bonus:g}; no entropy bonus")
     print(
-        f"proxy: {proxy.pairs} pairs, held-out accuracy {_number(proxy.accuracy)} ({_number(elsewhere)} on held-out "
+        f"proxy: {proxy.pairs} pairs, held-out accuracy {number(proxy.accuracy)} ({number(elsewhere)} on held-out "
         f"topics), calibration slope {proxy.slope:.2f} (1 is calibrated), one reward unit = {proxy.scale:.3g} of the "
         "head's output"
     )
@@ -193,10 +212,6 @@ def announce(config: OnlineConfig, regularizer: Regularizer, world: World) -> No
             "warning: above 1 the regularizer outweighs the reward from the first step and dissolves the policy; "
             f"a coefficient {ratio:.1f} times smaller makes them equal"
         )
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
 
 
 def _finish(
@@ -226,20 +241,4 @@ def _finish(
     summary = json.loads(to_json(summary))  # what is returned is what is written: no number is null in both
     write_json(config.out / "summary.json", summary)
     run.drop_checkpoint()
-    _print_summary(summary, config)
     return dict(summary)
-
-
-def _print_summary(summary: dict[str, Any], config: OnlineConfig) -> None:
-    if told_as_json(config, summary):
-        return
-    rows = []
-    before, after = summary["before"], summary["after"]
-    for part in ("eval", "eval-train", "retention"):
-        for name in before[part]:
-            value = after[part][name]
-            cells = (_number(x) for x in (before[part][name]["mean"], value["mean"]))
-            rows.append((f"{part}/{name}", *cells, f"[{_number(value['low'])}, {_number(value['high'])}]"))
-    steps, seconds, memory = summary["steps"], summary["seconds"], summary["peak_memory_gib"]
-    title = f"{steps} steps in {seconds:.0f} s, {memory:.1f} GiB: {config.out}"
-    print_table(title, ("metric", "before", "after", "95 % interval"), rows, quiet=config.quiet)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from torch.distributed.tensor import DTensor
 
 from derivations.cli.errors import InputError
@@ -17,7 +18,7 @@ from derivations.cli.files import read_json, to_json, write_text
 from llm.data.chat import stop_ids
 from llm.data.row_formats import Unusable
 from llm.data.tokens import Group, encode_prompt
-from llm.engine.jsonl import progress
+from llm.engine.working import progress
 from llm.sampling.gold import on_topic_sentiment
 from llm.sampling.sampler import Sampler, Transformers
 from llm.sampling.topics import PROMPT
@@ -89,14 +90,30 @@ def reference_pool(
     key = hashlib.sha256(to_json(settings).encode()).hexdigest()[:16]
     path = cache_root() / "samples" / f"{key}.json"
     if not path.exists():
-        groups = [list(range(i, min(i + 8, len(prompts)))) for i in range(0, len(prompts), 8)]
-        drawn: list[Example] = []
-        for group in progress(groups, "reference samples", quiet=quiet):
-            batch = [prompts[i] for i in group]
-            drawn += sampler.draw(batch, k=k, max_new_tokens=max_new_tokens, seed=seed)
-        write_text(path, to_json([{"response": e.response, "complete": e.complete} for e in drawn]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):  # a run beside this one may be drawing the very same
+            if not path.exists():
+                _draw(path, sampler, prompts, k=k, max_new_tokens=max_new_tokens, seed=seed, quiet=quiet)
     examples = stored(path, prompts, k)
     return [examples[i : i + k] for i in range(0, len(examples), k)]
+
+
+def _draw(
+    path: Path,
+    sampler: Sampler,
+    prompts: Sequence[tuple[int, ...]],
+    *,
+    k: int,
+    max_new_tokens: int,
+    seed: int,
+    quiet: bool,
+) -> None:
+    """Draw the pool, eight prompts at a time, and write it."""
+    groups = [prompts[i : i + 8] for i in range(0, len(prompts), 8)]
+    drawn: list[Example] = []
+    for batch in progress(groups, "samples of the untrained model (kept in the cache)", quiet=quiet):
+        drawn += sampler.draw(batch, k=k, max_new_tokens=max_new_tokens, seed=seed)
+    write_text(path, to_json([{"response": e.response, "complete": e.complete} for e in drawn]))
 
 
 def stored(path: Path, prompts: Sequence[tuple[int, ...]], k: int) -> list[Example]:

@@ -8,6 +8,8 @@ from typing import Any
 from derivations.cli.files import to_json, write_text
 from derivations.evidence.tables import markdown
 from llm.scoring.adapters import merged_copy
+from llm.settings.unpaired import Trained
+from llm.settings.words import objective_words, title
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, *, card: str = "", weights: Any = None) -> None:
@@ -40,7 +42,7 @@ def export(model: Any, tokenizer: Any, folder: Path, *, form: str, card: str, we
     save_model(model, tokenizer, folder, card=card, weights=weights)
 
 
-def model_card(*, base: str, objective: str, data: str, settings: dict[str, Any], summary: dict[str, Any]) -> str:
+def model_card(*, base: str, objective: Trained, data: str, settings: dict[str, Any], summary: dict[str, Any]) -> str:
     """README.md of a trained model: what it is, how it was made, what was measured and what was not."""
     rows = [
         (
@@ -56,10 +58,10 @@ def model_card(*, base: str, objective: str, data: str, settings: dict[str, Any]
             "library_name: transformers",
             "tags: [preference-optimization, maxent-rlhf]",
             "---",
-            f"# {base}, trained with {objective.split('(')[0]}",
+            f"# {_named(base)}, trained with {title(objective.name)}",
             "",
-            f"Objective: `{objective}`. Data: {data}. Trained on {summary['train_pairs']} comparisons for "
-            f"{summary['steps']} optimizer steps.",
+            f"Objective: {objective_words(objective)}. Data: {data}. Trained on {summary['train_pairs']} comparisons "
+            f"for {summary['steps']} optimizer steps.",
             "",
             f"Measured on {summary['eval_pairs']} held-out comparisons; intervals are 95 % (Student) over them, "
             "for this one run:",
@@ -76,3 +78,8 @@ def model_card(*, base: str, objective: str, data: str, settings: dict[str, Any]
             "",
         ]
     )
+
+
+def _named(base: str) -> str:
+    """The base model as a reader knows it: not the folder above it, and what the bundled one is."""
+    return "SmolLM2-135M-Instruct" if base == "bundled" else Path(base).name

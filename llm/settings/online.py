@@ -82,6 +82,8 @@ class OnlineConfig:
     """Evaluate every so many steps besides before and after; 0: only then."""
     eval_samples: Count = 4
     """Fresh samples per topic in evaluations, of held-out topics (eval/) and of training topics (eval-train/)."""
+    eval_on: Literal["both", "held-out"] = "both"
+    """Topics of the evaluations: held-out and training topics, or held-out ones alone, in half of the time."""
     checkpoint_every: Often = 0
     """Write a checkpoint to resume from every so many steps; 0: never. It takes 12 bytes per parameter."""
     resume: bool = False

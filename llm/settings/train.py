@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from derivations.cli.errors import InputError, input_errors
+from derivations.cli.errors import InputError, input_errors, suggest
 from derivations.cli.settings import Within, check_settings
-from derivations.names import make_objective
-from derivations.objectives import Objective
+from derivations.names import OBJECTIVES, make_objective
 from llm.data.containers import require_source
 from llm.data.row_formats.mapping import read_mapping
 from llm.engine.jsonl import require_out
+from llm.settings.unpaired import UNPAIRED, Trained, make_unpaired
 
 Dtype = Literal["float32", "bf16"]
 Shape = Literal[
@@ -49,7 +49,12 @@ DEFAULT_OPTIONS: dict[str, dict[str, float]] = {
     "simpo-pl": {"beta": 2.0},
     "simpo-shannon-pl": {"beta": 2.0},
     "maxent-pl": {"alpha": 0.05},
+    "kto": {"beta": 0.1},
 }
+OPTIONS = (
+    *("alpha", "beta", "gamma", "divergence", "order", "label_smoothing", "top"),
+    *("desirable_weight", "undesirable_weight"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +71,7 @@ class TrainConfig:
 
     objective: str
     """On pairs: dpo, cdpo, ipo, f-dpo, simpo, simpo-shannon, maxent. On rankings (and pairs): dpo-pl, f-dpo-pl,
-    simpo-pl, simpo-shannon-pl, maxent-pl. THEORY 1 and 2.3 to 2.8."""
+    simpo-pl, simpo-shannon-pl, maxent-pl. THEORY 1 and 2.3 to 2.8. On single responses that are good or bad: kto."""
     data: str | None = None
     """Preferences: a JSON, JSONL (either as .gz) or Parquet file, or a hub data set owner/name[:split], of any format
     that `--shape` names; `inspect-data` shows how it is read. A pairwise objective takes of a ranking every two
@@ -102,6 +107,10 @@ class TrainConfig:
     """Order of the alpha-divergence, in (0, 1); default 0.5."""
     label_smoothing: float | None = None
     """Assumed share of flipped labels, in [0, 1/2); cdpo's default is 0.1, the others' 0."""
+    desirable_weight: float | None = None
+    """Of kto: weight of the loss of good responses (default 1)."""
+    undesirable_weight: float | None = None
+    """Of kto: weight of the loss of bad responses (default 1)."""
     top: int | None = None
     """Of rankings: how many first places were observed (default: all)."""
     reference: Literal["precompute", "every-step"] = "precompute"
@@ -192,6 +201,8 @@ class TrainConfig:
             )
         read_mapping(self.map)
         self.make_objective()
+        if self.objective in UNPAIRED:
+            self._require_unpaired()
 
     def _require_shardable(self) -> None:
         if self.lora_rank:
@@ -205,6 +216,15 @@ class TrainConfig:
         if self.data is None and not self.plan:
             raise InputError("--shard needs --data: to write comparisons itself, a model must be whole")
 
+    def _require_unpaired(self) -> None:
+        if self.batch_size < 2:
+            raise InputError(
+                f"--batch-size {self.batch_size}: {self.objective} estimates its reference point from prompts with "
+                "other prompts' responses, so a step takes 2 or more"
+            )
+        if self.data is None and not self.plan:
+            raise InputError(f"--objective {self.objective} needs --data: responses that are good or bad, or pairs")
+
     def require_places(self) -> None:
         """Refuse (InputError) data that is not there and a run folder that could not be made."""
         for name in (self.data, self.eval_data):
@@ -212,10 +232,13 @@ class TrainConfig:
                 require_source(name)
         require_out(self.out)
 
-    def make_objective(self) -> Objective:
+    def make_objective(self) -> Trained:
         """The objective with its options, defaults filled in. Raises InputError, with the mend."""
-        names = ("alpha", "beta", "gamma", "divergence", "order", "label_smoothing", "top")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
         defaults: dict[str, Any] = DEFAULT_OPTIONS.get(self.objective, {})
+        if self.objective not in (*OBJECTIVES, *UNPAIRED):
+            known = suggest(self.objective, [*OBJECTIVES, *UNPAIRED])
+            raise InputError(f"unknown objective {self.objective!r}{known}")
+        make = make_unpaired if self.objective in UNPAIRED else make_objective
         with input_errors():
-            return make_objective(self.objective, **(defaults | given))
+            return make(self.objective, **(defaults | given))

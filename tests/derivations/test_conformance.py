@@ -136,9 +136,9 @@ def test_what_the_function_prints_stays_out_of_the_report(tmp_path):
         ("good.py:los", "did you mean 'loss'"),
         ("good.py:NUMBER", "is not a function but int"),
         ("good.py:raises", r"KeyError: 'beta'"),
-        ("good.py:other_names", "'policy_chosen' is not in the contract"),
+        ("good.py:other_names", "'policy_best' is not in the contract"),
         ("good.py:nothing", "takes none of the arrays"),
-        ("good.py:pair_of_values", "it returned tuple"),
+        ("good.py:list_of_values", "it returned list"),
         ("good.py:per_token", "an array of shape"),
         ("good.py:positional", "positional-only"),
     ],
@@ -152,10 +152,10 @@ def test_a_function_that_cannot_be_called_is_named_with_the_reason_and_without_a
         "NUMBER = 3\n"
         "def loss(chosen_logp): return chosen_logp\n"
         "def raises(chosen_logp): return {}['beta']\n"
-        "def other_names(policy_chosen): return policy_chosen\n"
+        "def other_names(policy_best): return policy_best\n"
         "def nothing(): return 0.0\n"
-        "def pair_of_values(chosen_logp): return chosen_logp, chosen_logp\n"
-        "def per_token(chosen_logps): return chosen_logps\n"
+        "def list_of_values(chosen_logp): return [chosen_logp, chosen_logp]\n"
+        "def per_token(chosen_logps, chosen_mask): return chosen_logps * chosen_mask\n"
         "def positional(chosen_logp, /): return chosen_logp\n"
     )
     monkeypatch.chdir(tmp_path)

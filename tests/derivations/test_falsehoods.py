@@ -3,31 +3,21 @@
 Every rule has at least one claim that it alone stands in the way of; the reason that is given is part of the test.
 """
 
-import functools
-import random
-
 import pytest
 import sympy as sp
 
 from derivations.objectives import dpo, kl_k1, pair_loss, simpo
-from derivations.pages import text as report
 from derivations.proofs.symbols import beta, len_l, len_w, logp_l, logp_w, p, positives, q, r_l, r_w
-from derivations.prover import claims
-from derivations.prover.derivatives import watching, wrong_derivatives
 from derivations.prover.kinds import (
     Argued,
     Differs,
-    Enumerated,
-    EnumeratedIff,
     Equal,
-    Iff,
-    InternalError,
     Positive,
     StepFailed,
     TendsTo,
 )
-from derivations.prover.sampling import points
 from derivations.prover.tracing import trace
+from tests.helpers.planted_claim import verdict
 
 x, y, c = sp.symbols("x y c", positive=True)
 a, b = sp.symbols("a b", real=True)
@@ -35,15 +25,6 @@ PAIR = sp.symbols("p_1 p_2", positive=True)
 n = sp.Symbol("n", positive=True, integer=True)
 size = sp.Symbol("len", positive=True, integer=True)
 SQUARE = Equal("(x + 1)^2", (x + 1) ** 2, x**2 + 2 * x + 1)
-
-
-def verdict(steps, monkeypatch, *, title="planted", scope="as the steps say", **options):
-    """What a run says of one claim with these steps."""
-    monkeypatch.setattr(claims, "CLAIMS", {})
-    options = {"latex": "", "source": "planted", "scope": scope, **options}
-    claims.claim("planted", title, **options)(steps if callable(steps) else lambda: steps)
-    (result,) = claims.check_claims(list(claims.CLAIMS.values()))
-    return result
 
 
 def simpo_loss():
@@ -249,159 +230,6 @@ def test_a_claim_must_notice_when_the_code_it_traces_is_changed(monkeypatch):
 
     assert verdict(shifted, monkeypatch).problems == []
     assert trace(pair_loss, r_w, r_l) == sp.log(1 + sp.exp(r_l - r_w))  # the code is as it was
-
-
-def residual_iff(factors, nonzero=None):
-    z = sp.Symbol("Z", positive=True)
-    gap = (beta / len_w - beta / len_l) * sp.log(z)
-    nonzero = beta / (len_w * len_l) if nonzero is None else nonzero
-    at = {beta: 1, len_w: 1, len_l: 2, z: 2}
-    return Iff("planted", gap, sp.S.Zero, nonzero, factors, at), z
-
-
-def test_half_of_a_condition_is_no_condition():
-    z = sp.Symbol("Z", positive=True)
-    whole, _ = residual_iff((len_l - len_w, sp.log(z)))
-    whole.check()
-    assert whole.condition == "if and only if |l| = |w| or Z = 1"
-    half, _ = residual_iff((len_l - len_w,))
-    with pytest.raises(StepFailed, match="not equal"):
-        half.check()
-    with pytest.raises(StepFailed, match="not positive"):  # the other half hidden where nothing may vanish
-        residual_iff((len_l - len_w,), nonzero=beta * sp.log(z) / (len_w * len_l))[0].check()
-    with pytest.raises(StepFailed, match="do not make a condition"):
-        residual_iff(())[0].check()
-
-
-def test_a_factor_that_cannot_vanish_is_no_condition():
-    step = Iff("planted", x * (y + 1), sp.S.Zero, x, (y + 1,), {x: 1, y: 1})
-    with pytest.raises(StepFailed, match="no place is found"):
-        step.check()
-
-
-def test_a_condition_needs_a_counterexample_inside_the_hypotheses():
-    with pytest.raises(StepFailed, match="outside of the hypotheses"):
-        Iff("planted", x, y, sp.S.One, (x - y,), {x: -1, y: 2}).check()
-    with pytest.raises(StepFailed, match="not shown to differ"):
-        Iff("planted", x, y, sp.S.One, (x - y,), {x: 2, y: 2}).check()
-
-
-def test_wrong_conditions_are_among_the_mutants():
-    z = sp.Symbol("Z", positive=True)
-    step, _ = residual_iff((len_l - len_w, sp.log(z)))
-    fates = {" ".join(map(str, mutant.says)): mutant.fate for mutant in step.mutants(3)}
-    assert fates["if and only if |l| = |w|"] == "refuted"
-    assert fates["if and only if Z = 1"] == "refuted"
-
-
-def even(number):
-    """The number is even."""
-    return number % 2 == 0
-
-
-def ends_in_an_even_digit(number):
-    """Its last digit is even."""
-    return str(number)[-1] in "02468"
-
-
-def through_even(number):
-    return even(number)
-
-
-def halves(number):
-    return number // 2 * 2 == number
-
-
-def digit(number):
-    return int(str(number)[-1]) in (0, 2, 4, 6, 8)
-
-
-def upto():
-    return iter(range(50))
-
-
-def test_an_enumeration_whose_cases_break_off_is_a_failed_claim_in_every_format(monkeypatch):
-    def broken():
-        raise ValueError("no such case")
-        yield 0
-
-    step = Enumerated("planted", broken, even, halves, {"never": lambda case: case < 0})
-    result = verdict([step], monkeypatch)
-    assert result.problems == ["the proof broke off: ValueError: no such case"]
-    for form in report.FORMATS.values():
-        assert "no such case" in form([result], 1.0)
-
-
-@pytest.mark.parametrize(
-    "confirm",
-    [even, through_even, functools.partial(through_even)],
-    ids=("itself", "another that calls it", "a partial of that"),
-)
-def test_an_enumeration_may_not_confirm_itself(confirm):
-    with pytest.raises(StepFailed, match="no second algorithm: it shares even"):
-        Enumerated("planted", upto, even, confirm, {"never": lambda case: False}).check()
-
-
-def test_an_enumeration_needs_a_wrong_version_and_a_condition_that_changes():
-    with pytest.raises(StepFailed, match="no wrong version"):
-        Enumerated("planted", upto, lambda case: case < 50, halves, {}).check()
-    wrong = {"odd": lambda case: even(case) != ends_in_an_even_digit(case)}
-    twins = {"left_again": halves, "right_again": digit}
-    good = EnumeratedIff("planted", upto, wrong, left=even, right=ends_in_an_even_digit, **twins)
-    good.check()
-    assert good.condition == "in each of 50 cases: the number is even if and only if its last digit is even"
-    with pytest.raises(StepFailed, match="it is none"):
-        EnumeratedIff("planted", lambda: iter((2, 4)), wrong, left=even, right=ends_in_an_even_digit, **twins).check()
-
-
-def test_a_wrong_derivative_is_caught_by_power_series(monkeypatch):
-    right = sp.diff
-    monkeypatch.setattr(sp, "diff", lambda expr, *by: right(expr, *by) + 1)
-
-    def steps():
-        return [Equal("planted", sp.diff(sp.log(x) + x**2, x), 1 / x + 2 * x + 1)]
-
-    result = verdict(steps, monkeypatch)
-    assert any("the power series differs" in problem for problem in result.problems)
-    monkeypatch.undo()
-    result = verdict(lambda: [Equal("planted", sp.diff(sp.log(x) * x, x), 1 + sp.log(x))], monkeypatch)
-    assert result.verdict == "proved"
-
-
-def test_second_and_mixed_derivatives_are_confirmed_one_variable_at_a_time():
-    with watching() as taken:
-        sp.diff(sp.exp(x * y) / (1 + x), x, 2, y)
-    assert [(item.symbol, item.order) for item in taken] == [(x, 2), (y, 1)]
-    assert wrong_derivatives(taken) == []
-    wrong = taken[0]._replace(answer=taken[0].answer + sp.Rational(1, 10**9))
-    assert "differs" in wrong_derivatives([wrong])[0]
-
-
-def test_breaking_sympy_s_diff_fails_the_claims_that_take_derivatives(monkeypatch):
-    right = sp.diff
-    monkeypatch.setattr(sp, "diff", lambda expr, *by: 2 * right(expr, *by))
-    (result,) = claims.check_claims(
-        [c for c in claims.load_claims("loss-gradients") if c.id == "loss-gradients"], mutants=False
-    )
-    assert any("the power series differs" in problem for problem in result.problems)
-
-
-def test_balls_look_at_each_side_by_itself(monkeypatch):
-    """A subtraction that always gives 0 deceives the field of kernels, and not the balls."""
-    monkeypatch.setattr(Equal, "residual", lambda self: sp.S.Zero)
-    with pytest.raises(InternalError, match="field says 0, balls say not"):
-        Equal("planted", x + 1, x + 2, {x: y}).check()
-
-
-def test_places_reach_long_responses_both_sides_of_thresholds_and_the_ends_of_the_unit_interval():
-    found = [point for point, _ in points([10 - x, p, size - 500], [x, p, size], random.Random(0), 60)]  # noqa: S311
-    assert max(point[size] for point in found) > 1000
-    assert min(point[x] for point in found) < 1e-2
-    assert max(point[x] for point in found) > 1e3
-    assert min(point[p] for point in found) < 1e-3
-    assert {point[size] for point in found} >= {500, 501}
-    assert any(8 < point[x] < 10 for point in found)
-    assert any(10 < point[x] < 12 for point in found)
 
 
 def test_what_is_true_is_still_decided(monkeypatch):

@@ -4,19 +4,17 @@ Some narrow what the sentence says without saying so, some take an answer that n
 theorem about something else, and some compare a thing with itself.
 """
 
-import types
-
 import pytest
 import sympy as sp
 from sympy import diff as plain_diff
 
 from derivations.objectives import dpo, pair_loss, simpo
 from derivations.proofs.symbols import beta, len_l, len_w, logp_l, logp_w, p, ref_l, ref_w, rest, sigmoid
-from derivations.prover import claims
 from derivations.prover.derivatives import watching
-from derivations.prover.kinds import Argued, Differs, Enumerated, EnumeratedIff, Equal, Iff, Positive, Step, TendsTo
+from derivations.prover.kinds import Argued, Differs, Equal, Iff, Positive, Step, TendsTo
 from derivations.prover.tracing import trace
 from derivations.prover.written import writing
+from tests.helpers.planted_claim import verdict
 
 x, y, c = sp.symbols("x y c", positive=True)
 a = sp.Symbol("a", real=True)
@@ -25,16 +23,6 @@ Z = sp.Symbol("Z", positive=True)
 SQUARE = Equal("(x + 1)^2", (x + 1) ** 2, x**2 + 2 * x + 1)
 OTHER_X = sp.Symbol("x", real=True)
 OTHER_BETA = sp.Symbol("beta", real=True)
-
-
-def verdict(steps, monkeypatch, **options):
-    """What a run says of one claim with these steps."""
-    monkeypatch.setattr(claims, "CLAIMS", {})
-    options = {"title": "planted", "latex": "", "source": "planted", "scope": "as the steps say", **options}
-    title = options.pop("title")
-    claims.claim("planted", title, **options)(steps)
-    (result,) = claims.check_claims(list(claims.CLAIMS.values()))
-    return result
 
 
 def simpo_of(chosen=len_w, rejected=len_l, strength=beta):
@@ -196,6 +184,23 @@ MISLEADING = {
         {"title": "SimPO's loss is log(1 + e^-m), for every beta."},
         "objectives.simpo was only traced with 2",
     ),
+    "one length for two after tracing": (
+        lambda: [Equal("same", simpo_of().subs(len_l, len_w), simpo_by_hand().subs(len_l, len_w))],
+        {"title": "SimPO's margin is one difference over |w|, for every pair of lengths."},
+        "len_l was replaced by len_w",
+    ),
+    "a number for every beta, after tracing": (
+        lambda: [Equal("same", simpo_of().subs(beta, 2), simpo_by_hand(2))],
+        {"title": "SimPO's loss is log(1 + e^-m), for every beta."},
+        "beta was replaced by 2",
+    ),
+    "alone without a reason": (
+        lambda: [SQUARE, Argued("so it is found", by="summation", uses=("(x + 1)^2",))],
+        {"title": "(x + 1)^2 is the unique form of it."},
+        "no step leaves one alone",
+    ),
+    "an objective of a group": (lambda: [SQUARE], {"title": "GRPO's advantage is a square."}, "names GRPO"),
+    "an objective of one response": (lambda: [SQUARE], {"title": "KTO's loss is a square."}, "names KTO"),
     "an objective spelled out": (lambda: [SQUARE], {"title": "Direct preference optimization is one."}, "names Direct"),
     "an estimator": (lambda: [SQUARE], {"title": "k3 is a square."}, "names k3"),
     "a preference model": (lambda: [SQUARE], {"title": "Plackett-Luce is a square."}, "names Plackett-Luce"),
@@ -219,65 +224,6 @@ def test_a_misleading_claim_is_refused(words, monkeypatch):
     result = verdict(steps, monkeypatch, **options)
     assert result.verdict == "failed"
     assert any(reason in problem for problem in result.problems), result.problems
-
-
-def grows(case):
-    return case * case >= case
-
-
-def grows_again(number):
-    return number * number >= number
-
-
-class Grows:
-    def __call__(self, case):
-        return grows(case)
-
-
-helper = types.ModuleType("helper")
-helper.grows = grows
-
-SECOND = {
-    "through a module": lambda case: helper.grows(case),
-    "the same text again": grows_again,
-    "through a default": lambda case, check=grows: bool(check(case)),
-    "through an object": Grows(),
-    "through a table": lambda case, table=(grows,): table[0](case) or False,
-}
-
-
-@pytest.mark.parametrize("words", SECOND)
-def test_an_enumeration_does_not_confirm_itself_by_a_detour(words, monkeypatch):
-    step = Enumerated("planted", lambda: iter(range(9)), grows, SECOND[words], {"wrong": lambda case: case > 3})
-    assert "no second algorithm: it shares grows" in verdict(lambda: [step], monkeypatch).problems[0]
-
-
-def test_an_enumeration_looks_at_its_cases(monkeypatch):
-    blind = Enumerated("planted", lambda: iter(range(9)), grows, lambda case: True, {"wrong": lambda case: case > 3})
-    assert "answers without looking" in verdict(lambda: [blind], monkeypatch).problems[0]
-    idle = Enumerated(
-        "planted", lambda: iter(range(9)), grows, lambda case: case == 0 or case > 0, {"no": lambda case: False}
-    )
-    assert "no wrong version" in verdict(lambda: [idle], monkeypatch).problems[0]  # fmt: skip
-
-
-def even(case):
-    """The number is even."""
-    return case % 2 == 0
-
-
-def optimal(case):
-    """The policy is optimal."""
-    return even(case)
-
-
-def test_a_property_is_no_condition_for_itself(monkeypatch):
-    step = EnumeratedIff(
-        "planted", lambda: iter(range(9)), {"wrong": lambda case: case > 3}, left=even, right=optimal,
-        left_again=lambda case: case // 2 * 2 == case, right_again=lambda case: str(case)[-1] in "02468",
-    )  # fmt: skip
-    result = verdict(lambda: [step], monkeypatch, expected="iff")
-    assert "both properties use even" in result.problems[0]
 
 
 def test_derivatives_are_watched_however_they_are_taken():

@@ -10,36 +10,24 @@ import pytest
 
 from derivations.cli.command_line import run_command
 from derivations.cli.files import write_json
-from tests.helpers.llm_runs import write_pairs
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
     ("derivations", "check"): ("--no-mutants", "--jobs", "1"),
     ("toybandit", "run"): ("--seeds", "3", "--steps", "30"),
-    ("llm", "train"): ("--max-steps", "3", "--data", "pairs.jsonl", "--eval-size", "4"),
-    ("llm", "online"): (
-        "--max-steps",
-        "2",
-        "--proxy-pairs",
-        "200",
-        "--max-new-tokens",
-        "8",
-        "--eval-samples",
-        "2",
-        # the tiny model writes no English, so its gold reward is the share of letters
-        "--gold",
-        "tests.helpers.llm_golds:letters",
-    ),
+    ("llm.experiments.live", "offline"): ("--steps", "2"),
+    # the tiny model writes no English, so its gold reward is the share of letters
+    ("llm.experiments.live", "online"): ("--steps", "2", "--gold", "tests.helpers.llm_golds:letters"),
 }
 
 
 def run_small(words: tuple[str, ...], model: Path, patch: pytest.MonkeyPatch) -> None:
     """One stage's command (without its interpreter), in this process, with options appended that make it small."""
     package, *arguments = words[1:]
-    small = (*SMALL[package, arguments[0]], *(("--model", str(model)) if package == "llm" else ()))
+    small = (*SMALL[package, arguments[0]], *(("--model", str(model)) if package.startswith("llm") else ()))
     patch.setattr(sys, "argv", [package, *arguments, *small])
     with pytest.raises(SystemExit) as ended:
-        run_command(importlib.import_module(f"{package}.__main__").main)
+        run_command(importlib.import_module(package if "." in package else f"{package}.__main__").main)
     assert ended.value.code == 0, words
 
 
@@ -50,7 +38,6 @@ def make_page(folder: Path, model: Path) -> Path:
         stages = importlib.import_module("make_report").STAGES
     finally:
         sys.path.pop(0)
-    write_pairs(folder / "pairs.jsonl", 12)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))

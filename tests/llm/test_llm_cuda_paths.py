@@ -112,7 +112,7 @@ def test_replay_takes_the_reference_to_the_model_s_device(tiny_folder, tmp_path,
     class Seen(Exception):
         pass
 
-    def measure(objective, groups, logp, reference):
+    def measure(objective, groups, logp, reference, kl):
         raise Seen(reference.device)
 
     monkeypatch.setattr(llm.offline.replay, "losses_and_rows", measure)

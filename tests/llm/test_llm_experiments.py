@@ -10,7 +10,7 @@ from derivations.cli.errors import InputError
 from derivations.evidence.verdicts import verdict
 from llm.experiments.offline import PROTOCOL, Run, finished, planned, read_protocol
 from llm.experiments.offline import Settings as Experiment
-from llm.experiments.offline_report import holds, write_report
+from llm.experiments.offline_report import judged, write_report
 from llm.settings.train import TrainConfig
 
 
@@ -42,7 +42,19 @@ def test_results_of_another_protocol_are_not_mixed_in(tmp_path):
 )
 def test_a_verdict_needs_the_whole_interval_on_its_side(low, high, rises, falls, nothing):
     effect = {"mean": (low + high) / 2, "low": low, "high": high}
-    assert [holds(effect, sign) for sign in (1, -1, 0)] == [rises, falls, nothing]
+    assert [judged(effect, sign) == "holds" for sign in (1, -1, 0)] == [rises, falls, nothing]
+
+
+def test_a_control_that_is_too_wide_to_exclude_the_effect_is_open():
+    def outcome(low, high):
+        return judged({"mean": (low + high) / 2, "low": low, "high": high}, 0, size=0.5)
+
+    assert [outcome(-0.4, 0.4), outcome(-1.1, 1.2), outcome(-0.4, 0.6), outcome(0.1, 0.2)] == [
+        "holds",
+        "open",
+        "open",
+        "fails",
+    ]
 
 
 def test_objectives_that_disagree_make_a_verdict_depend():

@@ -23,6 +23,8 @@ def test_the_two_distributions_have_one_version_and_the_base_holds_no_llm():
     assert language_model["project"]["dependencies"] == [f"maxent-rlhf[llm]=={version}"]
     assert not any(name.startswith("llm") for name in base["tool"]["setuptools"]["packages"]["find"]["include"])
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"version {version.rpartition('.')[0]} " in (ROOT / "docs/stable.md").read_text()
 
 
 @pytest.fixture(scope="module")

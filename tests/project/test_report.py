@@ -1,11 +1,12 @@
 """The report's page needs nothing but itself, and its stages run once."""
 
 import importlib
-import importlib.util
+import io
 import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -16,13 +17,16 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def make_report(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("make_report", ROOT / "notebooks" / "make_report.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "make_report", module)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "OUT", tmp_path)
-    return module
+def stages(monkeypatch):
+    """The runner of stages, imported as the script `make_report.py` does."""
+    monkeypatch.syspath_prepend(str(ROOT / "notebooks"))
+    return importlib.import_module("report_stages")
+
+
+def runner(stages, out: Path, *own) -> tuple[object, io.StringIO]:
+    """A runner that writes into a pipe, and what it wrote."""
+    said = io.StringIO()
+    return stages.Runner(out, Console(file=said, width=200), stages.Clock(own, first_time=False)), said
 
 
 def notebook(tmp_path: Path, source: str) -> Path:
@@ -57,34 +61,78 @@ def test_a_failing_cell_fails_the_page_and_leaves_no_half_of_one(tmp_path):
     assert not (tmp_path / "page.html").exists()
 
 
-def test_a_finished_stage_is_not_run_again_until_its_command_or_sources_change(tmp_path, make_report):
+def test_a_finished_stage_is_not_run_again_until_its_command_or_sources_change(tmp_path, stages):
     result, source = tmp_path / "result", tmp_path / "source.py"
     source.write_text("x = 1")
 
-    def stage(text: str):
+    def run(text: str) -> int:
         write = f"open({str(result)!r}, 'a').write({text!r})"
-        return make_report.Stage("a", "writes", ("-c", write), result, (str(source),))
+        stage = stages.Stage("a", "writes", ("-c", write), result, (str(source),))
+        return runner(stages, tmp_path, stage)[0].run([stage], {"a": stages.fingerprint(stage, {})})
 
-    def run(a_stage) -> int:
-        return make_report.run_stage(a_stage, make_report.fingerprint(a_stage, {}), Console(quiet=True))
-
-    assert [run(stage("x")), run(stage("x"))] == [0, 0]
+    assert [run("x"), run("x")] == [0, 0]
     assert result.read_text() == "x"
-    run(stage("y"))
+    run("y")
     source.write_text("x = 2")
-    run(stage("y"))
+    run("y")
     assert result.read_text() == "xyy"
 
 
-def test_a_failed_stage_says_so_and_is_run_again(tmp_path, make_report):
-    stage = make_report.Stage("b", "fails", ("-c", "raise SystemExit(3)"), tmp_path / "never", ())
-    mark = make_report.fingerprint(stage, {})
-    assert make_report.run_stage(stage, mark, Console(quiet=True)) == 3
-    assert not (tmp_path / "stages" / "b.json").exists()
+def test_a_change_in_a_folder_below_a_source_runs_its_stage_again(tmp_path, stages):
+    (tmp_path / "source" / "deep").mkdir(parents=True)
+    stage = stages.Stage("a", "", ("-c", ""), tmp_path / "result", (str(tmp_path / "source"),))
+    before = stages.fingerprint(stage, {})
+    (tmp_path / "source" / "deep" / "file.py").write_text("x = 1")
+    assert stages.fingerprint(stage, {}) != before
 
 
-def test_every_stage_names_sources_that_exist(make_report):
-    for stage in (*make_report.STAGES, make_report.REPORT):
+def test_a_failed_stage_says_so_stops_the_one_beside_it_and_is_run_again(tmp_path, stages):
+    bad = stages.Stage("bad", "fails", ("-c", "print('why'); raise SystemExit(3)"), tmp_path / "never", ())
+    slow = stages.Stage("slow", "sleeps", ("-c", "import time; time.sleep(60)"), tmp_path / "no", (), lane=1)
+    run, said = runner(stages, tmp_path, bad, slow)
+    began = time.monotonic()
+    assert run.run([bad, slow], {"bad": "x", "slow": "y"}) == 3
+    assert time.monotonic() - began < 30
+    assert "why\n" in said.getvalue()
+    assert "failed with exit status 3: python -c print" in said.getvalue()
+    assert not (tmp_path / "stages").exists()
+
+
+def test_in_a_pipe_no_silence_lasts_and_every_line_says_what_is_left(tmp_path, stages, monkeypatch):
+    monkeypatch.setattr(stages, "EVERY", 0.4)
+    write = "import time; time.sleep({}); open({!r}, 'w')"
+    own = [
+        stages.Stage(n, "sleeps", ("-c", write.format(s, str(tmp_path / n))), tmp_path / n, (), lane=lane, seconds=s)
+        for n, s, lane in (("a", 2.0, 0), ("b", 0.2, 1), ("c", 0.2, 1))
+    ]
+    run, said = runner(stages, tmp_path, *own)
+    assert run.run(own, dict.fromkeys("abc", "x")) == 0
+    lines = said.getvalue().splitlines()
+    starts, ends = ([lines.index(line) for line in lines if word in line] for word in (" starts: ", " s (expected "))
+    assert [lines[i].split()[0] for i in starts] == ["a", "b", "c"]
+    assert starts[2] > next(i for i in ends if lines[i].split()[0] == "b")  # c waits for b, not for a
+    between = [line for line in lines if re.fullmatch(r"    \w \d+ of about .*; \d+ s so far, about \d+ s left", line)]
+    assert between, lines
+    assert lines[-1].endswith("all done")
+
+
+def test_what_is_left_is_the_longest_lane_and_the_last_stage_at_the_speed_so_far(stages, tmp_path):
+    own = [
+        stages.Stage(n, "", (), tmp_path, (), lane=lane, seconds=s, once=once)
+        for n, s, lane, once in (("a", 10, 0, 0), ("b", 20, 0, 0), ("c", 25, 1, 40), ("page", 5, -1, 0))
+    ]
+    clock = stages.Clock(own, first_time=False)
+    assert clock.left([]) == pytest.approx(35)  # 10 + 20 beside 25, then 5
+    assert stages.Clock(own, first_time=True).left([]) == pytest.approx(70)
+    clock.took["a"] = 30.0  # three times as slow as expected
+    assert clock.left([]) == pytest.approx(3 * 25 + 3 * 5)
+    clock.skip("c")
+    assert clock.left([]) == pytest.approx(3 * 20 + 3 * 5)
+
+
+def test_every_stage_names_sources_that_exist(stages):
+    report = importlib.import_module("make_report")
+    for stage in (*report.STAGES, report.REPORT):
         assert all((ROOT / source).exists() for source in stage.sources), stage.name
 
 
@@ -115,7 +163,25 @@ def test_the_page_opens_with_its_answers_and_folds_the_claims_away(report_page):
 
 def test_the_words_of_a_reading_follow_the_interval(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "notebooks"))
-    change_of = importlib.import_module("report_runs").change_of
+    training = importlib.import_module("report_training")
+    change_of, more_or_less, learned = training.change_of, training.more_or_less, training.learned
     assert change_of({"mean": 0.2, "low": 0.1, "high": 0.3}).startswith("grows")
     assert change_of({"mean": -0.2, "low": -0.3, "high": -0.1}).startswith("falls")
     assert change_of({"mean": 0.2, "low": -0.1, "high": 0.5}).startswith("shows no clear change")
+    assert more_or_less({"mean": -2.0, "low": -3.0, "high": -1.0}) == "below it by 2.00 [1.00, 3.00] nats"
+    assert more_or_less({"mean": 2.0, "low": -1.0, "high": 5.0}).startswith("not surely apart")
+    chance, clear = {"mean": 0.5, "low": 0.3, "high": 0.7}, {"mean": 0.9, "low": 0.8, "high": 1.0}
+    assert [learned(clear, chance), learned(chance, chance), learned(clear, clear)] == [True, False, False]
+
+
+def test_the_train_section_shows_the_control_and_what_was_measured_over_seeds(report_page):
+    page = report_page.read_text()
+    train = page[page.index("Train: a language model") :]
+    for words in ("shuffled labels", "no regularizer", "Measured over 3 seeds (docs/offline.md)", "verdict"):
+        assert words in train
+    offline = json.loads((ROOT / "docs" / "offline.json").read_text())["claims"]
+    assert all(claim["claim"] in train for claim in offline)
+    online = json.loads((ROOT / "docs" / "online.json").read_text())["claims"]
+    assert f"All {len(online)} claims of that experiment with their verdicts" in train
+    assert "TrainConfig(" not in page
+    assert "Objective(" not in page

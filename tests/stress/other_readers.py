@@ -160,7 +160,8 @@ def derivations_readers() -> list[Reader]:
 
 def marker_reader() -> Reader:
     """The marker that says a stage of the report is done: a damaged one means that it is not."""
-    done_before = runpy.run_path(str(ROOT / "notebooks" / "make_report.py"), run_name="make_report")["done_before"]
+    stages = runpy.run_path(str(ROOT / "notebooks" / "report_stages.py"), run_name="report_stages")
+    done_before = stages["done_before"]
     good = {"fingerprint": "abc", "seconds": 1.0, "command": ["python"]}
 
     def read(folder: Path) -> None:

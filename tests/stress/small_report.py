@@ -31,6 +31,7 @@ def stages(report: dict[str, Any], out: Path, folder: Path) -> tuple[Any, ...]:
 
 def main() -> int:
     out, folder = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
+    sys.path.insert(0, str(ROOT / "notebooks"))  # as when the script itself is started
     report = runpy.run_path(str(ROOT / "notebooks" / "make_report.py"), run_name="make_report")
     script = report["main"].__globals__
     small = stages(report, out, folder)

@@ -1,1 +1,1 @@
-"""The numbered statements of TOY as experiments: protocol in, `Statement` out, one function per statement."""
+"""The numbered statements of docs/toy.md as experiments: protocol in, `Statement` out, one function per statement."""

@@ -50,7 +50,7 @@ def term(name: str, values: list[float], dtype: str) -> Term:
 
 
 def counted(trajectory: Trajectory) -> np.ndarray:
-    """Overoptimization as TOY defines it, [..., seeds]."""
+    """Overoptimization as `toybandit.metrics.overoptimization` counts it, [..., seeds]."""
     return overoptimization(trajectory.metrics["proxy"], trajectory.metrics["gold"])[0]
 
 

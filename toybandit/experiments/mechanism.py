@@ -1,4 +1,4 @@
-"""TOY's statements 6 to 8: interventions, controls, and the laws at t = 0."""
+"""Statements 6 to 8: interventions, controls, and the laws at t = 0."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""TOY's statement 9: what offline training does to arms that the data never saw, and SimPO against DPO."""
+"""Statement 9: what offline training does to arms that the data never saw, and SimPO against DPO."""
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components

@@ -1,4 +1,4 @@
-"""TOY's statements 1 to 5: entropy against KL, the inverted U, learning rates, optimizers, KL's spread."""
+"""Statements 1 to 5: entropy against KL, the inverted U, learning rates, optimizers, KL's spread."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""TOY's statement 10: best-of-n and the forms of Gao et al.; and the phase diagrams."""
+"""Statement 10: best-of-n and the forms of Gao et al.; and the phase diagrams."""
 
 from typing import Any
 

@@ -3,13 +3,14 @@
 import re
 import reprlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 Row = dict[str, Any]
 
 MAX_CHARACTERS = 1_000_000  # of one text: hundreds of thousands of tokens, and seconds in a tokenizer
+MOST_RESPONSES = 500  # to one prompt: each is compared with each
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -38,6 +39,10 @@ class Comparison:
         n = len(places)
         return [(i, j) for i in range(n) for j in range(i + 1, n) if places[i] < places[j]]
 
+    def without_texts(self) -> "Comparison":
+        """What has to be known of it beside its tokens."""
+        return replace(self, prompt=(), responses=("",) * len(self.responses))
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -65,6 +70,8 @@ def shown(value: Any) -> str:
 def require_texts(prompt: Iterable[Message], responses: Iterable[str]) -> None:
     """Refuse (Unusable) texts that cannot be tokenized or trained on, whatever the tokenizer."""
     responses = list(responses)
+    if len(responses) > MOST_RESPONSES:
+        raise Unusable(f"{len(responses):,} responses to one prompt; at most {MOST_RESPONSES} are compared")
     if not all(text.strip() for text in responses):
         raise Unusable("empty response")
     for text in [*(m["content"] for m in prompt), *responses]:
