@@ -150,13 +150,16 @@ class Experiments:
         """Run the statements, show each verdict as it comes, write the page."""
         check_names(self.only)
         protocol = read_protocol(self.protocol)
-        progress = Console(stderr=True, quiet=self.quiet, highlight=False)
+        stages = Console(stderr=True, quiet=self.quiet, highlight=False)
+
+        def on_start(name: str) -> None:
+            stages.print(f"  {name}: running")
 
         def on_done(statement: Statement, seconds: float) -> None:
-            progress.print(f"  statement {statement.number}: {statement.verdict} ({seconds:.0f} s)")
+            stages.print(f"  statement {statement.number}: {statement.verdict} ({seconds:.0f} s)")
 
         with input_errors():
-            found = run_experiments(protocol, self.only, self.out, on_done=on_done)
+            found = run_experiments(protocol, self.only, self.out, on_start=on_start, on_done=on_done)
         if self.quiet:
             return
         if self.format == "json":

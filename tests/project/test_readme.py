@@ -49,7 +49,7 @@ NOT_TRIED = (
     "python -m derivations mutate",  # takes its time; tests/derivations tries it
 )
 # files that a page takes for granted
-DATA = ("pairs.jsonl", "rankings.jsonl", "mine.jsonl", "clean.jsonl", "held-out.jsonl")
+DATA = ("pairs.jsonl", "rankings.jsonl", "mine.jsonl", "clean.jsonl", "held-out.jsonl", "judged.jsonl")
 LOSSES = """
 import torch.nn.functional as F
 def f(policy_w, policy_l, ref_w, ref_l, beta=0.1):

@@ -164,6 +164,7 @@ def test_collinear_retention_is_null_in_the_summary_and_no_warning(tmp_path, toy
 def test_experiments_write_the_page_with_a_verdict(tmp_path, toybandit):
     done = toybandit("experiments", "--only", "8", "--out", "out", "--format", "json")
     assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("  8: running\n")  # before the work, which may take a minute
     (statement,) = json.loads(done.stdout)
     assert statement["number"] == "8"
     assert statement["verdict"] in ("reproduced", "not reproduced", "depends")

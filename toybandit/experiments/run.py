@@ -50,11 +50,17 @@ def check_names(only: Sequence[str]) -> None:
 
 
 def run_experiments(
-    protocol: Protocol, only: Sequence[str], out: Path, *, on_done: Callable[[Statement, float], None]
+    protocol: Protocol,
+    only: Sequence[str],
+    out: Path,
+    *,
+    on_start: Callable[[str], None] = lambda name: None,
+    on_done: Callable[[Statement, float], None],
 ) -> list[Statement]:
     """Run the named statements (empty: all) in order, but not those that an unfinished run in `out` left finished.
 
-    Writes the page and what belongs to it (`save`). on_done gets each new statement with its seconds.
+    Writes the page and what belongs to it (`save`). on_start gets the name of each statement that is run, on_done the
+    statement with its seconds.
     """
     kept = Unfinished(out / FOLDER, {"protocol": protocol.text, "versions": versions()})
     lab, found = Laboratory(protocol.tables), []
@@ -66,6 +72,7 @@ def run_experiments(
             if record is not None:
                 found.append(statement_of(record))
                 continue
+            on_start(name)
             start = time.monotonic()
             statement = experiment(lab)
             for figure in statement.figures:

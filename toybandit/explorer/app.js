@@ -15,7 +15,8 @@
     ["rare", "mass on responses compared 5 times or less", "share"]];
 
   const round = (value) => Number(value.toPrecision(2));
-  const text = ({ mean, low, high }) => `${mean.toFixed(2)} [${low.toFixed(2)}, ${high.toFixed(2)}]`;
+  const digits = (value) => value.toFixed(2).replace(/^-(0\.00)$/, "$1");
+  const text = ({ mean, low, high }) => `${digits(mean)} [${digits(low)}, ${digits(high)}]`;
   const escape = (words) => words.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
 
   // What the controls say. `rule` is null for none; raises Formula.Mistake.
@@ -78,7 +79,7 @@
       ["KL from the reference", "nats", "How far the policy has gone.", time("kl")],
       ["Gold gain against KL", "reward units", "What each nat buys; the dot is the end.",
         plane("kl", "gold", "KL from the reference (nats)", 0)],
-      ["Retention plane", "kappa", "Share of the reference kept against reward pressure; dotted: the law of natural gradient.",
+      ["Retention plane", "kappa", `Share of the reference kept against reward pressure${law ? "; dotted: the law of natural gradient" : ""}.`,
         { ...plane("tau", "kappa", "tau (1 / reward unit)", 1), law }],
       ["Mass on rarely compared", "share", "Where the proxy was compared 5 times or less, it is most often wrong.", time("rare")],
     ];
