@@ -3,26 +3,54 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from derivations import off_policy
 from derivations.arrays import Array, masked_sum, namespace
+from derivations.conformance.batches import batch_of, join
+from derivations.conformance.composites import Composite
 from derivations.conformance.contracts import scaled
 from derivations.conformance.families import OFF_POLICY, Arrays, by_group
 from derivations.conformance.further import complete
 from derivations.conformance.loss_under_test import Subject
 
+
+def known_surrogate(subject: Subject, found: Composite) -> str:
+    """What a loss with these advantages and weights does with the ratio, in words, or nothing."""
+    full, family = complete(subject.target.name, subject.target.options), subject.target.family
+    low = full["epsilon"] or 0.2
+    high = full["epsilon_high"] or low
+    data = [*subject.examples, join(family, batch_of(family))]
+    held_back = [(found.factor * found.advantages(b), found.weights(b)) for b in data]
+    goal = np.concatenate([subject.run(b).gradient["logps"].ravel() for b in data])
+    for words, token in TOKENS.items():
+        slopes = []
+        for batch, (advantages, weights) in zip(data, held_back, strict=True):
+
+            def loss(arrays: Arrays, a: Any = advantages, w: Any = weights, token: Token = token) -> Array:
+                named = OFF_POLICY.derive(arrays)
+                ratio = off_policy.ratios(named["logps"], named["old_logps"], named["mask"])
+                losses = token(ratio, subject.backend.array(a)[:, None], named, low, high) + 0 * ratio
+                return namespace(ratio).sum(losses * subject.backend.array(w))
+
+            slopes.append(subject.backend.gradient(loss, batch, ("logps",))[1]["logps"].ravel())
+        left = np.linalg.norm(np.concatenate(slopes) - goal) / max(np.linalg.norm(goal), 1e-300)
+        if left < (1e-4 if subject.rough else 1e-6):
+            return words
+    return ""
+
+
 Token = Callable[[Array, Array, Arrays, Any, Any], Array]
 
 
 def off_policy_mains(subject: Subject) -> list[tuple[str, Callable[[Arrays], Array]]]:
-    """Each under the reduction and the scale that were read off the function, and under the other reductions."""
+    """Each under the reduction and the scale that were read off the function."""
     full = complete(subject.target.name, subject.target.options)
     low = full["epsilon"] or 0.2
     high = full["epsilon_high"] or low
     found = []
     for words, token in TOKENS.items():
-        for reduction in dict.fromkeys([full["reduction"], "token-mean", "sequence-mean", "sum"]):
-            name = words if reduction == full["reduction"] else f"{words}, reduction {reduction}"
-            found.append((name, _term(token, low, high, full["scale"], reduction, full["denominator"])))
+        found.append((words, _term(token, low, high, full["scale"], full["reduction"], full["denominator"])))
     return found
 
 
@@ -63,6 +91,27 @@ def _score(named: Arrays) -> Array:
     return namespace(logps).where(named["mask"], logps, logps * 0)
 
 
+def _least(one: Array, other: Array) -> Array:
+    return namespace(one).minimum(one, other)
+
+
+def _between(x: Array, low: Any, high: Any) -> Array:
+    return _least(namespace(x).maximum(x, 0 * x + low), 0 * x + high)
+
+
+def _log(x: Array) -> Array:
+    return namespace(x).log(x)
+
+
+def _exp(x: Array) -> Array:
+    return namespace(x).exp(x)
+
+
+def _inside(ratio: Array, low: Any, high: Any) -> Array:
+    """1 where a ratio is inside of the clip, else 0."""
+    return held(off_policy.clip(ratio, low, high)) == held(ratio)
+
+
 held = off_policy.detached
 TOKENS: dict[str, Token] = {
     "PPO's clip": lambda r, a, n, low, high: _surrogate(r, a, low, high),
@@ -75,6 +124,53 @@ TOKENS: dict[str, Token] = {
     "PPO's clip, its bounds exchanged": lambda r, a, n, low, high: _surrogate(r, a, high, low),
     "PPO's clip of the ratio upside down": lambda r, a, n, low, high: _surrogate(1 / r, a, low, high),
     "PPO's clip, maximized": lambda r, a, n, low, high: -_surrogate(r, a, low, high),
+    "PPO's clip of the log-ratio, not of the ratio": lambda r, a, n, low, high: (
+        -_least(r * a, _exp(_between(_log(r), -low, high)) * a)
+    ),
+    "PPO's surrogate of the log-ratio in the place of the ratio": lambda r, a, n, low, high: (
+        -_least(_log(r) * a, _between(_log(r), -low, high) * a)
+    ),
+    "PPO's clip without its lower bound": lambda r, a, n, low, high: -_least(r * a, _least(r, 1 + high + 0 * r) * a),
+    "PPO's clip without its upper bound": lambda r, a, n, low, high: -_least(r * a, -_least(-r, low - 1 + 0 * r) * a),
+    "PPO's clip with bounds 1/(1 + epsilon) and 1 + epsilon": lambda r, a, n, low, high: _surrogate(
+        r, a, 1 - 1 / (1 + high), high
+    ),
+    "PPO's clip with half of epsilon": lambda r, a, n, low, high: _surrogate(r, a, low / 2, high / 2),
+    "PPO's clip with twice epsilon": lambda r, a, n, low, high: _surrogate(r, a, 2 * low, 2 * high),
+    "PPO's clip, both bounds the upper one": lambda r, a, n, low, high: _surrogate(r, a, high, high),
+    "PPO's clip where the advantage is positive, no clip elsewhere": lambda r, a, n, low, high: namespace(r).where(
+        a + 0 * r > 0, _surrogate(r, a, low, high), -r * a
+    ),
+    "PPO's clip where the advantage is negative, no clip elsewhere": lambda r, a, n, low, high: namespace(r).where(
+        a + 0 * r < 0, _surrogate(r, a, low, high), -r * a
+    ),
+    "the ratio times the advantage, tokens beyond the clip dropped": lambda r, a, n, low, high: (
+        -r * a * _inside(r, low, high)
+    ),
+    "REINFORCE, tokens beyond the clip dropped": lambda r, a, n, low, high: -a * _score(n) * _inside(r, low, high),
+    "the squared ratio times the advantage": lambda r, a, n, low, high: -(r**2) * a / 2,
+    "the clipped log-ratio times the advantage": lambda r, a, n, low, high: -_between(_log(r), -low, high) * a,
+    "PPO's clip of a detached ratio, times the log-prob": lambda r, a, n, low, high: (
+        held(_surrogate(r, a, low, high)) * _score(n)
+    ),
+    "PPO's clip on the ratio of the whole response, the minimum left out": lambda r, a, n, low, high: (
+        -off_policy.clip(_sequence(n, per_token=False), low, high) * a
+    ),
+    "GSPO without the minimum": lambda r, a, n, low, high: (
+        -off_policy.clip(_sequence(n, per_token=True), low, high) * a
+    ),
+    "the ratio of the whole response times the advantage, without a clip": lambda r, a, n, low, high: (
+        -_sequence(n, per_token=False) * a
+    ),
+    "the length-normalized ratio of the response times the advantage, without a clip": lambda r, a, n, low, high: (
+        -_sequence(n, per_token=True) * a
+    ),
+    "CISPO with 1 + bound exchanged for the bound": lambda r, a, n, low, high: (
+        -held(_between(r, 1 - low, high)) * a * _score(n)
+    ),
+    "CISPO with the ratio upside down": lambda r, a, n, low, high: (
+        -held(off_policy.clip(1 / r, low, high)) * a * _score(n)
+    ),
     "REINFORCE, without a ratio": lambda r, a, n, low, high: -a * _score(n),
     "GSPO (length-normalized ratio of the response)": lambda r, a, n, low, high: _surrogate(
         _sequence(n, per_token=True), a, low, high

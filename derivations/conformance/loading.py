@@ -52,7 +52,7 @@ def one_call(function: Callable[..., Any]) -> Callable[..., Any]:
         )
 
     def call(**given: Any) -> Any:
-        loss = function(**{name: value for name, value in given.items() if name in made})
+        loss: Any = function(**{name: value for name, value in given.items() if name in made})
         return loss(**{name: value for name, value in given.items() if name in called})
 
     both = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*called.values(), *made.values())]

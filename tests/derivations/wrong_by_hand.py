@@ -1,0 +1,99 @@
+"""Wrong losses of the kinds people write, as (objective, form, what it returns): the sets on which names are tried.
+
+The first was written before the names were extended, the second after, and held back until then.
+"""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+
+PAIR = "chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, chosen_length, rejected_length, beta=0.1"
+PAIR_BODY = """
+    w, l, rw, rl, nw, nl = chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, chosen_length, rejected_length
+    m = w - rw - l + rl
+"""
+RATIO_BODY = """
+    r, d, n = where(mask, logps - old_logps, 0.0).exp(), where(mask, logps - old_logps, 0.0), mask.sum(-1)
+    lp = where(mask, logps, 0.0)
+    def tok(x): return where(mask, x, 0.0).sum() / mask.sum()
+    def seq(x): return (where(mask, x, 0.0).sum(-1) / n).mean()
+    def clip(x, lo=eps, hi=eps): return x.clamp(1 - lo, 1 + hi)
+    def ppo(a, ratio=r): return -torch.minimum(ratio * a, clip(ratio) * a)
+"""
+GROUP_BODY = """
+    g = rewards.view(-1, group_size)
+    mean, std = g.mean(1, keepdim=True), g.std(1, keepdim=True)
+    loo = (g - (g.sum(1, keepdim=True) - g) / (group_size - 1)).reshape(-1)
+    z = (g - mean) / (std + 1e-4)
+"""
+FORMS = {  # parameters, lines before the last
+    "pair": (PAIR, PAIR_BODY),
+    "smoothed": (PAIR + ", label_smoothing=0.1", PAIR_BODY),
+    "margin": (PAIR.replace("0.1", "2.0") + ", gamma=1.0", PAIR_BODY),
+    "ratio": ("logps, old_logps, mask, advantages, eps=0.2", RATIO_BODY + "    a = advantages[:, None]\n"),
+    "ratio of rewards": (
+        "logps, old_logps, mask, rewards, group_size, eps=0.2",
+        RATIO_BODY + GROUP_BODY + "    def loss_(a): return seq(ppo(a.reshape(-1, 1)))\n",
+    ),
+    "advantage": ("rewards, group_size", GROUP_BODY),
+    "kl": ("logps, ref_logps, mask", "    d, n = where(mask, logps - ref_logps, 0.0), mask.sum(-1)\n    s = d.sum(-1)\n"),
+    "unpaired": ("logp, ref_logp, desirable, kl, beta=0.1", "    h = logp - ref_logp\n"),
+    "online": (
+        "logps, mask, rewards, group_size",
+        GROUP_BODY + "    lp, n = where(mask, logps, 0.0).sum(-1), mask.sum(-1)\n",
+    ),
+}
+
+
+@functools.cache
+def written(form, returns):
+    """The loss of this form that returns so."""
+    parameters, body = FORMS[form]
+    names = {"torch": torch, "where": torch.where, "ls": F.logsigmoid, "F": F}
+    exec(f"def loss({parameters}):\n{body}\n    return {returns}\n", names)  # noqa: S102
+    return names["loss"]
+
+
+FIRST = (
+    ("dpo", "pair", "-torch.log(torch.sigmoid(beta * m).mean())"),
+    ("dpo", "pair", "-ls(m) * beta"),
+    ("dpo", "pair", "-ls(beta * (w - l) - (rw - rl))"),
+    ("dpo", "pair", "-ls(beta * (w - l + rw - rl))"),
+    ("dpo", "pair", "-ls(beta * (w / nw - l - rw / nw + rl))"),
+    ("dpo", "pair", "-ls(beta * (w / nw - rw - l / nl + rl))"),
+    ("dpo", "pair", "-ls(beta * (w - rl - l + rw))"),
+    ("dpo", "pair", "-ls(beta * (w.detach() - rw - l + rl))"),
+    ("dpo", "pair", "1 - torch.sigmoid(beta * m)"),
+    ("dpo", "pair", "(-ls(beta * m)).clamp(min=0.6)"),
+    ("dpo", "pair", "-ls((beta * m).clamp(-0.2, 0.2))"),
+    ("cdpo", "smoothed", "-ls(beta * m) * (1 - label_smoothing) + ls(-beta * m) * label_smoothing"),
+    ("cdpo", "smoothed", "-ls((1 - 2 * label_smoothing) * beta * m)"),
+    ("ipo", "pair", "(beta * m - 0.5) ** 2"),
+    ("ipo", "pair", "(m - 1 / (2 * beta)).abs()"),
+    ("simpo", "margin", "-ls(beta * (w / nw - l / nw) - gamma)"),
+    ("simpo", "margin", "-ls(beta * (w - l) / (nw + nl) - gamma)"),
+    ("simpo", "margin", "-ls(beta * (w / nw - l / nl)) + gamma"),
+    ("simpo", "margin", "-ls(beta * (w / nw - l / nl) - gamma) - w"),
+    ("orpo", "pair", "-w / nw - beta * ls(w / nw - l / nl)"),
+    ("orpo", "pair", "-w / nw + beta * ls(w / nw - l / nl - torch.log1p(-(w / nw).exp()) + torch.log1p(-(l / nl).exp()))"),
+    ("kto", "unpaired", "1 - torch.sigmoid(beta * (h - kl)) * where(desirable, 1.0, -1.0)"),
+    ("kto", "unpaired", "where(desirable, 1 - torch.sigmoid(beta * (h + kl)), 1 - torch.sigmoid(beta * (-kl - h)))"),
+    ("ppo-clip", "ratio", "tok(ppo(a.clamp(-1, 1)))"),
+    ("ppo-clip", "ratio", "tok(-torch.minimum(r * a, d.clamp(-eps, eps).exp() * a))"),
+    ("ppo-clip", "ratio", "ppo(a).mean()"),
+    ("ppo-clip", "ratio", "tok(-torch.minimum(r.detach() * a, clip(r) * a))"),
+    ("ppo-clip", "ratio", "tok(-r.detach() * lp * a)"),
+    ("ppo-clip", "ratio", "tok(-torch.minimum(d * a, d.clamp(-eps, eps) * a))"),
+    ("ppo-clip", "ratio", "tok(-torch.minimum(r * a, r.clamp(max=1 + eps) * a))"),
+    ("grpo", "ratio of rewards", "loss_((g - mean) / (g.var(1, keepdim=True) + 1e-4))"),
+    ("grpo", "ratio of rewards", "loss_((g - mean) / std.clamp(min=1.0))"),
+    ("grpo", "ratio of rewards", "loss_((rewards - rewards.mean()) / (rewards.std() + 1e-4))"),
+    ("grpo", "ratio of rewards", "loss_(g / (std + 1e-4))"),
+    ("grpo-advantage", "advantage", "z.clamp(-1, 1).reshape(-1)"),
+    ("grpo-advantage", "advantage", "((g - g.median(1, keepdim=True).values) / (std + 1e-4)).reshape(-1)"),
+    ("kl-loss", "kl", "(d.exp() * d).sum(-1)"),
+    ("kl-loss", "kl", "s.abs()"),
+    ("rloo", "online", "-(loo * lp / n).sum()"),
+    ("rloo", "online", "-z.reshape(-1).mul(lp).mean()"),
+)
