@@ -20,7 +20,7 @@ from derivations.conformance.loss_under_test import Subject
 
 Vector = np.ndarray
 FIT = 1e-6
-GUARDS = (0.0, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+GUARDS = (0.0, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,9 @@ BASELINES: dict[str, Callable[[Vector], Vector]] = {
     "the plain reward": lambda r: r,
     "reward minus the group's median": lambda r: r - np.median(r),
     "reward minus the group's lower median": lambda r: r - np.sort(r)[(len(r) - 1) // 2],
+    "reward minus the group's sum over k - 1": lambda r: r - r.sum() / (len(r) - 1),
+    "reward minus the mean of the group and 0": lambda r: r - r.sum() / (len(r) + 1),
+    "reward minus 1/2": lambda r: r - 0.5,
     "reward minus the group's best": lambda r: r - r.max(),
     "reward minus the group's worst": lambda r: r - r.min(),
 }
@@ -157,6 +160,12 @@ def _plain(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
             yield (
                 f"{words}, over {over} of all rewards of the batch",
                 lambda b, f=base, d=deviation: _by_prompt(f)(b) / d(b["rewards"]),  # type: ignore[misc]
+            )
+            yield (
+                f"{words}, over the mean over prompts of {over}",
+                lambda b, f=base, d=deviation: (
+                    _by_prompt(f)(b) / np.mean([d(b["rewards"][rows]) for rows in _groups(b)])  # type: ignore[misc]
+                ),
             )
             yield (
                 f"{words.replace('group', 'batch')}, over {over}, of the batch",

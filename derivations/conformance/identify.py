@@ -23,6 +23,7 @@ from derivations.conformance.calls import CallError
 from derivations.conformance.composites import composite
 from derivations.conformance.families import ADVANTAGE, OFF_POLICY, PAIRS, Arrays
 from derivations.conformance.formulas import formula
+from derivations.conformance.in_parts import in_parts
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
 from derivations.conformance.known_off_policy import known_surrogate
 from derivations.conformance.laws import number
@@ -39,7 +40,6 @@ from derivations.conformance.stages import (
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
 MUCH = 30.0  # times the residual of the reading that fits best
 MAKE_UP = "a batch is reduced in a way that depends on its make-up"
-NAMELESS = {MAKE_UP, MIXED}
 ACCEPT_ROUGH = 1e-4  # of differences of float32 values
 
 
@@ -60,7 +60,14 @@ class Identity:
     def known(self) -> bool:
         return bool(self.terms)
 
+    @property
+    def nameless(self) -> bool:
+        """Whether what it does to a batch has no name."""
+        return any(words in self.reduction for words in (MAKE_UP, MIXED))
+
     def __str__(self) -> str:
+        if not self.known and self.reduction:
+            return f"unknown in part: {self.reduction}"
         if not self.known:
             return f"unknown (the nearest sum of named terms leaves {self.residual:.2g} of it unexplained)"
         c, name = self.terms[0]
@@ -81,7 +88,7 @@ def identify(subject: Subject) -> Identity:
     by_gradient = subject.target.name in ("kl-loss", "kl-loss-token", "entropy-sequence")
     if by_gradient and not found.known:
         return _identify(subject, value=False)
-    if subject.target.family.name in (*PSEUDO, ADVANTAGE.name) and (not found.known or NAMELESS & {found.reduction}):
+    if subject.target.family.name in (*PSEUDO, ADVANTAGE.name) and (not found.known or found.nameless):
         return _composed(subject) or found
     return found
 
@@ -95,7 +102,11 @@ def _composed(subject: Subject) -> Identity | None:
         kind = "" if subject.target.family is ADVANTAGE else "policy gradient with "
         return Identity(((1.0, f"{kind}{found.words}"),), 0.0)
     surrogate = known_surrogate(subject, found)
-    return Identity(((1.0, f"{surrogate}; {found.words}"),), 0.0) if surrogate else None
+    if surrogate:
+        return Identity(((1.0, f"{surrogate}; {found.words}"),), 0.0)
+    return Identity(
+        (), float("nan"), f"at ratio 1 {found.words or 'the policy gradient'}; its use of the ratio has no name"
+    )
 
 
 def _identify(subject: Subject, *, value: bool) -> Identity:
@@ -109,6 +120,8 @@ def _identify(subject: Subject, *, value: bool) -> Identity:
             )
     if not found.known and subject.target.family is PAIRS and (formulated := formula(subject)):
         return Identity(((1.0, formulated),), 0.0, "")
+    if not found.known and subject.target.family is PAIRS and (by_margin := in_parts(subject, main_terms(subject))):
+        return Identity(((1.0, by_margin),), 0.0, "")
     return found
 
 

@@ -23,17 +23,20 @@ OUTER: dict[str, Callable[[Array], Array]] = {
     "a line for 1 - sigmoid": lambda x: -x,
     "-sigmoid for 1 - sigmoid": lambda x: -_sigmoid(x),
 }
-LEADS: dict[str, Callable[[Arrays], Array]] = {
-    "": lambda a: a["logp"] - a["ref_logp"] - a["kl"],
-    "reference point left out": lambda a: a["logp"] - a["ref_logp"],
-    "reference point with the wrong sign": lambda a: a["logp"] - a["ref_logp"] + a["kl"],
-    "reference point doubled": lambda a: a["logp"] - a["ref_logp"] - 2 * a["kl"],
-    "reference policy left out": lambda a: a["logp"] - a["kl"],
-    "reference policy and reference point left out": lambda a: a["logp"],
-    "reference policy added": lambda a: a["logp"] + a["ref_logp"] - a["kl"],
-    "log-ratio averaged over tokens": lambda a: (a["logp"] - a["ref_logp"]) / a["length"] - a["kl"],
-    "log-ratio and reference point averaged over tokens": lambda a: (a["logp"] - a["ref_logp"] - a["kl"]) / a["length"],
-    "log-ratio averaged over tokens, no reference point": lambda a: (a["logp"] - a["ref_logp"]) / a["length"],
+LEADS: dict[str, Callable[[Arrays, Any], Array]] = {
+    "": lambda a, b: a["logp"] - a["ref_logp"] - a["kl"],
+    "reference point left out": lambda a, b: a["logp"] - a["ref_logp"],
+    "reference point with the wrong sign": lambda a, b: a["logp"] - a["ref_logp"] + a["kl"],
+    "reference point doubled": lambda a, b: a["logp"] - a["ref_logp"] - 2 * a["kl"],
+    "reference point without beta": lambda a, b: a["logp"] - a["ref_logp"] - a["kl"] / b,
+    "reference policy left out": lambda a, b: a["logp"] - a["kl"],
+    "reference policy and reference point left out": lambda a, b: a["logp"],
+    "reference policy added": lambda a, b: a["logp"] + a["ref_logp"] - a["kl"],
+    "log-ratio averaged over tokens": lambda a, b: (a["logp"] - a["ref_logp"]) / a["length"] - a["kl"],
+    "log-ratio and reference point averaged over tokens": lambda a, b: (
+        (a["logp"] - a["ref_logp"] - a["kl"]) / a["length"]
+    ),
+    "log-ratio averaged over tokens, no reference point": lambda a, b: (a["logp"] - a["ref_logp"]) / a["length"],
 }
 SIDES: dict[str, tuple[float, float]] = {  # signs of the lead for what is liked and what is not
     "": (1, -1),
@@ -72,7 +75,7 @@ def _named(parts: dict[str, Any], weights: tuple[Any, Any]) -> Term:
     def loss(arrays: Arrays) -> Array:
         named = UNPAIRED.derive(arrays)
         (up, down), (first, second), only = parts["side"][1], parts["weight"][1], parts["only"][1]
-        lead, xp = parts["scale"][1] * parts["lead"][1](named), namespace(named["logp"])
+        lead, xp = parts["scale"][1] * parts["lead"][1](named, parts["scale"][1]), namespace(named["logp"])
         good, bad = weights[first] * parts["outer"][1](up * lead), weights[second] * parts["outer"][1](down * lead)
         good, bad = (good if only != 1 else 0 * good), (bad if only != 0 else 0 * bad)
         return xp.where(named["desirable"], good, bad)

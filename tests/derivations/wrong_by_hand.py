@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 PAIR = "chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, chosen_length, rejected_length, beta=0.1"
 PAIR_BODY = """
-    w, l, rw, rl, nw, nl = chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, chosen_length, rejected_length
+    w, l, rw, rl = chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp
+    nw, nl = chosen_length, rejected_length
     m = w - rw - l + rl
 """
 RATIO_BODY = """
@@ -37,7 +38,10 @@ FORMS = {  # parameters, lines before the last
         RATIO_BODY + GROUP_BODY + "    def loss_(a): return seq(ppo(a.reshape(-1, 1)))\n",
     ),
     "advantage": ("rewards, group_size", GROUP_BODY),
-    "kl": ("logps, ref_logps, mask", "    d, n = where(mask, logps - ref_logps, 0.0), mask.sum(-1)\n    s = d.sum(-1)\n"),
+    "kl": (
+        "logps, ref_logps, mask",
+        "    d = where(mask, logps - ref_logps, 0.0)\n    s = d.sum(-1)\n",
+    ),
     "unpaired": ("logp, ref_logp, desirable, kl, beta=0.1", "    h = logp - ref_logp\n"),
     "online": (
         "logps, mask, rewards, group_size",
@@ -76,7 +80,11 @@ FIRST = (
     ("simpo", "margin", "-ls(beta * (w / nw - l / nl)) + gamma"),
     ("simpo", "margin", "-ls(beta * (w / nw - l / nl) - gamma) - w"),
     ("orpo", "pair", "-w / nw - beta * ls(w / nw - l / nl)"),
-    ("orpo", "pair", "-w / nw + beta * ls(w / nw - l / nl - torch.log1p(-(w / nw).exp()) + torch.log1p(-(l / nl).exp()))"),
+    (
+        "orpo",
+        "pair",
+        "-w / nw + beta * ls(w / nw - l / nl - torch.log1p(-(w / nw).exp()) + torch.log1p(-(l / nl).exp()))",
+    ),
     ("kto", "unpaired", "1 - torch.sigmoid(beta * (h - kl)) * where(desirable, 1.0, -1.0)"),
     ("kto", "unpaired", "where(desirable, 1 - torch.sigmoid(beta * (h + kl)), 1 - torch.sigmoid(beta * (-kl - h)))"),
     ("ppo-clip", "ratio", "tok(ppo(a.clamp(-1, 1)))"),
@@ -96,4 +104,51 @@ FIRST = (
     ("kl-loss", "kl", "s.abs()"),
     ("rloo", "online", "-(loo * lp / n).sum()"),
     ("rloo", "online", "-z.reshape(-1).mul(lp).mean()"),
+)
+
+SECOND = (
+    ("dpo", "pair", "-ls(beta * (m - 1))"),
+    ("dpo", "pair", "-(beta * m).sigmoid().mean().log()"),
+    ("dpo", "pair", "-ls(beta * (l - rl - w + rw))"),
+    ("dpo", "pair", "-ls(beta * w - beta * rw - l + rl)"),
+    ("dpo", "pair", "-ls(beta * m / (nw + nl))"),
+    ("dpo", "pair", "-ls(beta * m) - 0.2 * w / nw"),
+    ("dpo", "pair", "-ls(m / beta)"),
+    ("dpo", "pair", "-ls(beta * (w - rw) - beta * (l - rl).detach())"),
+    ("dpo", "pair", "torch.exp(-beta * m)"),
+    ("dpo", "pair", "-ls(beta * m.clamp(-5, 5))"),
+    ("dpo", "pair", "(nw * -ls(beta * m)).sum() / nw.sum()"),
+    ("dpo", "pair", "F.relu(1 - beta * m) ** 2"),
+    ("dpo", "pair", "-ls(beta * (w - rw)) - ls(-beta * (l - rl))"),
+    ("dpo", "pair", "-ls(beta * m) * m.detach().abs()"),
+    ("cdpo", "smoothed", "-ls(beta * m) * (1 - label_smoothing) - ls(-beta * m)"),
+    ("cdpo", "smoothed", "-ls(beta * m - label_smoothing)"),
+    ("ipo", "pair", "(m - 1 / beta) ** 2"),
+    ("ipo", "pair", "(w / nw - rw / nw - l / nl + rl / nl - 1 / (2 * beta)) ** 2 / 2"),
+    ("simpo", "margin", "-ls(beta * (w / nw - l / nl) + gamma)"),
+    ("simpo", "margin", "-ls(beta * (w / nw - l / nl - gamma / beta**2))"),
+    ("simpo", "margin", "-beta * ls(w / nw - l / nl - gamma)"),
+    ("orpo", "pair", "-w - beta * ls(w / nw - l / nl - torch.log1p(-(w / nw).exp()) + torch.log1p(-(l / nl).exp()))"),
+    ("kto", "unpaired", "where(desirable, -ls(beta * (h - kl)), -ls(beta * (kl - h)))"),
+    ("kto", "unpaired", "where(desirable, 1 - torch.sigmoid(beta * h - kl), 1 - torch.sigmoid(kl - beta * h))"),
+    ("ppo-clip", "ratio", "tok(-torch.maximum(-torch.minimum(r * a, clip(r) * a), 3 * a))"),
+    ("ppo-clip", "ratio", "seq(ppo((a - a.mean()) / (a.std() + 1e-8)))"),
+    ("ppo-clip", "ratio", "where(mask, ppo(a), 0.0).sum(-1).mean() / logps.shape[1]"),
+    (
+        "ppo-clip",
+        "ratio",
+        "tok(ppo(a, (lp.sum(-1, keepdim=True) - lp.sum(-1, keepdim=True).detach()).exp() * r.detach()))",
+    ),
+    ("ppo-clip", "ratio", "tok(-torch.minimum(r * a, r.clamp(-eps, eps) * a))"),
+    ("ppo-clip", "ratio", "tok(-clip(r).detach() * a * lp)"),
+    ("ppo-clip", "ratio", "-tok(ppo(a))"),
+    ("grpo", "ratio of rewards", "loss_((g - mean) / (g.std(unbiased=False) + 1e-4))"),
+    ("grpo", "ratio of rewards", "loss_((g - mean) / (std + 1))"),
+    ("grpo", "ratio of rewards", "loss_((g - g.max(1, keepdim=True).values) / (std + 1e-6))"),
+    ("cispo", "ratio", "tok(-clip(r) * a)"),
+    ("gspo", "ratio", "ppo(advantages, (d.sum(-1) / n).exp()).sum()"),
+    ("grpo-advantage", "advantage", "((g - mean) / std.mean()).reshape(-1)"),
+    ("rloo-advantage", "advantage", "(g - g.sum(1, keepdim=True) / (group_size - 1)).reshape(-1)"),
+    ("kl-loss", "kl", "(torch.expm1(-d) + d).detach().sum(-1)"),
+    ("rloo", "online", "-(loo * lp).sum() / mask.numel()"),
 )
