@@ -110,6 +110,11 @@ def _deviations() -> Iterator[tuple[str, Callable[[Vector], float]]]:
             yield f"the {kind} deviation + {guard:g}", lambda r, d=ddof, g=guard: float(r.std(ddof=d) + g)  # type: ignore[misc]
         for guard in GUARDS:
             yield f"the {kind} variance + {guard:g}", lambda r, d=ddof, g=guard: float(r.var(ddof=d) + g)  # type: ignore[misc]
+        for guard in GUARDS[1:]:
+            yield (
+                f"the root of the {kind} variance + {guard:g}",
+                lambda r, d=ddof, g=guard: float((r.var(ddof=d) + g) ** 0.5),  # type: ignore[misc]
+            )
         for least in (0.01, 0.1, 1.0):
             yield (
                 f"the {kind} deviation, at least {least:g}",
@@ -160,6 +165,10 @@ def _plain(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
             yield (
                 f"{words}, over {over} of all rewards of the batch",
                 lambda b, f=base, d=deviation: _by_prompt(f)(b) / d(b["rewards"]),  # type: ignore[misc]
+            )
+            yield (
+                f"{words.replace('group', 'batch')}, over {over} of its prompt",
+                lambda b, f=base, d=deviation: f(b["rewards"]) / _by_prompt(lambda r: 0 * r + d(r))(b),  # type: ignore[misc]
             )
             yield (
                 f"{words}, over the mean over prompts of {over}",

@@ -7,7 +7,7 @@ import numpy as np
 
 from derivations import off_policy
 from derivations.arrays import Array, masked_sum, namespace
-from derivations.conformance.batches import batch_of, join
+from derivations.conformance.batches import Batch, batch_of, join
 from derivations.conformance.composites import Composite
 from derivations.conformance.contracts import scaled
 from derivations.conformance.families import OFF_POLICY, Arrays, by_group
@@ -37,7 +37,47 @@ def known_surrogate(subject: Subject, found: Composite) -> str:
         left = np.linalg.norm(np.concatenate(slopes) - goal) / max(np.linalg.norm(goal), 1e-300)
         if left < (1e-4 if subject.rough else 1e-6):
             return words
-    return ""
+    return _by_zone(subject, data, goal, held_back, (low, high))
+
+
+SLOPES: dict[str, Callable[[Any, float, float], Any]] = {
+    "0": lambda r, low, high: 0 * r,
+    "r": lambda r, low, high: r,
+    "1": lambda r, low, high: 0 * r + 1,
+    "the lower bound": lambda r, low, high: 0 * r + 1 - low,
+    "the upper bound": lambda r, low, high: 0 * r + 1 + high,
+    "r^2": lambda r, low, high: r**2,
+    "1/r": lambda r, low, high: 1 / r,
+    "-r": lambda r, low, high: -r,
+    "r/2": lambda r, low, high: r / 2,
+    "2 r": lambda r, low, high: 2 * r,
+    "sqrt r": lambda r, low, high: r**0.5,
+}
+
+
+def _by_zone(
+    subject: Subject, data: list[Batch], goal: np.ndarray, parts: list[tuple[Any, Any]], clip: tuple[float, float]
+) -> str:
+    """What multiplies -advantage x weight in the gradient: below, in and above the clip, for each sign of A."""
+    ratio = np.concatenate([np.exp(np.where(b["mask"], b["logps"] - b["old_logps"], 0.0)).ravel() for b in data])
+    scale = np.concatenate([-(a[:, None] * w).ravel() for a, w in parts])
+    zone = np.digitize(ratio, [1 - clip[0], 1 + clip[1]])
+    said = []
+    for sign, words in ((-1, "A > 0"), (1, "A < 0")):
+        names = []
+        for place in range(3):
+            cell = (np.sign(scale) == sign) & (zone == place)
+            allowed = (1e-3 if subject.rough else 1e-6) * max(np.abs(scale).max(), 1e-300)
+            fits = (
+                n for n, f in SLOPES.items() if np.allclose(goal[cell], (scale * f(ratio, *clip))[cell], 0, allowed)
+            )
+            names.append(next(fits, "") if np.count_nonzero(cell) > 1 else "")
+        said.append(f"{words}: {', '.join(names)}")
+        if not all(names):
+            return ""
+    return (
+        f"a surrogate whose slope by the log-prob, over -A, is below, in and above the clip, for {'; for '.join(said)}"
+    )
 
 
 Token = Callable[[Array, Array, Arrays, Any, Any], Array]
