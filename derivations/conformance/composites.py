@@ -196,12 +196,12 @@ def _changes() -> Iterator[tuple[str, Callable[[Vector], Vector]]]:
         for guard in (0.0, 1e-8, 1e-6, 1e-5, 1e-4):
             yield (
                 f"then whitened over the batch ({kind} deviation)",
-                lambda a, d=ddof, g=guard: (a - a.mean()) / (a.std(ddof=d) + g),
-            )  # type: ignore[misc]
+                lambda a, d=ddof, g=guard: (a - a.mean()) / (a.std(ddof=d) + g),  # type: ignore[misc]
+            )
             yield (
                 f"then divided by the {kind} deviation of the batch",
-                lambda a, d=ddof, g=guard: a / (a.std(ddof=d) + g),
-            )  # type: ignore[misc]
+                lambda a, d=ddof, g=guard: a / (a.std(ddof=d) + g),  # type: ignore[misc]
+            )
 
 
 def _advantages(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:

@@ -23,6 +23,11 @@ Vector = np.ndarray
 
 def formula(subject: Subject) -> str:
     """The formula in words, or nothing."""
+    with np.errstate(all="ignore"):  # a function that is undone where it is another one
+        return _formula(subject)
+
+
+def _formula(subject: Subject) -> str:
     rng = np.random.default_rng(99)
     batches = [pair(rng, *LENGTHS[i % len(LENGTHS)]) for i in range(TRIED)]
     try:

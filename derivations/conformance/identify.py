@@ -95,13 +95,14 @@ def identify(subject: Subject) -> Identity:
 
 def _composed(subject: Subject) -> Identity | None:
     """A policy gradient by its advantage, its weights and what it does with the ratio."""
-    found = composite(subject)
+    with np.errstate(all="ignore"):  # some advantages are undefined for equal rewards
+        found = composite(subject)
+        surrogate = known_surrogate(subject, found) if found and subject.target.family.name == OFF_POLICY.name else ""
     if found is None:
         return None
     if subject.target.family.name != OFF_POLICY.name:
         kind = "" if subject.target.family is ADVANTAGE else "policy gradient with "
         return Identity(((1.0, f"{kind}{found.words}"),), 0.0)
-    surrogate = known_surrogate(subject, found)
     if surrogate:
         return Identity(((1.0, f"{surrogate}; {found.words}"),), 0.0)
     return Identity(

@@ -34,7 +34,7 @@ def known_surrogate(subject: Subject, found: Composite) -> str:
                 return namespace(ratio).sum(losses * subject.backend.array(w))
 
             slopes.append(subject.backend.gradient(loss, batch, ("logps",))[1]["logps"].ravel())
-        left = np.linalg.norm(np.concatenate(slopes) - goal) / max(np.linalg.norm(goal), 1e-300)
+        left = float(np.linalg.norm(np.concatenate(slopes) - goal)) / max(float(np.linalg.norm(goal)), 1e-300)
         if left < (1e-4 if subject.rough else 1e-6):
             return words
     return _by_zone(subject, data, goal, held_back, (low, high))
