@@ -65,6 +65,7 @@ def pair_reduction(subject: Subject, whole: Batch, result: Result) -> str:
             "pairs weigh by the length of the rejected response": (each * l).sum() / l.sum(),
             "pairs weigh by the length of both responses": (each * (w + l)).sum() / (w + l).sum(),
             "the largest loss of the batch": each.max(),
+            "the least loss of the batch": each.min(),
             "the median of the batch": np.sort(each)[(len(each) - 1) // 2],
             "the first pair of the batch alone": each[0],
             "the last pair of the batch alone": each[-1],

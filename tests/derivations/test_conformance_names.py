@@ -88,7 +88,7 @@ NAMED = {
     "-ls(beta * m) * m.detach().abs()": "dpo as named, each pair times a detached weight",
     "-ls(beta * m) / nw": "dpo as named, divided by the chosen response's length",
     "-(1 - torch.sigmoid(beta * m)) ** 2 * ls(beta * m)": "a function of DPO's margin alone",
-    "where(desirable, 1 - torch.sigmoid(beta * h - kl), 1 - torch.sigmoid(kl - beta * h))": "reference point without beta",
+    "where(desirable, 1 - torch.sigmoid(beta * h - kl), 1 - torch.sigmoid(kl - beta * h))": "point without beta",
     "z.clamp(-1, 1).reshape(-1)": "over the sample deviation + 0.0001, clamped at 1",
     "(d.exp() * d).sum(-1)": "the ratio times the log-ratio summed over tokens",
     "where(mask, ppo(a), 0.0).sum(-1).mean() / n.max()": "PPO's clip; divided by the longest response's length",
