@@ -160,6 +160,7 @@ TOKENS: dict[str, Token] = {
         -off_policy.clip(r, low, high) * a
     ),
     "the ratio times the advantage, without a clip": lambda r, a, n, low, high: -r * a,
+    "REINFORCE, without a ratio": lambda r, a, n, low, high: -a * _score(n),
     "PPO's clip, both bounds the lower one": lambda r, a, n, low, high: _surrogate(r, a, low, low),
     "PPO's clip, its bounds exchanged": lambda r, a, n, low, high: _surrogate(r, a, high, low),
     "PPO's clip of the ratio upside down": lambda r, a, n, low, high: _surrogate(1 / r, a, low, high),
@@ -172,11 +173,8 @@ TOKENS: dict[str, Token] = {
     ),
     "PPO's clip without its lower bound": lambda r, a, n, low, high: -_least(r * a, _least(r, 1 + high + 0 * r) * a),
     "PPO's clip without its upper bound": lambda r, a, n, low, high: -_least(r * a, -_least(-r, low - 1 + 0 * r) * a),
-    "PPO's clip with bounds 1/(1 + epsilon) and 1 + epsilon": lambda r, a, n, low, high: _surrogate(
-        r, a, 1 - 1 / (1 + high), high
-    ),
-    "PPO's clip with half of epsilon": lambda r, a, n, low, high: _surrogate(r, a, low / 2, high / 2),
-    "PPO's clip with twice epsilon": lambda r, a, n, low, high: _surrogate(r, a, 2 * low, 2 * high),
+    "PPO's clip with tighter bounds than epsilon says": lambda r, a, n, low, high: _surrogate(r, a, low / 2, high / 2),
+    "PPO's clip with wider bounds than epsilon says": lambda r, a, n, low, high: _surrogate(r, a, 2 * low, 2 * high),
     "PPO's clip, both bounds the upper one": lambda r, a, n, low, high: _surrogate(r, a, high, high),
     "PPO's clip where the advantage is positive, no clip elsewhere": lambda r, a, n, low, high: namespace(r).where(
         a + 0 * r > 0, _surrogate(r, a, low, high), -r * a
@@ -211,7 +209,6 @@ TOKENS: dict[str, Token] = {
     "CISPO with the ratio upside down": lambda r, a, n, low, high: (
         -held(off_policy.clip(1 / r, low, high)) * a * _score(n)
     ),
-    "REINFORCE, without a ratio": lambda r, a, n, low, high: -a * _score(n),
     "GSPO (length-normalized ratio of the response)": lambda r, a, n, low, high: _surrogate(
         _sequence(n, per_token=True), a, low, high
     ),
