@@ -116,6 +116,8 @@ def complete(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """The options of a further objective with their defaults. Raises ValueError for one that is out of range."""
     further = FURTHER[name]
     found = further.options | {key: value for key, value in options.items() if value is not None}
+    if "epsilon_high" in found and options.get("epsilon") is not None and options.get("epsilon_high") is None:
+        found["epsilon_high"] = None  # one bound that is given is that of both sides
     for key, value in found.items():
         if value is None and key not in further.optional:
             raise ValueError(f"objective {name} needs {key} (--option {key}=number)")

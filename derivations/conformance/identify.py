@@ -20,15 +20,26 @@ from derivations.conformance.backends import SINGLE
 from derivations.conformance.batch_laws import PSEUDO
 from derivations.conformance.batches import Batch, batch_of, join, size
 from derivations.conformance.calls import CallError
-from derivations.conformance.families import ADVANTAGE, PAIRS, Arrays
+from derivations.conformance.composites import composite
+from derivations.conformance.families import ADVANTAGE, OFF_POLICY, PAIRS, Arrays
 from derivations.conformance.formulas import formula
+from derivations.conformance.in_parts import in_parts
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
+from derivations.conformance.known_off_policy import known_surrogate
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
-from derivations.conformance.stages import OTHER_REDUCTIONS, PADDED, advantage_stage, matches_weights
+from derivations.conformance.stages import (
+    MIXED,
+    OTHER_REDUCTIONS,
+    PADDED,
+    advantage_stage,
+    matches_weights,
+    pair_reduction,
+)
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
 MUCH = 30.0  # times the residual of the reading that fits best
+MAKE_UP = "a batch is reduced in a way that depends on its make-up"
 ACCEPT_ROUGH = 1e-4  # of differences of float32 values
 
 
@@ -49,7 +60,14 @@ class Identity:
     def known(self) -> bool:
         return bool(self.terms)
 
+    @property
+    def nameless(self) -> bool:
+        """Whether what it does to a batch has no name."""
+        return any(words in self.reduction for words in (MAKE_UP, MIXED))
+
     def __str__(self) -> str:
+        if not self.known and self.reduction:
+            return f"unknown in part: {self.reduction}"
         if not self.known:
             return f"unknown (the nearest sum of named terms leaves {self.residual:.2g} of it unexplained)"
         c, name = self.terms[0]
@@ -68,7 +86,28 @@ def identify(subject: Subject) -> Identity:
     """
     found = _identify(subject, value=subject.target.family.name not in PSEUDO)
     by_gradient = subject.target.name in ("kl-loss", "kl-loss-token", "entropy-sequence")
-    return _identify(subject, value=False) if by_gradient and not found.known else found
+    if by_gradient and not found.known:
+        return _identify(subject, value=False)
+    if subject.target.family.name in (*PSEUDO, ADVANTAGE.name) and (not found.known or found.nameless):
+        return _composed(subject) or found
+    return found
+
+
+def _composed(subject: Subject) -> Identity | None:
+    """A policy gradient by its advantage, its weights and what it does with the ratio."""
+    with np.errstate(all="ignore"):  # some advantages are undefined for equal rewards
+        found = composite(subject)
+        surrogate = known_surrogate(subject, found) if found and subject.target.family.name == OFF_POLICY.name else ""
+    if found is None:
+        return None
+    if subject.target.family.name != OFF_POLICY.name:
+        kind = "" if subject.target.family is ADVANTAGE else "policy gradient with "
+        return Identity(((1.0, f"{kind}{found.words}"),), 0.0)
+    if surrogate:
+        return Identity(((1.0, f"{surrogate}; {found.words}"),), 0.0)
+    return Identity(
+        (), float("nan"), f"at ratio 1 {found.words or 'the policy gradient'}; its use of the ratio has no name"
+    )
 
 
 def _identify(subject: Subject, *, value: bool) -> Identity:
@@ -82,6 +121,8 @@ def _identify(subject: Subject, *, value: bool) -> Identity:
             )
     if not found.known and subject.target.family is PAIRS and (formulated := formula(subject)):
         return Identity(((1.0, formulated),), 0.0, "")
+    if not found.known and subject.target.family is PAIRS and (by_margin := in_parts(subject, main_terms(subject))):
+        return Identity(((1.0, by_margin),), 0.0, "")
     return found
 
 
@@ -191,11 +232,13 @@ def _reduction(subject: Subject, found: dict[str, float]) -> str:
         return "summed over the batch, not averaged"
     if set(found) & set(POOLED) and matches(pooled=True):
         return "the NLL is averaged over all tokens of a batch, so pairs weigh by their length"
+    if family is PAIRS and (words := pair_reduction(subject, whole, result)):
+        return words
     for words, weigh in OTHER_REDUCTIONS.items():
         concerned = family.name in ("kl", "entropy") or words == PADDED
         if concerned and matches_weights(subject, whole, result, {n: terms[n] for n in found}, found, weigh):
             return words
-    return "a batch is reduced in a way that depends on its make-up"
+    return MAKE_UP
 
 
 POOLED = {f"NLL of the {side} response (mean over tokens)": side for side in ("chosen", "rejected")}

@@ -26,6 +26,7 @@ from derivations.conformance.families import (
 )
 from derivations.conformance.known_off_policy import off_policy_mains
 from derivations.conformance.known_pairs import SWAPPED, Term, extra_terms, pair_mains
+from derivations.conformance.known_unpaired import unpaired_mains
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 from derivations.names import make_objective
@@ -46,7 +47,7 @@ def main_terms(subject: Subject) -> list[Term]:
         KL_FAMILY.name: _kl_mains,
         ENTROPY.name: _entropy_mains,
         OFF_POLICY.name: off_policy_mains,
-        UNPAIRED.name: lambda _: [],
+        UNPAIRED.name: unpaired_mains,
     }
     named, options = f"{subject.target.name} as named", subject.target.options
     if subject.target.name in ("simpo", "simpo-shannon") and options.get("gamma"):
@@ -149,6 +150,24 @@ def _kl_mains(subject: Subject) -> list[Term]:
     estimators: list[tuple[str, Callable[[Array, Array], Array]]] = [("k1", kl_k1), ("k2", kl_k2), ("k3", kl_k3)]
     estimators.append(("k3 with policy and reference exchanged (pi/ref for ref/pi)", lambda p, q: kl_k3(q, p)))
     estimators.append(("k1 with policy and reference exchanged", lambda p, q: kl_k1(q, p)))
+    estimators += [
+        ("the absolute log-ratio", lambda p, q: _size(p - q)),
+        ("the ratio times the log-ratio", lambda p, q: namespace(p).exp(p - q) * (p - q)),
+        ("the detached ratio times the log-ratio", lambda p, q: detached(namespace(p).exp(p - q)) * (p - q)),
+        ("the detached log-ratio times the log-prob", lambda p, q: detached(p - q) * p),
+        ("the ratio minus 1", lambda p, q: namespace(p).expm1(p - q)),
+        ("1 minus the inverse ratio", lambda p, q: -namespace(p).expm1(q - p)),
+        ("the probability times the log-ratio", lambda p, q: namespace(p).exp(p) * (p - q)),
+        ("the reference's probability times its log-ratio", lambda p, q: namespace(p).exp(q) * (q - p)),
+        ("the difference of probabilities, squared", lambda p, q: (namespace(p).exp(p) - namespace(p).exp(q)) ** 2),
+        ("the log-ratio where it is positive", lambda p, q: (p - q + _size(p - q)) / 2),
+        ("minus log sigmoid of the log-ratio", lambda p, q: namespace(p).log1p(namespace(p).exp(q - p))),
+        *(
+            (f"k2 of the log-ratio clamped at {most:g}", lambda p, q, m=most: kl_k2(_clamped(p - q, m), 0 * p))
+            for most in (0.5, 1.0)
+        ),
+        *((f"k1 clamped at {most:g}", lambda p, q, m=most: _clamped(p - q, m)) for most in (0.5, 1.0)),
+    ]
     for name, estimator in estimators:
         for words, term in (
             (
@@ -165,6 +184,14 @@ def _kl_mains(subject: Subject) -> list[Term]:
         ):
             found.append((f"{name} {words}", term))
     return found + [(f"{name}, detached", _detached(term)) for name, term in found]
+
+
+def _size(x: Array) -> Array:
+    return namespace(x).abs(x)
+
+
+def _clamped(x: Array, most: float) -> Array:
+    return namespace(x).minimum(namespace(x).maximum(x, 0 * x - most), 0 * x + most)
 
 
 def _detached(term: Callable[[Arrays], Array]) -> Callable[[Arrays], Array]:

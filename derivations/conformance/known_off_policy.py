@@ -3,26 +3,94 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from derivations import off_policy
 from derivations.arrays import Array, masked_sum, namespace
+from derivations.conformance.batches import Batch, batch_of, join
+from derivations.conformance.composites import Composite
 from derivations.conformance.contracts import scaled
 from derivations.conformance.families import OFF_POLICY, Arrays, by_group
 from derivations.conformance.further import complete
 from derivations.conformance.loss_under_test import Subject
 
+
+def known_surrogate(subject: Subject, found: Composite) -> str:
+    """What a loss with these advantages and weights does with the ratio, in words, or nothing."""
+    full, family = complete(subject.target.name, subject.target.options), subject.target.family
+    low = full["epsilon"] or 0.2
+    high = full["epsilon_high"] or low
+    data = [*subject.examples, join(family, batch_of(family))]
+    held_back = [(found.factor * found.advantages(b), found.weights(b)) for b in data]
+    goal = np.concatenate([subject.run(b).gradient["logps"].ravel() for b in data])
+    for words, token in TOKENS.items():
+        slopes = []
+        for batch, (advantages, weights) in zip(data, held_back, strict=True):
+
+            def loss(arrays: Arrays, a: Any = advantages, w: Any = weights, token: Token = token) -> Array:
+                named = OFF_POLICY.derive(arrays)
+                ratio = off_policy.ratios(named["logps"], named["old_logps"], named["mask"])
+                losses = token(ratio, subject.backend.array(a)[:, None], named, low, high) + 0 * ratio
+                return namespace(ratio).sum(losses * subject.backend.array(w))
+
+            slopes.append(subject.backend.gradient(loss, batch, ("logps",))[1]["logps"].ravel())
+        left = float(np.linalg.norm(np.concatenate(slopes) - goal)) / max(float(np.linalg.norm(goal)), 1e-300)
+        if left < (1e-4 if subject.rough else 1e-6):
+            return words
+    return _by_zone(subject, data, goal, held_back, (low, high))
+
+
+SLOPES: dict[str, Callable[[Any, float, float], Any]] = {
+    "0": lambda r, low, high: 0 * r,
+    "r": lambda r, low, high: r,
+    "1": lambda r, low, high: 0 * r + 1,
+    "the lower bound": lambda r, low, high: 0 * r + 1 - low,
+    "the upper bound": lambda r, low, high: 0 * r + 1 + high,
+    "r^2": lambda r, low, high: r**2,
+    "1/r": lambda r, low, high: 1 / r,
+    "-r": lambda r, low, high: -r,
+    "r/2": lambda r, low, high: r / 2,
+    "2 r": lambda r, low, high: 2 * r,
+    "sqrt r": lambda r, low, high: r**0.5,
+}
+
+
+def _by_zone(
+    subject: Subject, data: list[Batch], goal: np.ndarray, parts: list[tuple[Any, Any]], clip: tuple[float, float]
+) -> str:
+    """What multiplies -advantage x weight in the gradient: below, in and above the clip, for each sign of A."""
+    ratio = np.concatenate([np.exp(np.where(b["mask"], b["logps"] - b["old_logps"], 0.0)).ravel() for b in data])
+    scale = np.concatenate([-(a[:, None] * w).ravel() for a, w in parts])
+    zone = np.digitize(ratio, [1 - clip[0], 1 + clip[1]])
+    said = []
+    for sign, words in ((-1, "A > 0"), (1, "A < 0")):
+        names = []
+        for place in range(3):
+            cell = (np.sign(scale) == sign) & (zone == place)
+            allowed = (1e-3 if subject.rough else 1e-6) * max(np.abs(scale).max(), 1e-300)
+            fits = (
+                n for n, f in SLOPES.items() if np.allclose(goal[cell], (scale * f(ratio, *clip))[cell], 0, allowed)
+            )
+            names.append(next(fits, "") if np.count_nonzero(cell) > 1 else "")
+        said.append(f"{words}: {', '.join(names)}")
+        if not all(names):
+            return ""
+    return (
+        f"a surrogate whose slope by the log-prob, over -A, is below, in and above the clip, for {'; for '.join(said)}"
+    )
+
+
 Token = Callable[[Array, Array, Arrays, Any, Any], Array]
 
 
 def off_policy_mains(subject: Subject) -> list[tuple[str, Callable[[Arrays], Array]]]:
-    """Each under the reduction and the scale that were read off the function, and under the other reductions."""
+    """Each under the reduction and the scale that were read off the function."""
     full = complete(subject.target.name, subject.target.options)
     low = full["epsilon"] or 0.2
     high = full["epsilon_high"] or low
     found = []
     for words, token in TOKENS.items():
-        for reduction in dict.fromkeys([full["reduction"], "token-mean", "sequence-mean", "sum"]):
-            name = words if reduction == full["reduction"] else f"{words}, reduction {reduction}"
-            found.append((name, _term(token, low, high, full["scale"], reduction, full["denominator"])))
+        found.append((words, _term(token, low, high, full["scale"], full["reduction"], full["denominator"])))
     return found
 
 
@@ -63,6 +131,27 @@ def _score(named: Arrays) -> Array:
     return namespace(logps).where(named["mask"], logps, logps * 0)
 
 
+def _least(one: Array, other: Array) -> Array:
+    return namespace(one).minimum(one, other)
+
+
+def _between(x: Array, low: Any, high: Any) -> Array:
+    return _least(namespace(x).maximum(x, 0 * x + low), 0 * x + high)
+
+
+def _log(x: Array) -> Array:
+    return namespace(x).log(x)
+
+
+def _exp(x: Array) -> Array:
+    return namespace(x).exp(x)
+
+
+def _inside(ratio: Array, low: Any, high: Any) -> Array:
+    """1 where a ratio is inside of the clip, else 0."""
+    return held(off_policy.clip(ratio, low, high)) == held(ratio)
+
+
 held = off_policy.detached
 TOKENS: dict[str, Token] = {
     "PPO's clip": lambda r, a, n, low, high: _surrogate(r, a, low, high),
@@ -71,11 +160,55 @@ TOKENS: dict[str, Token] = {
         -off_policy.clip(r, low, high) * a
     ),
     "the ratio times the advantage, without a clip": lambda r, a, n, low, high: -r * a,
+    "REINFORCE, without a ratio": lambda r, a, n, low, high: -a * _score(n),
     "PPO's clip, both bounds the lower one": lambda r, a, n, low, high: _surrogate(r, a, low, low),
     "PPO's clip, its bounds exchanged": lambda r, a, n, low, high: _surrogate(r, a, high, low),
     "PPO's clip of the ratio upside down": lambda r, a, n, low, high: _surrogate(1 / r, a, low, high),
     "PPO's clip, maximized": lambda r, a, n, low, high: -_surrogate(r, a, low, high),
-    "REINFORCE, without a ratio": lambda r, a, n, low, high: -a * _score(n),
+    "PPO's clip of the log-ratio, not of the ratio": lambda r, a, n, low, high: (
+        -_least(r * a, _exp(_between(_log(r), -low, high)) * a)
+    ),
+    "PPO's surrogate of the log-ratio in the place of the ratio": lambda r, a, n, low, high: (
+        -_least(_log(r) * a, _between(_log(r), -low, high) * a)
+    ),
+    "PPO's clip without its lower bound": lambda r, a, n, low, high: -_least(r * a, _least(r, 1 + high + 0 * r) * a),
+    "PPO's clip without its upper bound": lambda r, a, n, low, high: -_least(r * a, -_least(-r, low - 1 + 0 * r) * a),
+    "PPO's clip with tighter bounds than epsilon says": lambda r, a, n, low, high: _surrogate(r, a, low / 2, high / 2),
+    "PPO's clip with wider bounds than epsilon says": lambda r, a, n, low, high: _surrogate(r, a, 2 * low, 2 * high),
+    "PPO's clip, both bounds the upper one": lambda r, a, n, low, high: _surrogate(r, a, high, high),
+    "PPO's clip where the advantage is positive, no clip elsewhere": lambda r, a, n, low, high: namespace(r).where(
+        a + 0 * r > 0, _surrogate(r, a, low, high), -r * a
+    ),
+    "PPO's clip where the advantage is negative, no clip elsewhere": lambda r, a, n, low, high: namespace(r).where(
+        a + 0 * r < 0, _surrogate(r, a, low, high), -r * a
+    ),
+    "the ratio times the advantage, tokens beyond the clip dropped": lambda r, a, n, low, high: (
+        -r * a * _inside(r, low, high)
+    ),
+    "REINFORCE, tokens beyond the clip dropped": lambda r, a, n, low, high: -a * _score(n) * _inside(r, low, high),
+    "the squared ratio times the advantage": lambda r, a, n, low, high: -(r**2) * a / 2,
+    "the clipped log-ratio times the advantage": lambda r, a, n, low, high: -_between(_log(r), -low, high) * a,
+    "PPO's clip of a detached ratio, times the log-prob": lambda r, a, n, low, high: (
+        held(_surrogate(r, a, low, high)) * _score(n)
+    ),
+    "PPO's clip on the ratio of the whole response, the minimum left out": lambda r, a, n, low, high: (
+        -off_policy.clip(_sequence(n, per_token=False), low, high) * a
+    ),
+    "GSPO without the minimum": lambda r, a, n, low, high: (
+        -off_policy.clip(_sequence(n, per_token=True), low, high) * a
+    ),
+    "the ratio of the whole response times the advantage, without a clip": lambda r, a, n, low, high: (
+        -_sequence(n, per_token=False) * a
+    ),
+    "the length-normalized ratio of the response times the advantage, without a clip": lambda r, a, n, low, high: (
+        -_sequence(n, per_token=True) * a
+    ),
+    "CISPO with 1 + bound exchanged for the bound": lambda r, a, n, low, high: (
+        -held(_between(r, 1 - low, high)) * a * _score(n)
+    ),
+    "CISPO with the ratio upside down": lambda r, a, n, low, high: (
+        -held(off_policy.clip(1 / r, low, high)) * a * _score(n)
+    ),
     "GSPO (length-normalized ratio of the response)": lambda r, a, n, low, high: _surrogate(
         _sequence(n, per_token=True), a, low, high
     ),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from derivations.arrays import Array, namespace
+from derivations.arrays import Array, log_sigmoid, namespace
 from derivations.conformance.families import PAIRS, Arrays
 from derivations.conformance.further import PREFERENCE, complete
 from derivations.conformance.loss_under_test import Subject
@@ -62,6 +62,13 @@ def pair_mains(subject: Subject) -> list[Term]:
             ]
         found += scored
         found += [(f"{name}{SWAPPED}", _swapped(f)) for name, f in scored if "IPO" not in name]
+    found += [(words, _alone(KL(strength), sides)) for words, sides in ALONE.items()]
+    for words, inner, per_token in (
+        ("", 1.0, True),
+        (" of summed log-probs", 1.0, False),
+        (", beta inside", strength, True),
+    ):
+        found.append((f"ORPO's odds ratio{words}, without the NLL", _odds(inner, per_token)))
     twice = _pair(KL(strength**2), {}, squared=strength)
     found.append(("IPO, its margin multiplied by beta once more", twice))
     averaged = _pair(KL(strength**2), {}, squared=strength, averaged=True)
@@ -87,6 +94,43 @@ def _pair(
             reference = reference / count if ref else reference * 0.0
             scores.append(regularizer.implicit_reward(logp / count, length=length, ref_logp=reference))
         return ipo_loss(*scores, beta=squared) if squared else pair_loss(*scores, **margin)
+
+    return loss
+
+
+def _odds(inner: float, per_token: bool) -> Callable[[Arrays], Array]:
+    """-log sigmoid of the log odds ratio, times `inner`, of mean or summed log-probs."""
+
+    def loss(arrays: Arrays) -> Array:
+        named, odds = PAIRS.derive(arrays), []
+        for side in ("chosen", "rejected"):
+            logp = named[f"{side}_mean_logp" if per_token else f"{side}_logp"]
+            xp = namespace(logp)
+            odds.append(logp - xp.log(-xp.expm1(logp)))
+        return -log_sigmoid(inner * (odds[0] - odds[1]))
+
+    return loss
+
+
+ALONE = {
+    "-log sigmoid of the chosen response's reward alone": (1.0, 0.0),
+    "-log sigmoid of minus the rejected response's reward alone": (0.0, 1.0),
+    "-log sigmoid of each response's reward alone, summed": (1.0, 1.0),
+}
+
+
+def _alone(regularizer: Any, sides: tuple[float, float]) -> Callable[[Arrays], Array]:
+    """Each response classified for itself, without the other."""
+
+    def loss(arrays: Arrays) -> Array:
+        named = PAIRS.derive(arrays)
+        w, l = (
+            regularizer.implicit_reward(
+                named[f"{side}_logp"], length=named[f"{side}_length"], ref_logp=named[f"ref_{side}_logp"]
+            )
+            for side in ("chosen", "rejected")
+        )
+        return -sides[0] * log_sigmoid(w) - sides[1] * log_sigmoid(-l)
 
     return loss
 
