@@ -3,7 +3,7 @@
 import hashlib
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any
 
@@ -189,5 +189,13 @@ def announce(config: TrainConfig, objective: Trained, data: Data, runs_on: str) 
         print(f"{more}{config.out / 'skipped.jsonl'} lists every skipped row")
     for line in data.told:
         print(line)
-    print(f"{objective}\ndata: {data.note}\n{len(data.train)} to train on, {len(data.evaluation)} to evaluate")
+    print(f"objective: {_in_words(objective)}\ndata: {data.note}")
+    print(f"{len(data.train)} to train on, {len(data.evaluation)} to evaluate")
     print(f"runs on: {runs_on}")
+
+
+def _in_words(objective: Trained) -> str:
+    """Its name and the options that are not what they are by default."""
+    given = [(f.name, getattr(objective, f.name)) for f in fields(objective) if f.name != "name"]
+    usual = {f.name: f.default for f in fields(objective)}
+    return ", ".join([objective.name, *(f"{name} {value}" for name, value in given if value != usual[name])])

@@ -220,7 +220,8 @@ def test_a_table_of_texts_is_read_with_its_messages_unpacked(name, written, tmp_
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "holds no rows"), (b"a,a\n1,2\n", "two columns of one name"), (b"a,b\n\xff,1\n", r"a\.csv: behind row 0: .*utf-8"),
+    [(b"", "holds no rows"), (b"a,a\n1,2\n", "two columns of one name"),
+     (b"a,b\n\xff,1\n", r"a\.csv: behind row 0: .*utf-8"),
      (b"a,b\n1," + b"2" * 300, "a line of more than"), (b'a,b\n1,"' + b"2\n" * 300, "field larger"),
      (b"a,b\n1,2\n", "no known format has the fields a, b")],
 )  # fmt: skip
