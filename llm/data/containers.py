@@ -1,15 +1,16 @@
-"""Rows of a file or data set, one after another in bounded memory: JSON, JSONL (either as .gz), Parquet, the hub.
+"""Rows of a file or data set, one after another in bounded memory: JSON, JSONL (either as .gz), Parquet, CSV, the hub.
 
 A line of JSONL that cannot be read is a row that cannot be used; whatever else cannot be read stops the reading.
 """
 
+import csv
 import gzip
 import io
 import itertools
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,7 +48,8 @@ def rows_of(name: str) -> Rows:
     if is_hub(name):
         return _hub(name)
     path = Path(name)
-    return _parquet(path) if path.suffix == ".parquet" else _json(path)
+    kinds: dict[str, Callable[[Path], Rows]] = {".parquet": _parquet, ".csv": _csv, ".tsv": _csv}
+    return kinds.get(path.suffix.lower(), _json)(path)
 
 
 def _json(path: Path) -> Rows:
@@ -193,6 +195,31 @@ def expands(path: Path) -> InputError:
     return InputError(
         f"{path} expands to more than {MAX_EXPANSION} times its size, which text does not; it is not read"
     )
+
+
+def _csv(path: Path) -> Rows:
+    """Rows of a table of texts with a header, separated by commas (.tsv: by tabs)."""
+    csv.field_size_limit(MAX_LINE)
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(_short(file, path), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+            names = table.fieldnames or []
+            if len(set(names)) < len(names):
+                raise InputError(f"{path}: two columns of one name in the header")
+            for number, row in enumerate(table, start=1):
+                odd = None in row or None in row.values()
+                yield f"{path} row {number}", Unusable("more or fewer cells than the header has") if odd else row
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: no UTF-8
+        raise InputError(f"cannot read {path}: behind row {number}: {_first_line(error)}") from None
+
+
+def _short(file: IO[str], path: Path) -> Iterator[str]:
+    """Lines of a file. Raises InputError for one too long."""
+    while line := file.readline(MAX_LINE):
+        if len(line) >= MAX_LINE:
+            raise InputError(f"cannot read {path}: a line of more than {MAX_LINE >> 20} MiB")
+        yield line
 
 
 def _parquet(path: Path) -> Rows:

@@ -188,6 +188,6 @@ def announce(config: TrainConfig, objective: Trained, data: Data, runs_on: str) 
         print(f"{more}{config.out / 'skipped.jsonl'} lists every skipped row")
     for line in data.told:
         print(line)
-    print(f"{objective_words(objective)}\ndata: {data.note}")
+    print(f"objective: {objective_words(objective)}\ndata: {data.note}")
     print(f"{len(data.train)} to train on, {len(data.evaluation)} to evaluate")
     print(f"runs on: {runs_on}")

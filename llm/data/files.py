@@ -14,6 +14,7 @@ from derivations.cli.errors import InputError
 from llm.data.containers import require_source, rows_of
 from llm.data.row_formats import Comparison, Judged, Row, Unusable, detect, parse, shown
 from llm.data.row_formats.mapping import mapped, read_mapping, unknown_format
+from llm.data.row_formats.packed import unpacked
 from llm.data.row_formats.rankings import order_by
 from llm.data.row_formats.rows import MOST_RESPONSES, kind_of
 
@@ -59,7 +60,7 @@ class Reading:
         refused, first = 0, None  # rows of no known format; the first of them, an object if there is one
         for where, given in rows_of(self.name):
             self.rows += 1
-            row = mapped(given, renamed)
+            row = unpacked(mapped(given, renamed))
             shape = self._shape(row)
             if shape is None or isinstance(row, Unusable):
                 refused += 1
@@ -188,11 +189,12 @@ def require_usable(source: Source) -> None:
 
 
 def by_reason(skipped: Sequence[tuple[str, str]]) -> list[tuple[str, int, str]]:
-    """(reason, rows, first of them), most frequent first; what differs from row to row is left out of the reason."""
+    """(reason, rows, first of them), most frequent first. Reasons that differ in their numbers only are one, in the
+    words of the first."""
     counts: Counter[str] = Counter()
     first: dict[str, tuple[str, str]] = {}
     for where, reason in skipped:
         kind = kind_of(reason)
         counts[kind] += 1
         first.setdefault(kind, (where, reason))
-    return [(kind if n > 1 else first[kind][1], n, first[kind][0]) for kind, n in counts.most_common()]
+    return [(first[kind][1], n, first[kind][0]) for kind, n in counts.most_common()]

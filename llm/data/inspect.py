@@ -41,7 +41,7 @@ def inspect_data(config: InspectConfig, console: Console | None = None) -> None:
             scan.tally, tokenizer, limit=longest_of(config.model), max_length=config.max_length
         )
         report.lengths = lengths
-        report.reasons += [(f"in the sample: {r}", n, where) for r, n, where in by_reason(refused)]
+        report.reasons += [(f"in the sample, once tokenized: {r}", n, where) for r, n, where in by_reason(refused)]
         if config.example >= len(groups):
             raise InputError(
                 f"--example {config.example}, but there are {len(groups)} usable comparisons in the sample"

@@ -1,5 +1,6 @@
 """The doctor's report as one page: no other file, no script, two pictures as SVG, readable at 390 pixels."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
@@ -21,7 +22,7 @@ td.n,th.n{text-align:right;white-space:nowrap;padding-right:.8rem}
 figure{margin:0}figcaption{font-size:.9rem;color:#444}svg{width:100%;height:auto;display:block}
 svg text{font:10px system-ui,sans-serif;fill:#333}ul{padding-left:1.2rem}li{margin:.35rem 0;overflow-wrap:anywhere}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f5f5f5;padding:.6rem;font-size:.8rem;margin:.4rem 0}
-.b{color:#D55E00;font-weight:700}.r{color:#005a8c}
+.o{white-space:nowrap}.b{color:#D55E00;font-weight:700}.r{color:#005a8c}
 """
 
 
@@ -33,13 +34,21 @@ def page(report: Report) -> str:
         f"<p>Format <b>{escape(', '.join(report.formats))}</b>. {report.rows:,} rows, {tally.comparisons:,} usable "
         f"comparisons, {report.skipped:,} rows skipped.</p>",
         "<h2>What to do</h2><ul>",
-        *(f"<li>{escape(line)}</li>" for line in report.advice()),
+        *(f"<li>{_options(_rows_only(report, line))}</li>" for line in report.advice()),
         "</ul>",
         "<h2>Findings</h2>",
-        _table(("finding", "rows", "first"), [(w, f.count, _at(f.first, f.detail)) for w, f, _ in report.findings()]),
+        _table(
+            ("finding", "rows", "first"),
+            [(w, f.count, _rows_only(report, _at(f.first, f.detail))) for w, f, _ in report.findings()],
+        ),
     ]
     if report.reasons:
-        body += ["<h2>Rows skipped, by reason</h2>", _table(("reason", "rows", "first"), report.reasons)]
+        body += [
+            "<h2>Rows skipped, by reason</h2>",
+            _table(
+                ("reason", "rows", "first"), [(why, n, _rows_only(report, first)) for why, n, first in report.reasons]
+            ),
+        ]
     if report.lengths is not None:
         body += ["<h2>Lengths</h2>", *_lengths(report, report.lengths), *_example(report)]
     return (
@@ -49,6 +58,16 @@ def page(report: Report) -> str:
         + "\n".join(body)
         + "</body></html>\n"
     )
+
+
+def _rows_only(report: Report, text: str) -> str:
+    """A text without the name of the file, which heads the page, before its rows."""
+    return text.replace(f"{report.name} ", "")
+
+
+def _options(text: str) -> str:
+    """Markup of a text in which no line breaks inside the name of an option."""
+    return re.sub(r"--[a-z][a-z-]*", r'<span class="o">\g<0></span>', escape(text))
 
 
 def _at(first: str, detail: str) -> str:
@@ -81,7 +100,8 @@ def _lengths(report: Report, lengths: Lengths) -> list[str]:
     second = bars(lengths.difference or [0], mark=0, label="tokens of the preferred response minus the other's")
     return [
         '<div class="pictures">',
-        f"<figure>{first}<figcaption>Tokens a comparison needs ({of}). The line is --max-length {lengths.max_length}: "
+        f"<figure>{first}<figcaption>Tokens a comparison needs ({of}). The line is "
+        f"{_options('--max-length')} {lengths.max_length}: "
         f"{100 * lengths.whole:.1f} % fit whole, {100 * lengths.cut:.1f} % of responses are cut.</figcaption></figure>",
         f"<figure>{second}<figcaption>Right of the line the longer response is preferred: "
         f"{100 * share.mean:.0f} % of pairs, 95 % interval {100 * share.low:.0f} to {100 * share.high:.0f}."
@@ -120,7 +140,9 @@ def bars(values: Sequence[int], *, mark: int, label: str) -> str:
         'stroke-dasharray="5 3"/>'
     )
     parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{floor}" y2="{floor}" stroke="#333"/>')
-    for value in sorted({start, (start + end) // 2, end - 1}):
+    apart = (end - start) / 6  # of what is written below the axis
+    marked = {mark} if min(mark - start, end - 1 - mark) > apart else set()
+    for value in sorted({start, *marked, end - 1}):
         anchor = "end" if value == end - 1 else "middle"
         parts.append(f'<text x="{x(value):.1f}" y="{floor + 13}" text-anchor="{anchor}">{value}</text>')
     parts.append(f'<text x="{LEFT - 4}" y="{TOP + 8}" text-anchor="end">{most}</text>')
@@ -134,7 +156,7 @@ def _example(report: Report) -> list[str]:
     mark = '<span class="b">‖</span>'
     lines = [
         "<h2>One comparison as the model sees it</h2>"
-        f"<p>{escape(found['where'])}: the prompt as the template writes it, "
+        f"<p>{escape(_rows_only(report, found['where']))}: the prompt as the template writes it, "
         f'{mark} the boundary, <span class="r">the response</span> that is trained on.</p>'
     ]
     for place, response in enumerate(found["responses"], start=1):

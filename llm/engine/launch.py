@@ -37,9 +37,10 @@ def require_what_was_asked(accelerator: Accelerator) -> None:
 
 def describe(accelerator: Accelerator, *, sharded: bool = False) -> str:
     """What really runs, in one line."""
-    kind = accelerator.distributed_type.value
-    place = f"{accelerator.device.type}, {accelerator.mixed_precision}{', sharded' if sharded else ''}"
-    return f"{accelerator.num_processes} process(es), {kind}, {place}"
+    n, kind = accelerator.num_processes, accelerator.distributed_type.value
+    precision = "float32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+    processes = "1 process" if n == 1 else f"{n} processes ({kind})"
+    return f"{processes}, {accelerator.device.type}, {precision}{', sharded' if sharded else ''}"
 
 
 def is_silent(config: Any) -> bool:

@@ -79,17 +79,17 @@ def train(config: TrainConfig, *, loaded: tuple[Model, Tokenizer] | None = None)
     with working("turning the data into tokens", quiet=silent or config.data is None):
         data = load_data(config, objective, sources, engine, tokenizer, limit=limit)
     config = replace(config, max_length=data.max_length)
+    runs_on = describe(engine.accelerator, sharded=engine.sharded)
+    if not silent:
+        announce(config, objective, data, runs_on)
     with working("log-probs of the untrained model", quiet=silent or not objective.regularizer.needs_reference):
         reference = _reference(config, objective, engine, data)
     resolved = {"objective_resolved": str(objective), "data_note": data.note, "data_fingerprint": data.fingerprint()}
-    runs_on = describe(engine.accelerator, sharded=engine.sharded)
     ran = {"runs_on": runs_on, "passes": what_ran(engine.device.type, pass_tokens(config, engine))}
     run = open_run(config, resolved | ran, engine)
     if engine.is_main:
         (config.out / "skipped.jsonl").unlink(missing_ok=True)
         _list_skipped(Records(config.out / "skipped.jsonl"), data.skipped)
-        if not config.quiet and config.format == "text":
-            announce(config, objective, data, runs_on)
     state = run.restore(engine)
     engine.start_tracking(config)
 

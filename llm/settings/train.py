@@ -22,9 +22,10 @@ from llm.settings.unpaired import UNPAIRED, Trained, make_unpaired
 
 Dtype = Literal["float32", "bf16"]
 Shape = Literal[
-    "auto", "openai", "nemo", "nectar", "ultrafeedback", "stack-exchange", "ms-swift", "pairs", "orca", "argilla",
-    "alpaca", "alpaca-ranked", "sharegpt", "axolotl", "argilla-ranking", "rankings", "helpsteer2", "helpsteer3",
-    "pku-saferlhf", "shp", "arena", "arena-conversations", "webgpt", "summaries", "kto", "rated", "transcripts",
+    "auto", "openai", "nemo", "nectar", "ultrafeedback", "stack-exchange", "vertex", "oasst", "ms-swift", "pairs",
+    "orca", "argilla", "alpaca", "alpaca-ranked", "sharegpt", "axolotl", "argilla-ranking", "scored", "rankings",
+    "helpsteer2", "helpsteer3", "pku-saferlhf", "shp", "arena", "arena-conversations", "arena-votes", "webgpt",
+    "summaries", "choice", "kto", "rated", "transcripts",
 ]  # fmt: skip
 LARGEST = 2**31 - 1
 Count = Annotated[int, Within(1, LARGEST)]

@@ -1,5 +1,6 @@
 """Preference data: every file shape is read alike, bad files are named by line and field, no row is lost in silence."""
 
+import csv
 import gzip
 import json
 
@@ -197,6 +198,39 @@ def test_a_byte_order_mark_is_not_part_of_the_data(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(TEXT).encode())
     assert len(read_source(path).comparisons) == 1
+
+
+@pytest.mark.parametrize(("name", "written"), [("a.csv", json.dumps), ("a.tsv", str), ("a.CSV", repr)])
+def test_a_table_of_texts_is_read_with_its_messages_unpacked(name, written, tmp_path):
+    path = tmp_path / name
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, delimiter="\t" if name == "a.tsv" else ",")
+        table.writerows(
+            [["prompt", "chosen", "rejected"], [written([SYSTEM, USER]), 'The oak,\nor "so".', written([NO])]]
+        )
+        table.writerow(["Which is taller?", "[{'role': no list", "Grass.", "one more"])
+        table.writerow(["Which is taller?", "[{'role': no list", "Grass."])
+    source = read_source(path)
+    assert [(list(c.prompt), c.responses, c.where) for c in source.comparisons] == [
+        ([SYSTEM, USER], ('The oak,\nor "so".', "Grass."), f"{path} row 1"),
+        ([USER], ("[{'role': no list", "Grass."), f"{path} row 3"),
+    ]
+    assert source.skipped == [(f"{path} row 2", "more or fewer cells than the header has")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "holds no rows"), (b"a,a\n1,2\n", "two columns of one name"),
+     (b"a,b\n\xff,1\n", r"a\.csv: behind row 0: .*utf-8"),
+     (b"a,b\n1," + b"2" * 300, "a line of more than"), (b'a,b\n1,"' + b"2\n" * 300, "field larger"),
+     (b"a,b\n1,2\n", "no known format has the fields a, b")],
+)  # fmt: skip
+def test_a_broken_table_of_texts_is_refused_by_name(content, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("llm.data.containers.MAX_LINE", 200)
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_source(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 nothing else", b"\x00" * 100])

@@ -99,7 +99,7 @@ def test_skipped_and_truncated_rows_are_counted_where_the_user_sees_them(run, tm
     assert "5 comparisons used, 1 skipped, 1 responses truncated" in note
     printed = capsys.readouterr().out.replace("\n", " ")
     assert f"skipped 1: empty response (first: {data} line 5)" in printed
-    assert "1 process(es)" in printed
+    assert "runs on: 1 process, " in printed
     (row,) = read_rows(out, "skipped.jsonl")
     assert row == {"where": f"{data} line 5", "reason": "empty response"}
 

@@ -86,7 +86,7 @@ def test_two_processes_with_uneven_parts_give_the_gradients_and_metrics_of_one(t
     done = launched(command)
     assert done.returncode == 0, done.stderr[-2000:]
     (line,) = [x for x in done.stdout.splitlines() if x.startswith("runs on")]
-    assert line == "runs on: 2 process(es), MULTI_CPU, cpu, no"
+    assert line == "runs on: 2 processes (MULTI_CPU), cpu, float32"
     first, second = read_rows(one), read_rows(tmp_path / "two")
     assert len(first) == len(second) == 5
     for a, b in zip(first, second, strict=True):

@@ -156,7 +156,7 @@ def test_autocast_keeps_no_weights_that_it_narrowed(gradients):
 
 
 def test_a_sharded_run_has_the_metrics_and_samples_of_one_process(runs):
-    assert "runs on: 2 process(es), MULTI_CPU, cpu, no, sharded" in runs.printed
+    assert "runs on: 2 processes (MULTI_CPU), cpu, float32, sharded" in runs.printed
     first, second = read_rows(runs.one), read_rows(runs.two)
     assert len(first) == len(second) == 15
     for a, b in zip(first, second, strict=True):

@@ -1,5 +1,6 @@
 """Readers of `llm` on trial: preference data, tokens, recipes, run folders, checkpoints, models, caches."""
 
+import csv
 import functools
 import gzip
 import io
@@ -44,6 +45,17 @@ def _parquet(rows: Sequence[Any]) -> bytes:
         return file.getvalue()
 
 
+def _csv(rows: Sequence[Any]) -> bytes:
+    """Rows as a table of texts, lists and objects as JSON; what is no object is a row of one cell."""
+    records = [{str(name): value for name, value in row.items()} if isinstance(row, dict) else {} for row in rows]
+    names = list(dict.fromkeys(name for record in records for name in record))
+    with io.StringIO(newline="") as file:
+        table = csv.writer(file)
+        for cells in [names, *([record.get(name, "") for name in names] for record in records)]:
+            table.writerow([c if isinstance(c, str) else as_bytes(c).decode(errors="replace") for c in cells])
+        return file.getvalue().encode(errors="replace")
+
+
 LISTS = tuple([row, row] for row in ROWS)
 LINES = tuple(map(_jsonl, LISTS))
 RECORDS = altered(LISTS).filter(lambda rows: isinstance(rows, list))
@@ -78,8 +90,9 @@ def data_readers() -> list[Reader]:
             damaged(packed), damaged(LINES).map(gzip.compress), RECORDS.map(_jsonl).map(gzip.compress)
         ),
         "Parquet": damaged(tables),
+        "CSV": st.one_of(damaged(tuple(map(_csv, LISTS))), RECORDS.map(_csv)),
     }
-    names = {"JSONL": "a.jsonl", "JSON": "a.json", "JSONL.gz": "a.jsonl.gz", "Parquet": "a.parquet"}
+    names = {"CSV": "a.csv", "JSONL": "a.jsonl", "JSON": "a.json", "JSONL.gz": "a.jsonl.gz", "Parquet": "a.parquet"}
     readers = [Reader(f"data {kind}", names[kind], made, _read_data(names[kind])) for kind, made in inputs.items()]
     readers.append(Reader("data as texts", "a.jsonl", texts(), _read_data("a.jsonl"), names=False))
     return [*readers, *format_readers(), doctor_reader()]

@@ -55,7 +55,7 @@ def message_of(value: Any, name: str) -> Message:
     """One message, as {"role", "content"} or ShareGPT's {"from", "value"}. Raises Unusable, also for tools."""
     if not isinstance(value, dict):
         raise Unusable(f"field {name!r}: expected a message with a role and a content; got {shown(value)}")
-    role, content = _first(value, "role", "from"), _first(value, "content", "value")
+    role, content = _first(value, "role", "from"), _first(value, "content", "value", "text")
     if isinstance(role, str) and role in TOOL_ROLES:
         raise Unusable(f"a message of the role {role!r}: tools are not trained on")
     if value.get("tool_calls") or value.get("function_call"):

@@ -18,18 +18,23 @@ from llm.data.row_formats.rows import Comparison, Message, Row, Unusable
 
 PROMPTS = (  # looked for in this order
     *("prompt", "question", "instruction", "conversations", "conversation"),
-    *("trajectory", "messages", "context", "query", "input"),
+    *("trajectory", "messages", "context", "query", "input", "problem", "user_prompt", "inputs", "user", "post"),
 )
 SIDES = (
     ("chosen", "rejected"),
     ("chosen_response", "rejected_response"),
     ("preferred_output", "non_preferred_output"),
     ("chosen", "reject"),
+    ("accepted", "rejected"),
+    ("preferred", "dispreferred"),
+    ("preferred", "rejected"),
+    ("response_j", "response_k"),
+    *((f"chosen_{what}", f"rejected_{what}") for what in ("answer", "output", "completion", "text")),
+    ("response_chosen", "response_rejected"),
+    *(("y_w", "y_l"), ("win", "lose"), ("winner", "loser"), ("better", "worse"), ("good", "bad")),
 )
-SCORES = tuple(
-    (pattern.format("chosen"), pattern.format("rejected"))
-    for pattern in ("score_{}", "{}_score", "{}_rating", "{}-rating", "{}_reward", "{}_avg_rating")
-)
+PATTERNS = ("score_{}", "{}_score", "{}_rating", "{}-rating", "{}_reward", "{}_avg_rating", "rating_{}", "reward_{}")
+SCORES = tuple((pattern.format("chosen"), pattern.format("rejected")) for pattern in PATTERNS)
 
 
 def sides_of(row: Row) -> tuple[str, str] | None:

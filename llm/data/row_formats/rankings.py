@@ -7,8 +7,11 @@ from llm.data.row_formats.messages import field, number_of, response_of, text_of
 from llm.data.row_formats.pairs import prompt_field, prompt_in
 from llm.data.row_formats.rows import Comparison, Message, Row, Unusable, shown
 
-LISTS = ("responses", "completions", "generations", "candidates_completions", "candidates", "answers")
-HIGHER = ("scores", "ratings", "rewards", "rating")  # the higher the better
+LISTS = (
+    *("responses", "completions", "generations", "candidates_completions", "candidates", "answers", "outputs"),
+    "all_generated_responses",
+)
+HIGHER = ("scores", "ratings", "rewards", "rating", "all_rm_scores", "reward_scores")  # the higher the better
 LOWER = ("ranks",)  # the lower the better
 ASPECTS = ("helpfulness", "honesty", "instruction_following", "truthfulness")
 
@@ -76,6 +79,29 @@ def read_objects(
     texts = [response_of(field(item, answer), answer) for item in found]
     values = [number_of(field(item, by), by) for item in found]
     return order_by(prompt_in(row, prompt), texts, [-v for v in values] if higher else values, where, scored=higher)
+
+
+ANSWERS = ("text", "content", "response", "completion", "answer", "output", "generation")
+BETTER, WORSE = ("score", "rating", "reward", "overall_score", "quality"), ("rank", "ranking", "place")
+
+
+def scored_items(row: Row) -> tuple[str, str, str] | None:
+    """Names of a list of objects, of the answer in each, and of its score or rank, if the row has such a list."""
+    for name in LISTS:
+        items = row.get(name)
+        first = items[0] if isinstance(items, list | tuple) and items and isinstance(items[0], dict) else {}
+        answer = next((n for n in ANSWERS if first.get(n) is not None), None)
+        by = next((n for n in (*BETTER, *WORSE) if type(first.get(n)) in (int, float)), None)
+        if answer and by:
+            return name, answer, by
+    return None
+
+
+def read_scored(row: Row, where: str) -> Comparison:
+    """A list of objects, each with an answer and a score (higher is better) or a rank (lower is better)."""
+    name, answer, by = scored_items(row) or (LISTS[0], ANSWERS[0], BETTER[0])
+    prompt = prompt_field({k: v for k, v in row.items() if k != name}) or "prompt"
+    return read_objects(row, where, prompt=prompt, items=name, answer=answer, by=by, higher=by in BETTER)
 
 
 def read_ultrafeedback(row: Row, where: str) -> Comparison:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from llm.data.row_formats import pairs, rankings, unpaired, verdicts
+from llm.data.row_formats import choices, clouds, pairs, rankings, unpaired, verdicts
 from llm.data.row_formats.rows import Comparison, Judged, Row, Unusable, require_texts, shown
 
 Reader = Callable[[Row, str], Comparison | Judged]
@@ -93,10 +93,15 @@ FORMATS = (
     Format("stack-exchange", "question, answers of {text, pm_score}; the highest is best",
            "HuggingFaceH4/stack-exchange-preferences", both(has("question"), objects("answers", "text", "pm_score")),
            _objects("question", "answers", "text", "pm_score", higher=True)),
+    Format("vertex", "contents of {role, parts}, completions of {score, completion}; the highest score is best",
+           "Google Vertex AI", has("contents", "completions"), clouds.read_vertex),
+    Format("oasst", "prompt.text, prompt.replies of {text, rank}; rank 0 is best; later turns are unused",
+           "Open Assistant, trees", clouds.is_tree, clouds.read_tree),
     Format("ms-swift", "messages that end with the chosen answer, rejected_response or rejected_messages; or query, "
            "response, rejected_response", "ms-swift", _swift, pairs.read_swift),
     Format("pairs", "prompt, chosen, rejected: texts, messages, content in parts, or whole conversations",
-           "TRL, UltraFeedback binarized, NeMo, OpenRLHF, argilla", sided("prompt", "context"), pairs.read_pair),
+           "TRL, UltraFeedback binarized, NeMo, OpenRLHF, argilla", 
+           sided("prompt", "context", "problem", "user_prompt", "inputs", "user", "post"), pairs.read_pair),
     Format("orca", "question, chosen, rejected, and system", "Intel/orca_dpo_pairs, axolotl chatml.intel",
            sided("question"), partial(pairs.read_pair, prompt="question")),
     Format("argilla", "instruction or input, chosen_response, rejected_response (or chosen, rejected), and system",
@@ -116,6 +121,8 @@ FORMATS = (
            partial(pairs.read_pair, prompt="messages")),
     Format("argilla-ranking", "prompt, responses in fields of their own, a ranking of {rank, value}",
            "exports of argilla", lambda row: rankings.argilla_ranking(row) is not None, rankings.read_argilla_ranking),
+    Format("scored", "prompt, responses (or completions, answers, candidates) of {text, score} or {text, rank}",
+           "labelling tools, reward models", lambda row: rankings.scored_items(row) is not None, rankings.read_scored),
     Format("rankings", "prompt, responses (or completions, generations) with scores, ratings, ranks, or ranking "
            "(indices, best first)", "distilabel, OpenHermesPreferences", _ordered, rankings.read_lists),
     Format("helpsteer2", "prompt, response_1, response_2, preference_strength; negative for the first",
@@ -135,10 +142,15 @@ FORMATS = (
            _verdict("prompt", "response_a", "response_b", "winner", verdicts.by_winner)),
     Format("arena-conversations", "conversation_a, conversation_b, winner", "Chatbot Arena",
            has("conversation_a", "conversation_b", "winner"), verdicts.read_arena),
+    Format("arena-votes", "prompt, response_a, response_b, winner_model_a, winner_model_b, winner_tie",
+           "lmsys/lmsys-arena-human-preference-55k",
+           has("response_a", "response_b", "winner_model_a", "winner_model_b"), choices.read_votes),
     Format("webgpt", "question, answer_0, answer_1, score_0, score_1", "openai/webgpt_comparisons",
            has("question", "answer_0", "answer_1", "score_0", "score_1"), verdicts.read_webgpt),
     Format("summaries", "info.post, summaries of {text}, choice", "openai/summarize_from_feedback",
            has("info", "summaries", "choice"), verdicts.read_summaries),
+    Format("choice", "prompt, response_a, response_b (or answer_1, answer_2, ...), and preference, choice or winner "
+           "that names the better one", "labelling tools, AlpacaFarm", choices.is_choice, choices.read_choice),
     Format("kto", "prompt, completion, label; or instruction, output, kto_tag; or messages, label", "TRL, "
            "LLaMA-Factory, ms-swift: unpaired", _kto, unpaired.read_judged),
     Format("rated", "prompt, response, and helpfulness, score, rating or reward; rows of one prompt together",

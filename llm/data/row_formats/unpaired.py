@@ -7,7 +7,9 @@ from llm.data.row_formats.pairs import prompt_field, prompt_in
 from llm.data.row_formats.rows import Judged, Message, Row, Unusable, shown
 
 ANSWERS = ("completion", "response", "output", "answer")
-LABELS = ("label", "kto_tag")
+LABELS = ("label", "kto_tag", "desirable", "thumbs_up")
+GOOD = ("true", "good", "desirable", "chosen", "thumbs_up")
+BAD = ("false", "bad", "undesirable", "rejected", "thumbs_down")
 RATINGS = ("helpfulness", "score", "reward", "rating", "overall_score")
 
 
@@ -18,7 +20,7 @@ def label_of(row: Row) -> str | None:
 
 def _word(value: Any) -> bool | None:
     if isinstance(value, str):
-        return {"true": True, "false": False}.get(value.lower())
+        return {word: word in GOOD for word in (*GOOD, *BAD)}.get(value.strip().lower())
     return bool(value) if type(value) in (int, float) and value in (0, 1) else None
 
 

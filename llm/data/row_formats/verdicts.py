@@ -34,9 +34,10 @@ def by_winner(value: Any, name: str) -> int:
     """Chatbot Arena: model_a or model_b, or a tie."""
     if isinstance(value, str) and value.startswith(("tie", "both")):
         raise Unusable(TIED)
-    if value not in ("model_a", "model_b"):
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word not in ("model_a", "model_b", "response_a", "response_b", "a", "b"):
         raise Unusable(f"field {name!r}: expected model_a, model_b or tie; got {shown(value)}")
-    return int(value == "model_b")
+    return int(word.endswith("b"))
 
 
 def read_verdict(
