@@ -154,7 +154,6 @@ def _kl_mains(subject: Subject) -> list[Term]:
         ("the absolute log-ratio", lambda p, q: _size(p - q)),
         ("the ratio times the log-ratio", lambda p, q: namespace(p).exp(p - q) * (p - q)),
         ("the detached ratio times the log-ratio", lambda p, q: detached(namespace(p).exp(p - q)) * (p - q)),
-        ("the detached log-ratio times the log-prob", lambda p, q: detached(p - q) * p),
         ("the ratio minus 1", lambda p, q: namespace(p).expm1(p - q)),
         ("1 minus the inverse ratio", lambda p, q: -namespace(p).expm1(q - p)),
         ("the probability times the log-ratio", lambda p, q: namespace(p).exp(p) * (p - q)),
