@@ -26,6 +26,7 @@ BASE = (
     '-c \'import importlib.util as u; assert not u.find_spec("torch") and not u.find_spec("llm")\'',
     "-m derivations check --only 'simpo-*' --jobs 2",
     "-m derivations conform losses.py:dpo --objective dpo",
+    "-m toybandit explore --no-open --seeds 4 --output explore.html",
     "-m toybandit run --regularizer entropy --coefficient 0.5 --seeds 3 --steps 50 --out run",
 )
 WITH_LLM = (

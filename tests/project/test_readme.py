@@ -52,8 +52,8 @@ NOT_TRIED = (
 DATA = ("pairs.jsonl", "rankings.jsonl", "mine.jsonl", "clean.jsonl", "held-out.jsonl", "judged.jsonl")
 LOSSES = """
 import torch.nn.functional as F
-def f(policy_w, policy_l, ref_w, ref_l, beta=0.1):
-    return -F.logsigmoid(beta * (policy_w - ref_w - policy_l + ref_l))
+def f(winner_score, loser_score, winner_base, loser_base, beta=0.1):
+    return -F.logsigmoid(beta * (winner_score - winner_base - loser_score + loser_base))
 """
 
 
