@@ -229,7 +229,7 @@ def _parquet(path: Path) -> Rows:
     number = 0
     try:
         budget = most_bytes(path.stat().st_size)
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(path, buffer_size=CHUNK, pre_buffer=False) as file:  # no whole row group
             for batch in file.iter_batches(batch_size=16):
                 for row in batch.to_pylist():
                     number += 1

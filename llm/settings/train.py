@@ -74,11 +74,11 @@ class TrainConfig:
     """On pairs: dpo, cdpo, ipo, f-dpo, simpo, simpo-shannon, maxent. On rankings (and pairs): dpo-pl, f-dpo-pl,
     simpo-pl, simpo-shannon-pl, maxent-pl. THEORY 1 and 2.3 to 2.8. On single responses that are good or bad: kto."""
     data: str | None = None
-    """Preferences: a JSON, JSONL (either as .gz) or Parquet file, or a hub data set owner/name[:split], of any format
-    that `--shape` names; `inspect-data` shows how it is read. A pairwise objective takes of a ranking every two
-    responses of which one is better. A prompt whose last message is the assistant's is continued: responses go on
-    from it in the same turn, as they are. Without it, comparisons are sampled from the model itself, ranked by the
-    gold reward, and cached."""
+    """Preferences: a JSON, JSONL (either as .gz), Parquet, CSV or TSV file, or a hub data set owner/name[:split], of
+    any format that `--shape` names; `inspect-data` shows how it is read. A pairwise objective takes of a ranking
+    every two responses of which one is better. A prompt whose last message is the assistant's is continued: responses
+    go on from it in the same turn, as they are. Without it, comparisons are sampled from the model itself, ranked by
+    the gold reward, and cached."""
     eval_data: str | None = None
     """Comparisons for evaluation, all of them used. Without it, `eval_size` are split off `data` by the seed."""
     shape: Shape = "auto"

@@ -5,11 +5,13 @@ import json
 import random
 import tracemalloc
 
+import numpy as np
+import pyarrow.parquet
 import pytest
 
 from derivations.cli.errors import InputError
 from llm.data.dataset import load_data, read_sources
-from llm.data.files import read_source
+from llm.data.files import Reading, read_source
 from llm.data.spool import Picked, Spool
 from llm.settings.train import TrainConfig
 from tests.helpers.llm_runs import run_offline
@@ -94,3 +96,14 @@ def test_a_run_from_disk_is_the_run_from_memory(tiny_folder, tmp_path, tiny_toke
     assert sources == {}, "the texts are let go once they are tokens"
     assert (len(found.train), len(found.evaluation), len(found.skipped)) == (32, 7, 1)
     assert not {g.examples[0].prompt for g in found.train} & {g.examples[0].prompt for g in found.evaluation}
+
+
+def test_a_parquet_file_of_one_row_group_is_read_piece_by_piece(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [TEXT | {"prompt": f"{n}", "chosen": rng.bytes(300).hex()} for n in range(20_000)]
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=20_000, compression="none")
+    before, most = pyarrow.total_allocated_bytes(), 0
+    for _ in Reading(str(path), lambda where, reason: None):
+        most = max(most, pyarrow.total_allocated_bytes() - before)
+    assert 0 < most < 0.5 * path.stat().st_size
