@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from derivations.cli.command_line import command_line
 from derivations.cli.errors import InputError
 from derivations.objectives import Objective
 from llm.data.chat import control_text_warning
@@ -157,6 +158,7 @@ class _Encoded:
 
 def announce(config: TrainConfig, objective: Objective, data: Data, runs_on: str) -> None:
     """What will be trained on what, before the long work starts."""
+    print(f"settings: {command_line(config)}", flush=True)
     if said := note(config.model):
         print(said)
     reasons = by_reason(data.skipped)
