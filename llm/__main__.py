@@ -4,7 +4,6 @@ Example: python -m llm online --regularizer kl --coefficient 0.05 --out runs/onl
 """
 
 import argparse
-import os
 import sys
 from importlib.util import find_spec
 from typing import Any
@@ -31,7 +30,6 @@ class Train(TrainConfig):
             print_plan(self)
             return
         self.require_places()
-        say_settings(self)
         from llm.offline.train import train
 
         with saying_what_is_kept(self):
@@ -43,7 +41,8 @@ class Online(OnlineConfig):
 
     def run(self) -> None:
         self.require_places()
-        say_settings(self)
+        if not self.quiet and self.format == "text":
+            print(f"settings: {command_line(self)}", flush=True)
         from llm.online.train import online
 
         with saying_what_is_kept(self):
@@ -67,12 +66,6 @@ class Replay(ReplayConfig):
         from llm.offline.replay import replay
 
         replay(self.folder)
-
-
-def say_settings(config: Train | Online) -> None:
-    """The first line of a run, before anything slow is loaded; of several processes the first says it."""
-    if not config.quiet and config.format == "text" and os.environ.get("RANK", "0") == "0":
-        print(f"settings: {command_line(config)}", flush=True)
 
 
 COMMANDS: dict[str, type[Any]] = {"train": Train, "online": Online, "inspect-data": InspectData, "replay": Replay}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from derivations.cli.command_line import command_line
 from derivations.cli.errors import InputError
 from llm.data.chat import control_text_warning
 from llm.data.files import Skipped, Source, by_reason, read_source, require_usable
@@ -178,6 +179,7 @@ class _Encoded:
 
 def announce(config: TrainConfig, objective: Trained, data: Data, runs_on: str) -> None:
     """What will be trained on what, before the long work starts."""
+    print(f"settings: {command_line(config)}", flush=True)
     if said := note(config.model):
         print(said)
     reasons = by_reason(data.skipped)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 T = TypeVar("T")
+FIRST = 1.0  # seconds before the first line: what fails at once says its error alone
 EVERY = 5.0  # seconds between two lines in a pipe
 SELDOM = 60.0  # the same once a run has lasted
 LASTED = 600.0  # so many seconds
@@ -37,7 +38,7 @@ class Work:
 
 @contextmanager
 def working(what: str, *, quiet: bool, total: int = 0) -> Iterator[Work]:
-    """Say on stderr what is being done, at once and again while it lasts.
+    """Say on stderr what is being done, if it lasts, and again while it does.
 
     Args:
         what: in a few words.
@@ -60,7 +61,9 @@ def working(what: str, *, quiet: bool, total: int = 0) -> Iterator[Work]:
 
 
 def _in_pipe(work: Work, ended: threading.Event) -> None:
-    """A line at the start and every few seconds until the end."""
+    """A line soon after the start and every few seconds until the end."""
+    if ended.wait(FIRST):
+        return
     print(work.what, file=sys.stderr, flush=True)
     while not ended.wait(EVERY if time.monotonic() - work.began < LASTED else SELDOM):
         print(f"  {work.said()}", file=sys.stderr, flush=True)

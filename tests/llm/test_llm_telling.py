@@ -32,8 +32,9 @@ def places(tiny_folder, tmp_path, own_cache):
     return {"data": str(data), "eval_data": str(held)}
 
 
-def test_work_that_lasts_is_said_at_once_and_again_in_a_pipe_with_what_is_left(monkeypatch, capsys):
+def test_work_that_lasts_is_said_soon_and_again_in_a_pipe_with_what_is_left(monkeypatch, capsys):
     monkeypatch.setattr(module, "EVERY", 0.05)
+    monkeypatch.setattr(module, "FIRST", 0.01)
     for _ in progress([1, 2, 3], "training 3 steps", quiet=False):
         time.sleep(0.3)
     first, *lines = capsys.readouterr().err.splitlines()
