@@ -15,7 +15,7 @@ def print_summary(summary: dict[str, Any], config: TrainConfig) -> None:
         return
     rows = []
     for name, difference in summary["change"].items():
-        if not name.startswith("tokens/"):  # of fixed comparisons
+        if not name.startswith(("tokens/", "desirable", "kl")):  # of fixed comparisons; one number for all
             before, after = summary["before"][name]["mean"], summary["after"][name]["mean"]
             spread = f"[{difference['low']:+.3f}, {difference['high']:+.3f}]"
             rows.append((name, f"{before:.3f}", f"{after:.3f}", f"{difference['mean']:+.3f}", spread))

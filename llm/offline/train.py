@@ -297,24 +297,3 @@ def _finish(
     write_json(config.out / "summary.json", summary)
     run.drop_checkpoint()
     return summary
-<<<<<<< HEAD
-=======
-
-
-def _print_summary(summary: dict[str, Any], config: TrainConfig) -> None:
-    if told_as_json(config, summary):
-        return
-    rows = []
-    for name, difference in summary["change"].items():
-        if not name.startswith(("tokens/", "desirable", "kl")):  # of fixed comparisons; one number for all
-            before, after = summary["before"][name]["mean"], summary["after"][name]["mean"]
-            spread = f"[{difference['low']:+.3f}, {difference['high']:+.3f}]"
-            rows.append((name, f"{before:.3f}", f"{after:.3f}", f"{difference['mean']:+.3f}", spread))
-    steps, seconds, memory = summary["steps"], summary["seconds"], summary["peak_memory_gib"]
-    title = f"{steps} steps in {seconds:.0f} s, {memory:.1f} GiB: {config.out}"
-    if summary["eval_pairs"] < SMALL:
-        title += (
-            f"\nfew comparisons are held out ({summary['eval_pairs']}): the intervals are wide and themselves rough"
-        )
-    print_table(title, ("held out", "before", "after", "change", "95 % interval"), rows, quiet=config.quiet)
->>>>>>> data
