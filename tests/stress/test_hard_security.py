@@ -28,8 +28,9 @@ FORBIDDEN = {
     "eval", "exec", "__import__", "pickle.load", "pickle.loads", "torch.load", "joblib.load", "yaml.load",
     "os.system", "os.popen", "marshal.loads", "shelve.open", "dill.load", "cloudpickle.load",
 }  # fmt: skip
-# The zoo runs the planted bugs that stand in its own file, the adapters statements of the installed library.
-OWN = {("exec", "bugs.py")}
+# The zoo runs the planted bugs that stand in its own file; a spool reads back what its own process wrote into a
+# file without a name.
+OWN = {("exec", "bugs.py"), ("pickle.loads", "spool.py")}
 
 
 def calls(path):
