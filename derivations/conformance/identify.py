@@ -7,7 +7,6 @@ one is accepted only if nothing is left over: at most three coefficients have to
 for pairs) to one part in a million. Whatever is not explained so exactly is unknown.
 """
 
-import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -136,11 +135,12 @@ def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
     if not np.all(np.isfinite(goal)):
         return Identity((), float("nan"))
     mains, extras = main_terms(subject), extra_terms(subject)
-    terms, best = dict(extras) | dict(mains), 1.0
+    terms, best, kept = dict(extras) | dict(mains), 1.0, _columns(subject, data, value)
 
-    @functools.cache
     def column(name: str) -> np.ndarray:
-        return np.concatenate([_numbers(subject, terms[name], batch, value) for batch in data])
+        if name not in kept:
+            kept[name] = np.concatenate([_numbers(subject, terms[name], batch, value) for batch in data])
+        return kept[name]
 
     def twins(name: str) -> list[str]:
         """Other readings that come to the same at these options (twice gamma is gamma/beta where beta = 2)."""
@@ -162,6 +162,27 @@ def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
             words = tuple((c, ", or ".join([name, *twins(name)])) for name, c in coefficients.items())
             return Identity(words, residual, _reduction(subject, coefficients))
     return Identity((), best)
+
+
+_KEPT: dict[tuple[Any, ...], dict[str, np.ndarray]] = {}
+
+
+def _columns(subject: Subject, data: list[Batch], value: bool) -> dict[str, np.ndarray]:
+    """The numbers of the named terms, which are the same for every function that is held against the same target."""
+    target, backend = subject.target, subject.backend
+    inputs = tuple((name, array.tobytes()) for batch in data for name, array in sorted(batch.items()))
+    options = tuple(sorted((name, repr(option)) for name, option in target.options.items()))
+    key = (
+        target.family.name,
+        target.name,
+        options,
+        type(backend).__name__,
+        backend.dtype,
+        subject.rough,
+        value,
+        inputs,
+    )
+    return _KEPT.setdefault(key, {})
 
 
 def _hypotheses(mains: list[str], extras: list[str]) -> Iterator[tuple[str, ...]]:
