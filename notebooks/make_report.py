@@ -29,7 +29,7 @@ def toy(regularizer: str, *options: str) -> Stage:
     world = ("--world", "tabular", "--proxy", "fitted", "--regularizer", regularizer, *options)
     command = ("-m", "toybandit", "run", *world, "--seeds", "100", "--out", str(RUNS / name), "--quiet")
     result = RUNS / name / "summary.json"
-    return Stage(name, f"bandit, {regularizer}", command, result, ("toybandit", *COMMON), seconds=8)
+    return Stage(name, f"bandit, {regularizer}", command, result, ("toybandit", *COMMON), seconds=4)
 
 
 def live(part: str, does: str, last: str, **options: float) -> Stage:
@@ -41,7 +41,7 @@ def live(part: str, does: str, last: str, **options: float) -> Stage:
 JOBS = str(max(1, CORES // LANES))
 CHECK = ("-m", "derivations", "check", "--jobs", JOBS, "--format", "json", "--output", str(CLAIMS))
 STAGES = (
-    live("online", "language model, online: none, entropy, KL", "online-kl", lane=1, seconds=120, once=100),
+    live("online", "language model, online: none, entropy, KL", "online-kl", lane=1, seconds=160, once=100),
     Stage(
         "claims",
         "proofs and mutants",
@@ -53,7 +53,7 @@ STAGES = (
     toy("entropy", "--coefficient", "0.5"),
     toy("kl", "--coefficient", "0.5"),
     toy("none"),
-    live("offline", "language model, offline: planted and shuffled labels", "offline-shuffled", seconds=80),
+    live("offline", "language model, offline: planted and shuffled labels", "offline-shuffled", seconds=127),
 )
 REPORT = Stage(
     "page",
