@@ -29,7 +29,7 @@ def namespace(*arrays: Array) -> Any:
 
 
 def is_exact(xp: Any) -> bool:
-    """True for a namespace without rounding (symbols, balls): it brings the three functions below itself."""
+    """True for a namespace without rounding (symbols, balls): it brings `log_sigmoid`, `logsumexp`, `masked_sum`."""
     return getattr(xp, "is_exact", False)
 
 
@@ -40,6 +40,11 @@ def log_sigmoid(x: Array) -> Array:
         return xp.log_sigmoid(x)
     # At x = 0 `minimum` passes half of the gradient and `abs` none: together sigma(0) = 1/2, as it should be.
     return xp.minimum(x, xp.zeros_like(x)) - xp.log1p(xp.exp(-xp.abs(x)))
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + e^-x), accurate for any finite x: small values keep their digits."""
+    return namespace(x).exp(log_sigmoid(x))
 
 
 def logsumexp(x: Array, *, axis: int = -1) -> Array:

@@ -7,7 +7,7 @@ Which of them come from a regularizer, and so have a regularized optimum, and wh
 
 from typing import Any
 
-from derivations.arrays import Array, log_sigmoid, namespace
+from derivations.arrays import Array, log_sigmoid, namespace, sigmoid
 from derivations.objectives import pair_loss
 from derivations.off_policy import detached
 from derivations.regularizers import KL
@@ -62,7 +62,7 @@ def kto(
     """
     xp = namespace(logp)
     lead = KL(beta).implicit_reward(logp, ref_logp=ref_logp) - beta * detached(kl)
-    good, bad = desirable_weight * _sigmoid(-lead), undesirable_weight * _sigmoid(lead)
+    good, bad = desirable_weight * sigmoid(-lead), undesirable_weight * sigmoid(lead)
     return xp.where(desirable, good, bad)
 
 
@@ -103,7 +103,7 @@ def apo_zero(
         [...], between 0 and 2.
     """
     chosen, rejected = _log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)
-    return _sigmoid(-chosen) + _sigmoid(rejected)
+    return sigmoid(-chosen) + sigmoid(rejected)
 
 
 def apo_down(
@@ -118,7 +118,7 @@ def apo_down(
         [...], between 0 and 2.
     """
     chosen, rejected = _log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)
-    return _sigmoid(chosen) + _sigmoid(rejected - chosen)
+    return sigmoid(chosen) + sigmoid(rejected - chosen)
 
 
 def slic(
@@ -239,10 +239,6 @@ def sppo(
     """
     chosen, rejected = _log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)
     return ((chosen - 0.5) / beta) ** 2 + ((rejected + 0.5) / beta) ** 2
-
-
-def _sigmoid(x: Array) -> Array:
-    return namespace(x).exp(log_sigmoid(x))
 
 
 def _log_ratios(

@@ -64,7 +64,9 @@ def read_sweep(folder: Path) -> SweepResults:
         values = {name: np.array([float(row[name]) for row in rows]) for name in FINAL}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); delete it and run the sweep again") from error
-    places = {key: [i for i, other in enumerate(keys) if other == key] for key in dict.fromkeys(keys)}
+    places: dict[tuple[str, ...], list[int]] = {}
+    for i, key in enumerate(keys):
+        places.setdefault(key, []).append(i)
     known = {name: {str(value): value for value in listed} for name, listed in axes.items()}
     try:
         cells = [{name: known[name][text] for name, text in zip(axes, key, strict=True)} for key in places]

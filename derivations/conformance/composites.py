@@ -17,6 +17,7 @@ from derivations.conformance.families import ADVANTAGE, OFF_POLICY
 from derivations.conformance.how import at_ratio_one
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
+from derivations.objectives import rloo_advantage
 
 Vector = np.ndarray
 FIT = 1e-6
@@ -99,11 +100,6 @@ def _by_prompt(change: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
     return advantages
 
 
-def _others(r: Vector) -> Vector:
-    found: Vector = r - (r.sum() - r) / (len(r) - 1)
-    return found
-
-
 def _deviations() -> Iterator[tuple[str, Callable[[Vector], float]]]:
     for kind, ddof in (("sample", 1), ("population", 0)):
         for guard in GUARDS:
@@ -126,7 +122,7 @@ def _deviations() -> Iterator[tuple[str, Callable[[Vector], float]]]:
 
 
 BASELINES: dict[str, Callable[[Vector], Vector]] = {
-    "leave-one-out": _others,
+    "leave-one-out": rloo_advantage,
     "reward minus the group's mean": lambda r: r - r.mean(),
     "the plain reward": lambda r: r,
     "reward minus the group's median": lambda r: r - np.median(r),
@@ -149,7 +145,7 @@ RANKS: dict[str, Callable[[Vector], Vector]] = {
 def _plain(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
     """Advantages before they are changed; those of the whole batch after those of a prompt."""
     if subject.target.family.name == OFF_POLICY.name and not {"rewards", "group"} & set(subject.names.values()):
-        yield "", _by_prompt(_others)
+        yield "", _by_prompt(rloo_advantage)
         return
     for words, base in BASELINES.items():
         yield words, _by_prompt(base)

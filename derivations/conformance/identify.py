@@ -8,7 +8,7 @@ for pairs) to one part in a million. Whatever is not explained so exactly is unk
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -129,7 +129,7 @@ def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
     coarse = subject.rough or subject.backend.dtype == SINGLE
     accept = ACCEPT_ROUGH if coarse else ACCEPT
     try:
-        goal = np.concatenate([_numbers(subject, subject.call, batch, value) for batch in data])
+        goal = np.concatenate([subject.numbers(subject.call, batch, value=value) for batch in data])
     except CallError:
         return Identity((), 1.0)
     if not np.all(np.isfinite(goal)):
@@ -139,7 +139,7 @@ def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
 
     def column(name: str) -> np.ndarray:
         if name not in kept:
-            kept[name] = np.concatenate([_numbers(subject, terms[name], batch, value) for batch in data])
+            kept[name] = np.concatenate([subject.numbers(terms[name], batch, value=value) for batch in data])
         return kept[name]
 
     def twins(name: str) -> list[str]:
@@ -211,15 +211,6 @@ def _fit(goal: np.ndarray, columns: list[np.ndarray]) -> tuple[np.ndarray, float
         return np.zeros(len(columns)), 1.0
     found = np.linalg.lstsq(matrix, goal, rcond=None)[0]
     return found, float(np.linalg.norm(goal - matrix @ found)) / scale
-
-
-def _numbers(subject: Subject, function: Callable[[Arrays], Any], batch: Batch, with_value: bool) -> np.ndarray:
-    """Gradients of one example in one row, behind its losses or without them."""
-    value, slopes = subject.backend.gradient(function, batch, subject.target.family.leaves)
-    found = [slope.ravel() for slope in slopes.values()]
-    if with_value:
-        found.insert(0, np.atleast_1d(subject.backend.numpy(value)).ravel())
-    return np.concatenate(found)
 
 
 def _reduction(subject: Subject, found: dict[str, float]) -> str:

@@ -1,7 +1,6 @@
 """A loss of pairs of which a part is known: a named loss whose pairs are weighted, or a function of a named margin."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 
@@ -35,17 +34,12 @@ def in_parts(subject: Subject, mains: list[Term]) -> str:
     """The part that has a name, in words, or nothing."""
     allowed = 1e-4 if subject.rough or subject.backend.dtype == SINGLE else 1e-6
     try:
-        found = [_numbers(subject, subject.call, batch) for batch in subject.examples]
+        found = [subject.numbers(subject.call, batch) for batch in subject.examples]
     except CallError:
         return ""
     if not all(np.all(np.isfinite(one)) and one.any() for one in found):
         return ""
     return _weighted(subject, mains, found, allowed) or _of_margin(subject, found, allowed)
-
-
-def _numbers(subject: Subject, function: Callable[[Arrays], Any], batch: Batch) -> Vector:
-    value, slopes = subject.backend.gradient(function, batch, PAIRS.leaves)
-    return np.concatenate([np.atleast_1d(subject.backend.numpy(value)).ravel(), *(g.ravel() for g in slopes.values())])
 
 
 def _parallel(found: list[Vector], known: list[Vector], allowed: float) -> Vector | None:
@@ -63,7 +57,7 @@ def _parallel(found: list[Vector], known: list[Vector], allowed: float) -> Vecto
 def _weighted(subject: Subject, mains: list[Term], found: list[Vector], allowed: float) -> str:
     """A named loss, each pair times a number that carries no gradient."""
     for name, term in mains:
-        shares = _parallel(found, [_numbers(subject, term, batch) for batch in subject.examples], allowed)
+        shares = _parallel(found, [subject.numbers(term, batch) for batch in subject.examples], allowed)
         if shares is None:
             continue
         for words, weight in WEIGHTS.items():
@@ -87,11 +81,11 @@ def _of_margin(subject: Subject, found: list[Vector], allowed: float) -> str:
             named = PAIRS.derive(arrays)
             return score(named, "chosen") - score(named, "rejected")
 
-        known = [_numbers(subject, margin, batch) for batch in subject.examples]
+        known = [subject.numbers(margin, batch) for batch in subject.examples]
         slopes = _parallel([one[1:] for one in found], [other[1:] for other in known], allowed)
         if slopes is None or not slopes.any():
             continue
-        moved = [_numbers(subject, subject.call, _raised(batch, name)) for batch in subject.examples]
+        moved = [subject.numbers(subject.call, _raised(batch, name)) for batch in subject.examples]
         if all(np.allclose(one, other, rtol=10 * allowed, atol=1e-9) for one, other in zip(found, moved, strict=True)):
             middle = int(np.argmin([abs(other[0]) for other in known]))
             at = f"at {number(known[middle][0])} it is {number(found[middle][0])}, its slope {number(slopes[middle])}"

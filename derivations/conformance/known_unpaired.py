@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from derivations.arrays import Array, log_sigmoid, namespace
+from derivations.arrays import Array, log_sigmoid, namespace, sigmoid
 from derivations.conformance.families import UNPAIRED, Arrays
 from derivations.conformance.further import complete
 from derivations.conformance.loss_under_test import Subject
@@ -12,16 +12,12 @@ from derivations.conformance.loss_under_test import Subject
 Term = tuple[str, Callable[[Arrays], Array]]
 
 
-def _sigmoid(x: Array) -> Array:
-    return 0.5 * (1 + namespace(x).tanh(x / 2))
-
-
 OUTER: dict[str, Callable[[Array], Array]] = {
-    "": lambda x: 1 - _sigmoid(x),
+    "": lambda x: 1 - sigmoid(x),
     "-log sigmoid for 1 - sigmoid": lambda x: -log_sigmoid(x),
     "a hinge for 1 - sigmoid": lambda x: (1 - x + namespace(x).abs(1 - x)) / 2,
     "a line for 1 - sigmoid": lambda x: -x,
-    "-sigmoid for 1 - sigmoid": lambda x: -_sigmoid(x),
+    "-sigmoid for 1 - sigmoid": lambda x: -sigmoid(x),
 }
 LEADS: dict[str, Callable[[Arrays, Any], Array]] = {
     "": lambda a, b: a["logp"] - a["ref_logp"] - a["kl"],

@@ -113,6 +113,12 @@ class Subject:
         exact = "float64" in str(getattr(value, "dtype", "float64")) and not self.coarse
         return Result(self.backend.numpy(value), slopes, exact, self.rough)
 
+    def numbers(self, function: Callable[[Arrays], Any], batch: Batch, *, value: bool = True) -> np.ndarray:
+        """Gradients of a function of one example in one row, behind its losses or without them (value=False)."""
+        losses, slopes = self.backend.gradient(function, batch, self.target.family.leaves)
+        found = [np.atleast_1d(self.backend.numpy(losses)).ravel()] if value else []
+        return np.concatenate([*found, *(slope.ravel() for slope in slopes.values())])
+
     @functools.cached_property
     def coarse(self) -> bool:
         """Whether it computes in float32 inside and says float64 outside: a step of 1e-9 does not move it."""

@@ -9,6 +9,7 @@ from derivations.conformance.batches import Batch, batch_of, join, size, take
 from derivations.conformance.families import ADVANTAGE
 from derivations.conformance.laws import close, tolerance
 from derivations.conformance.loss_under_test import Result, Subject
+from derivations.objectives import rloo_advantage
 
 MIXED = "in a batch the prompts are mixed in a way that has no name"
 PADDED = "divided by the padded width, not by the number of tokens"
@@ -88,7 +89,7 @@ def advantage_stage(subject: Subject) -> str:
     alone = np.concatenate([subject.run(part, gradient=False).value for part in parts])
     rewards = whole["rewards"]
     centred = np.concatenate([part["rewards"] - part["rewards"].mean() for part in parts])
-    leave_one_out = np.concatenate([_others(part["rewards"]) for part in parts])
+    leave_one_out = np.concatenate([rloo_advantage(part["rewards"]) for part in parts])
     ideas = {"": alone}
     for kind, ddof in (("sample", 1), ("population", 0)):
         for epsilon in (0.0, 1e-8, 1e-6, 1e-5, 1e-4):  # a guard is not worth a name here
@@ -103,7 +104,7 @@ def advantage_stage(subject: Subject) -> str:
     share = size(whole) / max(1, int(np.count_nonzero(rewards)))
     ideas |= {
         "baseline over the whole batch": rewards - rewards.mean(),
-        "leave-one-out over the whole batch": _others(rewards),
+        "leave-one-out over the whole batch": rloo_advantage(rewards),
         "advantages centred once more over the batch": alone - alone.mean(),
         "times N over the number of rewards that are not 0": leave_one_out * share,
     }
@@ -111,8 +112,3 @@ def advantage_stage(subject: Subject) -> str:
         if close(found.value, meant, tolerance(found, meant)):
             return words.partition("|")[0]
     return MIXED
-
-
-def _others(rewards: np.ndarray) -> np.ndarray:
-    found: np.ndarray = rewards - (rewards.sum() - rewards) / (len(rewards) - 1)
-    return found

@@ -110,14 +110,17 @@ def names(title: str, traced: Iterable[Traced]) -> list[str]:
     ]
 
 
-def unique(title: str, steps: Sequence[Step], *rests_on: set[str]) -> list[str]:
+def unique(title: str, steps: Sequence[Step], rests_on: Iterable[set[str]]) -> list[str]:
     """A sentence that says there is one alone needs a step that leaves one: an exact condition, or such a theorem.
 
-    rests_on: of each claim that it depends on, the kinds of its steps and the theorems it applies.
+    rests_on: of each claim that it depends on, the kinds of its steps and the theorems it applies; asked for only if
+    the sentence says so, since the answer takes that claim's proof.
     """
     said = ALONE.search(title)
+    if said is None:
+        return []
     here = {step.by if isinstance(step, Argued) else type(step).__name__ for step in steps}
-    if said is None or LEAVES_ONE & here.union(*rests_on):
+    if LEAVES_ONE & here.union(*rests_on):
         return []
     return [
         f"it says {said[0]!r}, and no step leaves one alone: an exact condition, or {', '.join(sorted(LEAVES_ONE))}"

@@ -40,7 +40,7 @@ def missing(
         *sentences.quantifier(title, scope, steps),
         *sentences.names(title, traced),
         *sentences.calls(title, scope, calls, steps, replaced),
-        *sentences.unique(title, steps, *map(kinds_of, depends_on)),
+        *sentences.unique(title, steps, map(kinds_of, depends_on)),
         *_uses(depends_on, steps, kinds_of),
         *_premises(depends_on, steps, kinds_of),
     ]

@@ -5,18 +5,12 @@ import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar, overload
+from typing import TypeVar, overload
 
 from derivations.cli.errors import InputError, reason
 
 T = TypeVar("T")
 IN_MEMORY = 2**26  # bytes that stay in memory before the file is begun
-
-
-class Kept(Protocol):
-    """What items are appended to: a list, or a spool."""
-
-    def append(self, item: Any, /) -> None: ...
 
 
 class Picked(Sequence[T]):

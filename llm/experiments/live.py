@@ -8,7 +8,6 @@ by `llm.experiments.offline` and `llm.experiments.online`.
 """
 
 import copy
-import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,8 +129,9 @@ def _sentences(model: Any, tokenizer: Any) -> dict[str, list[str]]:
 
 def _first_samples(out: Path) -> list[dict[str, Any]]:
     """The rows of samples of the evaluation before training."""
-    rows = map(json.loads, (out / "samples.jsonl").read_text(encoding="utf-8").splitlines())
-    return [row for row in rows if row["step"] == 0]
+    from llm.engine.jsonl import read_rows
+
+    return [row for row in read_rows(out / "samples.jsonl") if row["step"] == 0]
 
 
 def main() -> None:
