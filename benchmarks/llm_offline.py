@@ -129,9 +129,17 @@ def measure(case: Case, settings: Settings, seed: int) -> list[dict[str, Any]]:
     batches = make_batches(settings, seed=seed)
     # the largest first, which is not timed: every arm then has the memory it needs before the clock runs
     batches.insert(0, batches.pop(max(range(len(batches)), key=lambda i: padded_tokens(batches[i]))))
-    options = [settings.worker_options(case)]
-    arms = ("ours", f"trl-{case.trl}")
-    workers = [Worker(arm, "benchmarks.llm_offline_worker", options) for arm in arms]
+    arms = ["ours", f"trl-{case.trl}"]
+    # one after the other on a GPU: nobody else is on it, and two models of a size of interest do not fit
+    together = [arms] if settings.device == "cpu" else [[arm] for arm in arms]
+    return [row for some in together for row in take_turns(some, batches, case, settings, seed)]
+
+
+def take_turns(
+    arms: list[str], batches: list[list[dict[str, list[int]]]], case: Case, settings: Settings, seed: int
+) -> list[dict[str, Any]]:
+    """The measurements of these arms, in processes that run at the same time and work in turn."""
+    workers = [Worker(arm, "benchmarks.llm_offline_worker", [settings.worker_options(case)]) for arm in arms]
     rows = []
     try:
         for step, batch in enumerate(batches):

@@ -32,7 +32,7 @@ ARMS = {  # of the online experiment, from top to bottom
     "entropy-0.01": "entropy 0.01",
     "entropy-0.02": "entropy 0.02",
     "entropy-0.05": "entropy 0.05",
-    "length-normalized-1": "SimPO's own 1",
+    "length-normalized-1": "length-normalized 1",
 }
 
 
@@ -57,7 +57,8 @@ def prove(axes: Axes) -> None:
 
 def simulate(axes: Axes) -> None:
     """Gold gain under entropy, KL and no regularizer, strength 0.5, mean over 100 worlds with the 95 % band."""
-    for name, label, (colour, style) in (("none", "none", OTHER), ("kl", "KL", BLUE), ("entropy", "entropy", RED)):
+    arms = (("none", "none", OTHER), ("kl", "KL 0.5", BLUE), ("entropy", "entropy 0.5", RED))
+    for name, label, (colour, style) in arms:
         settings = Settings(regularizer=name, coefficient=None if name == "none" else 0.5)
         run = optimize(drawn(settings), settings)
         found = [interval(values) for values in run.metrics["gold"][1:]]
@@ -79,9 +80,9 @@ def train(axes: Axes) -> None:
         axes.plot(kappa["mean"], place, color=colour, marker="o")
         axes.annotate(label, (0.02, place), xycoords=("axes fraction", "data"), va="center")
     axes.axvline(1, color="0.6", linewidth=0.8)
-    axes.set(xlim=(-0.5, 1.4), xticks=[0, 0.5, 1], yticks=[], xlabel=r"share $\kappa$ of the reference that is kept")
+    axes.set(xlim=(-0.5, 1.4), xticks=[0, 0.5, 1], yticks=[], xlabel=r"weight $\kappa$ of the reference (1: kept)")
     axes.invert_yaxis()
-    axes.set_title("3  Train: entropy forgets, KL does not", loc="left", weight="bold")
+    axes.set_title("3  Train: entropy 0.05 forgets", loc="left", weight="bold")
 
 
 def main() -> None:

@@ -104,7 +104,7 @@ def _row(line: bytes | Unusable) -> Any:
     if isinstance(line, Unusable):
         return line
     try:
-        return _parsed(line.decode())
+        return _parsed(line.decode().rstrip())  # so that a column is one of this line
     except UnicodeDecodeError as error:
         return Unusable(f"the line is not UTF-8 ({_where(error)})")
     except json.JSONDecodeError as error:

@@ -114,7 +114,7 @@ def test_broken_json_in_a_list_is_named_by_file_and_line(tmp_path):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (json.dumps(TEXT)[:-5].encode(), "broken JSON"),
+        (json.dumps(TEXT)[:-1].encode(), f"broken JSON (Expecting ',' delimiter at column {len(json.dumps(TEXT))})"),
         (json.dumps(TEXT, ensure_ascii=False).replace("oak", "h\xeatre").encode("latin-1"), "not UTF-8"),
         (b"[" * 200_000, "cannot be read as JSON"),
         (b"3", "no object with fields"),

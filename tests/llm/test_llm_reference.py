@@ -56,9 +56,16 @@ def test_in_float64_training_with_either_reference_is_the_same_training(tiny_fol
     assert abs(rows[2][0]["rewards/margins"]) > 0.01  # it moved
 
 
+def without_ties(row):
+    """A row of metrics; without accuracies where the policy still is the reference: every margin is 0 there but for
+    rounding, which on a GPU differs between the two ways of packing.
+    """
+    return {name: value for name, value in row.items() if row["step"] > 1 or not name.endswith("accuracies")}
+
+
 def test_runs_with_either_reference_leave_the_same_metrics(run):
     first, second = (read_rows(run(r, reference=r, lr=1e-2)) for r in ("precompute", "every-step"))
-    for a, b in zip(first, second, strict=True):
+    for a, b in zip(map(without_ties, first), map(without_ties, second), strict=True):
         # the first step's numbers come from the same weights; later ones from weights that float32 set apart
         close = 1e-6 if a["step"] <= 1 else 1e-5
         for name in a:
@@ -77,7 +84,7 @@ def test_every_margin_is_0_at_the_start(run):
 
 def test_the_reference_of_adapters_is_the_model_without_them(run):
     first, second = (read_rows(run(r, lora_rank=4, lr=1e-2, reference=r)) for r in ("precompute", "every-step"))
-    for a, b in zip(first, second, strict=True):
+    for a, b in zip(map(without_ties, first), map(without_ties, second), strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=2e-6)
     assert abs(first[-1]["eval/rewards/margins"]) > 1e-3
 
