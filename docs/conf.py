@@ -23,6 +23,7 @@ extensions = ["myst_nb", "sphinx_design", "sphinx.ext.autodoc", "sphinx.ext.napo
 napoleon_numpy_docstring = False
 smartquotes = False  # `--out` stays two hyphens, so that a pasted command works
 default_role = "code"  # `name` in a docstring is code
+highlight_language = "text"  # a block without a language is what a command printed
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 nb_execution_mode = "off"
