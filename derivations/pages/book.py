@@ -29,12 +29,12 @@ VERDICTS = {
 }
 HOW_TO_READ = """\
 A proof is a list of steps, and each shows what was decided: its equation or inequality, the condition it stands
-under, and for which values of its symbols. A *decided* step was settled by a procedure (equality in a field of
-rational functions over independent exponentials and logarithms, positive coefficients, an exact counterexample,
+under, and for which values of its symbols. A *decided* step was settled by a procedure (algebraic normal form: equality in
+a field of rational functions over independent exponentials and logarithms, positive coefficients, an exact counterexample,
 a limit by Gruntz's algorithm, exhaustive enumeration), shown to be defined for all those values, and confirmed
-by a second procedure: rigorous balls that evaluate each side of an equation by itself, power series of balls
-for every derivative. *Equal by construction* means that the two sides became the same expression when they were
-written down. An *argued* step applies a named theorem to steps or claims that it names. An "if and only if" is
+by a second procedure, ball arithmetic: numbers with rigorous error bounds evaluate each side of an equation by
+itself, power series of them every derivative. *The same expression on both sides* means that the two sides became
+equal when they were written down; no algebra was left to decide. An *argued* step applies a named theorem to steps or claims that it names. An "if and only if" is
 computed from the zeros of a product. A *mutant* is a wrong version of a step, made systematically from its
 formula; the check must refute every one that is not provably the same. Traced code was not copied into the
 proof: it was run on symbols. Where *Rocq's kernel* is named, it accepted these identities too, as lemmas with the

@@ -68,7 +68,7 @@ def _claim_json(result: Result) -> dict[str, Any]:
 def method(result: Result) -> str:
     """Which procedures the proof used, in words."""
     kinds = {
-        Equal: "equality in a field of kernels",
+        Equal: "algebraic normal form",
         Positive: "positive coefficients",
         TendsTo: "Gruntz limits",
         Iff: "zero set of a product",

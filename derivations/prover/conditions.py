@@ -40,7 +40,7 @@ class Iff(Step):
     where: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)
     relation: Literal["=", ">", "<"] = "="
 
-    procedures = ("zero set of a product", "balls")
+    procedures = ("zero set of a product", "ball arithmetic")
 
     def expressions(self) -> tuple[sp.Expr, ...]:
         return (self.lhs, self.rhs)

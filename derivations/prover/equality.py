@@ -45,7 +45,10 @@ class Equal(Step):
 
     @property
     def procedures(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("equal by construction", "balls") if self.by_construction else ("field of kernels", "balls")
+        return (
+            "the same expression on both sides" if self.by_construction else "algebraic normal form",
+            "ball arithmetic",
+        )
 
     def expressions(self) -> tuple[sp.Expr, ...]:
         return (self.lhs, self.rhs)

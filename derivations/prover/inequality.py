@@ -18,7 +18,7 @@ class Positive(Step):
 
     @property
     def procedures(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("positive coefficients", "balls") if self.expr.free_symbols else ("balls", "mpmath")
+        return ("positive coefficients", "ball arithmetic") if self.expr.free_symbols else ("ball arithmetic", "mpmath")
 
     def expressions(self) -> tuple[sp.Expr, ...]:
         return (self.expr,)
@@ -56,7 +56,7 @@ class Differs(Step):
     rhs: sp.Expr
     point: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)
 
-    procedures = ("balls", "mpmath")
+    procedures = ("ball arithmetic", "mpmath")
 
     def expressions(self) -> tuple[sp.Expr, ...]:
         return (self.lhs, self.rhs)

@@ -27,7 +27,7 @@ class TendsTo(Step):
     place: sp.Expr
     limit: sp.Expr
 
-    procedures = ("Gruntz limits, parameters term by term", "balls")
+    procedures = ("Gruntz limits, parameters term by term", "ball arithmetic")
 
     def expressions(self) -> tuple[sp.Expr, ...]:
         return (self.expr,)
