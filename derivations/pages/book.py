@@ -29,23 +29,23 @@ VERDICTS = {
 }
 HOW_TO_READ = """\
 A proof is a list of steps, and each shows what was decided: its equation or inequality, the condition it stands
-under, and for which values of its symbols. A *decided* step was settled by a procedure (algebraic normal form: equality in
-a field of rational functions over independent exponentials and logarithms, positive coefficients, an exact counterexample,
-a limit by Gruntz's algorithm, exhaustive enumeration), shown to be defined for all those values, and confirmed
-by a second procedure, ball arithmetic: numbers with rigorous error bounds evaluate each side of an equation by
-itself, power series of them every derivative. *The same expression on both sides* means that the two sides became
-equal when they were written down; no algebra was left to decide. An *argued* step applies a named theorem to steps or claims that it names. An "if and only if" is
-computed from the zeros of a product. A *mutant* is a wrong version of a step, made systematically from its
-formula; the check must refute every one that is not provably the same. Traced code was not copied into the
-proof: it was run on symbols. Where *Rocq's kernel* is named, it accepted these identities too, as lemmas with the
-hypotheses of the claim (what SymPy made of the code and of derivatives is where they start), and a theorem without
-any step in words is the whole sentence.
+under, and for which values of its symbols. A *decided* step was settled by a procedure (algebraic normal form:
+equality in a field of rational functions over independent exponentials and logarithms, positive coefficients, an
+exact counterexample, a limit by Gruntz's algorithm, exhaustive enumeration), shown to be defined for all those
+values, and confirmed by a second procedure, ball arithmetic: numbers with rigorous error bounds evaluate each side
+of an equation by itself, power series of them every derivative. *The same expression on both sides* means that the
+two sides became equal when they were written down; no algebra was left to decide. An *argued* step applies a named
+theorem to steps or claims that it names. An "if and only if" is computed from the zeros of a product. A *mutant* is
+a wrong version of a step, made systematically from its formula; the check must refute every one that is not
+provably the same. Traced code was not copied into the proof: it was run on symbols. Where *Rocq's kernel* is named,
+it accepted these identities too, as lemmas with the hypotheses of the claim (what SymPy made of the code and of
+derivatives is where they start), and a theorem without any step in words is the whole sentence.
 
 No machine reads English. The check holds a sentence against its steps where that is possible: the objectives it
-names must have been traced, "any number" needs a symbol for any number, "every length" lengths that stay free, "if and
-only if" the computed condition, "unique" a step that leaves one alone, a theorem steps of the kind it needs. Whether
-the sentence says what its formulas say, and whether a theorem that is named applies, the reader decides; so every
-formula is printed."""
+names must have been traced, "any number" needs a symbol for any number, "every length" lengths that stay free, "if
+and only if" the computed condition, "unique" a step that leaves one alone, a theorem steps of the kind it needs.
+Whether the sentence says what its formulas say, and whether a theorem that is named applies, the reader decides; so
+every formula is printed."""
 TITLE = "# The book of claims"
 # what the paper says, what is true, the claims that show it
 STORY = (
