@@ -14,6 +14,7 @@ from derivations.objectives import Objective, preference_metrics
 from llm.data.tokens import Group
 from llm.offline import unpaired
 from llm.scoring.packing import lengths, on_device, put_back
+from llm.settings.published import Published
 from llm.settings.unpaired import Trained, Unpaired
 
 Row = dict[str, Any]
@@ -42,10 +43,15 @@ def losses_and_rows(
     sizes = [len(g.examples) for g in groups]
     length = lengths([e for g in groups for e in g.examples], logp.device)
     rewards = objective.rewards(logp, length=length, ref_logp=ref_logp)
-    losses = _losses(objective, rewards, sizes)
     size = on_device(sizes, logp.device)
     ends = size.cumsum(0)
     first, last = ends - size, ends - 1
+    if isinstance(objective, Published):
+        pairs = torch.stack([first, last], 1)
+        reference = None if ref_logp is None else ref_logp[pairs]
+        losses = objective.losses(logp[pairs], length=length[pairs], ref_logp=reference)
+    else:
+        losses = _losses(objective, rewards, sizes)
     columns = {
         "loss": losses,
         **preference_metrics(rewards[first], rewards[last], logp[first], logp[last]),

@@ -18,6 +18,7 @@ from derivations.names import OBJECTIVES, make_objective
 from llm.data.containers import require_source
 from llm.data.row_formats.mapping import read_mapping
 from llm.engine.jsonl import require_out
+from llm.settings.published import PUBLISHED, make_published
 from llm.settings.unpaired import UNPAIRED, Trained, make_unpaired
 
 Dtype = Literal["float32", "bf16"]
@@ -51,10 +52,14 @@ DEFAULT_OPTIONS: dict[str, dict[str, float]] = {
     "simpo-shannon-pl": {"beta": 2.0},
     "maxent-pl": {"alpha": 0.05},
     "kto": {"beta": 0.1},
+    **{name: {"beta": 0.1} for name in PUBLISHED},
+    "r-dpo": {"beta": 0.1, "alpha": 0.05},
+    "ln-dpo": {"beta": 5.0},
+    "sppo": {"beta": 0.001},
 }
 OPTIONS = (
     *("alpha", "beta", "gamma", "divergence", "order", "label_smoothing", "top"),
-    *("desirable_weight", "undesirable_weight"),
+    *("desirable_weight", "undesirable_weight", "penalty"),
 )
 
 
@@ -72,7 +77,9 @@ class TrainConfig:
 
     objective: str
     """On pairs: dpo, cdpo, ipo, f-dpo, simpo, simpo-shannon, maxent. On rankings (and pairs): dpo-pl, f-dpo-pl,
-    simpo-pl, simpo-shannon-pl, maxent-pl. THEORY 1 and 2.3 to 2.8. On single responses that are good or bad: kto."""
+    simpo-pl, simpo-shannon-pl, maxent-pl. THEORY 1 and 2.3 to 2.8. On single responses that are good or bad: kto.
+    Published losses on pairs that are no likelihood of an implicit reward, or only of another one: orpo, dpop,
+    apo-zero, apo-down, slic, chi-po, r-dpo, ln-dpo, wpo, sppo."""
     data: str | None = None
     """Preferences: a JSON, JSONL (either as .gz), Parquet, CSV or TSV file, or a hub data set owner/name[:split], of
     any format that `--shape` names; `inspect-data` shows how it is read. A pairwise objective takes of a ranking
@@ -95,13 +102,15 @@ class TrainConfig:
     """`bundled` (SmolLM2-135M-Instruct), a local folder, or a hub id. A folder that `--export adapter` wrote is merged
     into its base, and training goes on from there, with new adapters (`lora_rank`) or without."""
     beta: float | None = None
-    """Strength of the dpo, ipo (default 0.1) and simpo forms (default 2.0), reward units per nat; simpo's acts on
-    the mean log-prob per token, the others' on the sum over tokens."""
+    """Strength of the dpo, ipo (default 0.1) and simpo forms (default 2.0), reward units per nat; simpo's and ln-dpo's
+    (5.0) act on the mean log-prob per token, the others' on the sum over tokens. Of orpo the weight of the odds
+    ratio (0.1), of sppo 1/eta (0.001), of the other losses as of dpo."""
     gamma: float | None = None
     """Margin of simpo (default 1.0) and maxent (0), reward units. Codes that take gamma/beta = rho mean gamma =
     beta * rho."""
     alpha: float | None = None
-    """Temperature of maxent (default 0.05), reward units per nat, on the sum over tokens."""
+    """Temperature of maxent (default 0.05), reward units per nat, on the sum over tokens. Of r-dpo the price of length
+    (default 0.05), reward units per token."""
     divergence: str | None = None
     """Of f-dpo: kl, forward-kl, jensen-shannon or alpha-divergence."""
     order: float | None = None
@@ -112,6 +121,8 @@ class TrainConfig:
     """Of kto: weight of the loss of good responses (default 1)."""
     undesirable_weight: float | None = None
     """Of kto: weight of the loss of bad responses (default 1)."""
+    penalty: float | None = None
+    """Of dpop: weight of what a chosen response has lost (default 50)."""
     top: int | None = None
     """Of rankings: how many first places were observed (default: all)."""
     reference: Literal["precompute", "every-step"] = "precompute"
@@ -237,9 +248,9 @@ class TrainConfig:
         """The objective with its options, defaults filled in. Raises InputError, with the mend."""
         given = {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
         defaults: dict[str, Any] = DEFAULT_OPTIONS.get(self.objective, {})
-        if self.objective not in (*OBJECTIVES, *UNPAIRED):
-            known = suggest(self.objective, [*OBJECTIVES, *UNPAIRED])
-            raise InputError(f"unknown objective {self.objective!r}{known}")
-        make = make_unpaired if self.objective in UNPAIRED else make_objective
+        if self.objective not in (known := (*OBJECTIVES, *UNPAIRED, *PUBLISHED)):
+            raise InputError(f"unknown objective {self.objective!r}{suggest(self.objective, list(known))}")
+        make: Any = make_unpaired if self.objective in UNPAIRED else make_objective
+        make = make_published if self.objective in PUBLISHED else make
         with input_errors():
             return make(self.objective, **(defaults | given))

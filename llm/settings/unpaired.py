@@ -8,6 +8,7 @@ from derivations import preference_losses
 from derivations.arrays import Array
 from derivations.objectives import Objective
 from derivations.regularizers import KL
+from llm.settings.published import Published
 
 OPTIONS = ("beta", "desirable_weight", "undesirable_weight")
 UNPAIRED = ("kto",)
@@ -54,7 +55,7 @@ class Unpaired:
         )
 
 
-Trained = Objective | Unpaired
+Trained = Objective | Unpaired | Published
 
 
 def make_unpaired(name: str, **options: Any) -> Unpaired:

@@ -4,6 +4,7 @@ from typing import Any
 
 from derivations.names import OBJECTIVES
 from derivations.regularizers import Regularizer
+from llm.settings.published import PUBLISHED
 from llm.settings.unpaired import UNPAIRED, Trained
 
 TITLES = {
@@ -15,6 +16,16 @@ TITLES = {
     "simpo-shannon": "SimPO with Shannon's entropy",
     "maxent": "maximum entropy",
     "kto": "KTO",
+    "orpo": "ORPO",
+    "dpop": "DPO-Positive",
+    "apo-zero": "APO-zero",
+    "apo-down": "APO-down",
+    "slic": "SLiC's hinge",
+    "chi-po": "chi-squared PO",
+    "r-dpo": "R-DPO",
+    "ln-dpo": "length-normalized DPO",
+    "wpo": "WPO",
+    "sppo": "SPPO",
 }
 
 
@@ -27,7 +38,7 @@ def title(name: str) -> str:
 def objective_words(objective: Trained) -> str:
     """`SimPO (beta 2, gamma 1)`: its name and every option that does something."""
     known = OBJECTIVES.get(objective.name)
-    strength = known.strength if known else "beta" if objective.name in UNPAIRED else "strength"
+    strength = known.strength if known else "beta" if objective.name in (*UNPAIRED, *PUBLISHED) else "strength"
     term: Any = objective.regularizer
     said = [f"{strength} {term.coefficient:g}"] if hasattr(term, "coefficient") else []
     if objective.name.startswith("f-dpo"):
@@ -36,6 +47,7 @@ def objective_words(objective: Trained) -> str:
     for option, neutral in (("gamma", 0), ("label_smoothing", 0), ("desirable_weight", 1), ("undesirable_weight", 1)):
         value = getattr(objective, option, neutral)
         said += [f"{option.replace('_', ' ')} {value:g}"] if value != neutral else []
+    said += [f"{name} {value:g}" for name, value in getattr(objective, "options", {}).items() if name != "beta"]
     said += [f"the first {objective.top} places"] if objective.top is not None else []
     return title(objective.name) + (f" ({', '.join(said)})" if said else "")
 
