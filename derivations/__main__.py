@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
-from derivations.cli.command_line import read_command, run_command, tell
+from derivations.cli.command_line import read_command, run_command, show_table, tell
 from derivations.cli.errors import InputError, suggest
 from derivations.cli.files import to_json
 from derivations.conformance.commands import Conform, Mutate, Zoo
@@ -95,7 +94,7 @@ class List:
             names = ("id", "expected", "title", "scope", "source", "depends_on")
             print(to_json([{name: getattr(claim, name) for name in names} for claim in claims], indent=2))
         else:
-            Console(highlight=False).print(report.claims_table(claims))
+            show_table(report.claims_table(claims))
 
 
 @dataclass(frozen=True)

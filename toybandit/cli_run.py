@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
-from derivations.cli.command_line import command_line
+from derivations.cli.command_line import command_line, show_table
 from derivations.cli.errors import input_errors
 from derivations.cli.files import to_json, write_json, write_text
 from derivations.evidence.intervals import Interval, interval
@@ -267,7 +266,7 @@ def show_summary(command: Run | Offline, title: str, summary: dict[str, Interval
     for name, value in summary.items():
         unit = UNITS[name.removeprefix("stopped/")]
         table.add_row(name, f"{value.mean:.3f}", f"{value.low:.3f} to {value.high:.3f}", unit)
-    Console().print(table)
+    show_table(table)
     print(f"written: {command.out} ({files})")
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from derivations.cli.command_line import command_line, read_command
+from derivations.cli.command_line import command_line, read_command, show_table
 from derivations.cli.errors import InputError, input_errors
 from derivations.cli.files import to_json
 from derivations.evidence.verdicts import Statement, show
@@ -103,7 +103,7 @@ class Sweep(Settings):
         if not self.quiet and self.format == "json":
             print(to_json({"out": self.out, "settings": self}, indent=2))
         elif not self.quiet:
-            Console().print(sweep_table(results))
+            show_table(sweep_table(results))
             files = "config.json, results.csv, summary.json" + (", figures/sweep.png" if self.plot else "")
             print(f"written: {self.out} ({files})")
             print(sweep_in_words(results, self.out, drawn=self.plot))

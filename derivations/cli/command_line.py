@@ -10,10 +10,15 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from derivations.cli.errors import InputError, suggest
 from derivations.cli.files import write_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WIDE = 200  # columns, where nothing says how many there are
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
@@ -70,6 +75,16 @@ def read_command(
     return tyro.cli(kind, args=words[1:], prog=prog, **given)
 
 
+def show_table(table: "Table") -> None:
+    """Print a table; in a pipe or a file as wide as it is, which rich would fold at 80 columns, words and all."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not (console.is_terminal or console.is_jupyter or "COLUMNS" in os.environ):
+        console.width = WIDE
+    console.print(table)
+
+
 def _overview(commands: Mapping[str, type], prog: str, about: str, *, examples: int | None = None) -> None:
     """What the commands do, each in its first sentence, and their examples; or the first of so many commands."""
     from rich.console import Console
@@ -80,7 +95,7 @@ def _overview(commands: Mapping[str, type], prog: str, about: str, *, examples: 
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, kind in commands.items():
         table.add_row(f"  {name}", " ".join((kind.__doc__ or "").split("\n\n")[0].split()))
-    Console(highlight=False).print(table)
+    show_table(table)
     docs = [about, *(kind.__doc__ or "" for kind in commands.values())]
     shown = [re.findall(r"Example: (.+)", doc) for doc in docs]
     lines = [line for found in shown for line in found]

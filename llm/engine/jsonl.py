@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from derivations.cli.command_line import show_table
 from derivations.cli.errors import InputError, reason
 from derivations.cli.files import to_json
 from derivations.cli.run_folder import clear_killed_start
@@ -90,4 +90,4 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_column(column, justify="right" if i else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    show_table(table)

@@ -40,7 +40,7 @@ def llm(tmp_path, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (("train", "--objective", "dpo", "--data", "no-such.jsonl"), "no such file: no-such.jsonl"),
-        (("train", "--objective", "dop"), "did you mean 'dpo'"),
+        (("train", "--objective", "dpoo"), "did you mean 'dpo'"),
         (("train", "--objective", "f-dpo"), "divergence is None"),
         (("train", "--objective", "dpo-pl", "--gamma", "1"), "takes no gamma"),
         (("train", "--objective", "dpo", "--patience", "3"), "give --eval-every"),
