@@ -160,9 +160,9 @@ def test_an_equivalent_mutant_is_recognized_by_proof_only():
     assert step.fate(Equal("planted", sp.sin(x) ** 2 + sp.cos(x) ** 2, sp.S.One)) == "survived"  # true, but not decided
 
 
-@pytest.fixture(scope="module")
-def results():
-    return claims.check_claims(claims.load_claims())
+@pytest.fixture
+def results(every_claim):
+    return every_claim
 
 
 def test_every_claim_comes_out_as_stated_and_no_mutant_survives(results):
