@@ -1,5 +1,6 @@
 """Shared by tests: a language model small enough for brute force (random weights, bytes as tokens), a small bandit."""
 
+import gc
 import os
 import sys
 from types import SimpleNamespace
@@ -23,6 +24,15 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):  # one of several processes: what takes longest begins first
         items.sort(key=lambda item: work.turn_of(item.nodeid))
+
+
+def pytest_collection_finish(session):
+    """Leave what importing all tests has made (torch, transformers, sympy) out of every later garbage collection.
+
+    Each training run ends with two full ones, which otherwise walk through a million objects that stay to the end.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
