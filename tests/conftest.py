@@ -1,16 +1,38 @@
 """Shared by tests: a language model small enough for brute force (random weights, bytes as tokens), a small bandit."""
 
+import gc
 import os
 import sys
 from types import SimpleNamespace
 
 import pytest
 
+from tests.helpers import work
 from tests.stress import tiny
 
 # Test processes that run side by side start torchrun on ports of their own.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 os.environ.setdefault("PET_MASTER_PORT", str(29500 + WORKER))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """`--dist loadfile`, with what shares a fixture of the session in one process."""
+    return work.Units(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):  # one of several processes: what takes longest begins first
+        items.sort(key=lambda item: work.turn_of(item.nodeid))
+
+
+def pytest_collection_finish(session):
+    """Leave what importing all tests has made (torch, transformers, sympy) out of every later garbage collection.
+
+    Each training run ends with two full ones, which otherwise walk through a million objects that stay to the end.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -102,8 +124,16 @@ def toybandit(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture(scope="session")
-def report_page(tiny_folder, tmp_path_factory):
-    """Path of the page of `make report`, with every stage made small."""
+def every_claim():
+    """The results of all claims with their wrong versions on trial: what `python -m derivations check` reports."""
+    from derivations.prover.claims import check_claims, load_claims
+
+    return check_claims(load_claims())
+
+
+@pytest.fixture(scope="session")
+def report_page(every_claim, tiny_folder, tmp_path_factory):
+    """Path of the page of `make report`, with every stage made small, and the claims not checked once more."""
     from tests.helpers.report_page import make_page
 
-    return make_page(tmp_path_factory.mktemp("report"), tiny_folder)
+    return make_page(tmp_path_factory.mktemp("report"), tiny_folder, every_claim)

@@ -8,7 +8,8 @@ from derivations.advantages import group_mean, standardized
 from derivations.conformance.batch_laws import share
 from derivations.conformance.batches import Batch, batch_of, examples, join, unequal_groups
 from derivations.conformance.calls import CallError
-from derivations.conformance.families import ADVANTAGE, OFF_POLICY, POLICY_GRADIENT, by_group
+from derivations.conformance.derived import by_group
+from derivations.conformance.families import ADVANTAGE, OFF_POLICY, POLICY_GRADIENT
 from derivations.conformance.laws import Failure, Skip, Verdict, close, describe, law, number, numbers, tolerance
 from derivations.conformance.loss_under_test import Result, Subject
 from derivations.objectives import rloo_advantage

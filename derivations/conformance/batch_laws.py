@@ -1,6 +1,7 @@
 """Laws that hold for every objective: value, gradient, batches, padding, masks, precision, options."""
 
 import copy
+import functools
 
 import numpy as np
 
@@ -102,28 +103,35 @@ def gradient(subject: Subject) -> Verdict:
 def partition(subject: Subject) -> Verdict:
     family = subject.target.family
     several = batch_of(family)
+
+    @functools.cache
+    def micro_batch(chosen: tuple[int, ...]) -> tuple[Batch, Result]:
+        """These examples together, and what they give: run once, however often the larger batches repeat them."""
+        piece = join(family, [several[i] for i in chosen])
+        return piece, subject.run(piece)
+
     for n in (2, 3, 5, 9, 17):  # 5 and more: a loss that works in chunks, which do not divide these
-        parts = [several[i % len(several)] for i in range(n)]
-        whole = join(family, parts)
+        parts = [i % len(several) for i in range(n)]
+        whole = join(family, [several[i] for i in parts])
         found = subject.run(whole)
         for cut in splits(n) if n <= 3 else [[[i] for i in range(n)]]:
-            pieces = [join(family, [parts[i] for i in piece]) for piece in cut]
+            pieces = [micro_batch(tuple(parts[i] for i in piece)) for piece in cut]
             expected = _accumulate(subject, pieces, whole)
             # a pseudo-loss has no value that means anything
             if failure := compare(subject, whole, found, expected, value=family.name not in PSEUDO):
-                sizes = " + ".join(str(size(piece)) for piece in pieces)
+                sizes = " + ".join(str(size(piece)) for piece, _ in pieces)
                 words = f"{failure.expected} (micro-batches of {sizes}, weighted)"
                 return Failure(failure.given, words, f"{failure.found} (one batch)")
     return None
 
 
-def _accumulate(subject: Subject, pieces: list[Batch], whole: Batch) -> Result:
+def _accumulate(subject: Subject, pieces: list[tuple[Batch, Result]], whole: Batch) -> Result:
     """Mean loss and gradient of the micro-batches weighted by their size, laid into the shape of the whole batch."""
     leaves = subject.target.family.leaves
     value, start, exact = 0.0, 0, True
     slopes = {leaf: np.zeros(whole[leaf].shape) for leaf in leaves}
-    for piece in pieces:
-        result, weight = subject.run(piece), share(subject, piece, whole)
+    for piece, result in pieces:
+        weight = share(subject, piece, whole)
         value, exact = value + weight * result.mean, exact and result.exact
         for leaf in leaves:  # a piece pads on the right to its own longest response, so it sits in a corner
             corner = (slice(start, start + size(piece)), *(slice(0, width) for width in piece[leaf].shape[1:]))

@@ -41,6 +41,16 @@ def examples(family: Family, *, top: int | None = None) -> list[Batch]:
 
     top: only rankings that have so many places.
     """
+    key = (family.name, family.clip, top)
+    if key not in _MADE:
+        _MADE[key] = _make_examples(family, top)
+    return [dict(batch) for batch in _MADE[key]]
+
+
+_MADE: dict[tuple[object, ...], list[Batch]] = {}  # the same for every function and law; their arrays are read-only
+
+
+def _make_examples(family: Family, top: int | None) -> list[Batch]:
     rng = np.random.default_rng(20240524)
     makers: dict[str, Callable[[], list[Batch]]] = {
         PAIRS.name: lambda: (
@@ -98,7 +108,11 @@ def examples(family: Family, *, top: int | None = None) -> list[Batch]:
     if family is KL_FAMILY:
         kept -= {"rewards", "group"}
     found = [batch for batch in found if "ranking" not in batch or batch["ranking"].shape[1] > (top or 1)]
-    return [{name: array for name, array in batch.items() if name in kept} for batch in found]
+    made = [{name: array for name, array in batch.items() if name in kept} for batch in found]
+    for batch in made:
+        for array in batch.values():
+            array.setflags(write=False)
+    return made
 
 
 def batch_of(family: Family) -> list[Batch]:
@@ -191,9 +205,14 @@ def join(family: Family, batches: Sequence[Batch]) -> Batch:
 
 def pad_one(array: np.ndarray, axis: int, left: int, right: int, filler: float) -> np.ndarray:
     """Pad one array along one axis; token ids and masks get 0."""
-    width = [(0, 0)] * array.ndim
-    width[axis] = (left, right)
-    return np.pad(array, width, constant_values=filler if np.issubdtype(array.dtype, np.floating) else 0)
+    if left == right == 0:
+        return array
+    shape, middle = list(array.shape), [slice(None)] * array.ndim
+    shape[axis] += left + right
+    middle[axis] = slice(left, left + array.shape[axis])
+    padded = np.full(shape, filler if np.issubdtype(array.dtype, np.floating) else 0, dtype=array.dtype)
+    padded[tuple(middle)] = array
+    return padded
 
 
 def size(batch: Batch) -> int:

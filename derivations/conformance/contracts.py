@@ -4,6 +4,7 @@ A target is one named objective of a family (`conformance.families`) with its op
 Everything is written for any array namespace, so expected values and gradients come from NumPy or torch.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from derivations.advantages import group_mean, standardized
 from derivations.arrays import Array, masked_sum, namespace
 from derivations.cli.errors import suggest
+from derivations.conformance.derived import Arrays, by_group
 from derivations.conformance.families import (
     ADVANTAGE,
     ENTROPY,
@@ -20,13 +22,11 @@ from derivations.conformance.families import (
     PAIRS,
     POLICY_GRADIENT,
     RANKINGS,
-    Arrays,
     Family,
-    by_group,
 )
 from derivations.conformance.further import FURTHER, OFF, PREFERENCE, complete
 from derivations.names import OBJECTIVES, make_objective
-from derivations.objectives import kl_estimate, kl_k1, rloo_advantage
+from derivations.objectives import Objective, kl_estimate, kl_k1, rloo_advantage
 from derivations.off_policy import detached
 from derivations.tokens import token_entropy
 
@@ -89,15 +89,24 @@ class Target:
         elif self.option_names and set(self.options) != set(self.option_names):
             raise ValueError(f"objective {self.name} needs {', '.join(self.option_names)} (--option name=number)")
 
-    @property
+    @functools.cached_property
     def family(self) -> Family:
         """The contract of the objective; that of an off-policy one says where its clip is."""
         family = family_of(self.name)
         if self.name not in OFF:
             return family
-        full = complete(self.name, self.options)
-        low = full["epsilon"] or 0.2
-        return replace(family, clip=(low, full["epsilon_high"] or low))
+        low = self._complete["epsilon"] or 0.2
+        return replace(family, clip=(low, self._complete["epsilon_high"] or low))
+
+    @functools.cached_property
+    def _objective(self) -> Objective:
+        """That of one of the names of `derivations.names`."""
+        return make_objective(self.name, **self.options)
+
+    @functools.cached_property
+    def _complete(self) -> dict[str, Any]:
+        """The options of a further objective with their defaults."""
+        return complete(self.name, self.options)
 
     @property
     def option_names(self) -> tuple[str, ...]:
@@ -109,16 +118,14 @@ class Target:
         """Whether the implicit reward is divided by the token count."""
         if self.name in FURTHER:
             return FURTHER[self.name].needs_length
-        return self.name in OBJECTIVES and make_objective(self.name, **self.options).regularizer.needs_length
+        return self.name in OBJECTIVES and self._objective.regularizer.needs_length
 
     @property
     def needs_reference(self) -> bool:
         """Whether the reference policy enters."""
         if self.name in FURTHER:
             return FURTHER[self.name].needs_reference
-        return self.name.startswith("kl-") or (
-            self.name in OBJECTIVES and make_objective(self.name, **self.options).regularizer.needs_reference
-        )
+        return self.name.startswith("kl-") or (self.name in OBJECTIVES and self._objective.regularizer.needs_reference)
 
     def with_options(self, **options: Any) -> "Target":
         """The same objective with some options changed."""
@@ -128,7 +135,7 @@ class Target:
         """One value an example, [B], from the canonical arrays of the family (any array namespace)."""
         named = self.family.derive(arrays)
         if self.name in FURTHER:
-            options = complete(self.name, self.options)
+            options = dict(self._complete)
             scale = options.pop("scale", "given")
             if scale != "given":
                 advantages = by_group(named["rewards"], named["group"], lambda rewards: scaled(rewards, scale))
@@ -141,20 +148,20 @@ class Target:
         return _ONLINE_LOSSES[self.name](named, **self.options)
 
     def _pairs(self, named: Arrays) -> Array:
-        objective = make_objective(self.name, **self.options)
         rewards = [
-            objective.rewards(named[f"{side}_logp"], length=named[f"{side}_length"], ref_logp=named[f"ref_{side}_logp"])
+            self._objective.rewards(
+                named[f"{side}_logp"], length=named[f"{side}_length"], ref_logp=named[f"ref_{side}_logp"]
+            )
             for side in ("chosen", "rejected")
         ]
-        return objective.loss(namespace(*rewards).stack(rewards, axis=-1))
+        return self._objective.loss(namespace(*rewards).stack(rewards, axis=-1))
 
     def _rankings(self, named: Arrays) -> Array:
-        objective = make_objective(self.name, **self.options)
-        rewards = objective.rewards(named["logp"], length=named["length"], ref_logp=named["ref_logp"])
+        rewards = self._objective.rewards(named["logp"], length=named["length"], ref_logp=named["ref_logp"])
         xp = namespace(rewards)
         order = np.asarray(named["ranking"])
         rows = [xp.stack([rewards[b, int(k)] for k in row], axis=-1) for b, row in enumerate(order)]
-        return objective.loss(xp.stack(rows, axis=0))
+        return self._objective.loss(xp.stack(rows, axis=0))
 
 
 def scaled(rewards: Array, scale: str) -> Array:

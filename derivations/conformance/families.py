@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from derivations.arrays import Array, logsumexp, masked_sum, namespace
-from derivations.objectives import rloo_advantage
-
-Arrays = dict[str, Any]
+from derivations.arrays import masked_sum
+from derivations.conformance.derived import (
+    Arrays,
+    Derived,
+    Rules,
+    advantages,
+    sampled_logps,
+    sums,
+    token_advantages,
+    with_group_size,
+)
 
 
 @dataclass(frozen=True)
@@ -19,89 +23,28 @@ class Family:
     name: str
     leaves: tuple[str, ...]
     token_axis: dict[str, int]
-    derive: Callable[[Arrays], Arrays]
+    derive: Callable[[Arrays], Derived]
     contract: str
     clip: tuple[float, float] = (0.2, 0.2)  # of off-policy losses: how far below and above 1 a ratio counts
 
 
-def by_group(rewards: Array, group: Any, function: Callable[[Array], Array]) -> Array:
-    """Apply `function` [k] -> [k] to the rewards of each prompt: rewards [N], group [N] -> [N]."""
-    xp, ids = namespace(rewards), np.asarray(group)
-    found: dict[int, Array] = {}
-    for prompt in np.unique(ids):
-        rows = [int(i) for i in np.flatnonzero(ids == prompt)]
-        values = function(xp.stack([rewards[i] for i in rows], axis=-1))
-        found |= {i: values[j] for j, i in enumerate(rows)}
-    return xp.stack([found[i] for i in range(len(ids))], axis=0)
+def _derive(rules: Rules) -> Callable[[Arrays], Derived]:
+    return lambda arrays: Derived(with_group_size(arrays), rules)
 
 
-def count(mask: Array, like: Array) -> Array:
-    """Number of supervised tokens, in the floating type of `like`: mask [..., T] -> [...]."""
-    return masked_sum(namespace(like).ones_like(like), mask)
-
-
-def _summed(arrays: Arrays, prefix: str) -> Arrays:
-    """The summed and the averaged form of one response, and its length, beside the per-token arrays."""
-    mask = arrays[f"{prefix}mask"]
-    length = count(mask, arrays[f"{prefix}logps"])
-    found = {f"{prefix}length": length}
-    for role in ("", "ref_"):
-        if f"{role}{prefix}logps" in arrays:
-            total = masked_sum(arrays[f"{role}{prefix}logps"], mask)
-            found |= {f"{role}{prefix}logp": total, f"{role}{prefix}mean_logp": total / length}
-    return found
-
-
-def _derive_pairs(arrays: Arrays) -> Arrays:
-    found = dict(arrays)
-    for side in ("chosen_", "rejected_"):
-        found |= _summed(arrays, side)
-    return found
-
-
-def _derive_responses(arrays: Arrays) -> Arrays:
-    return {**_derive_groups(arrays), **_summed(arrays, "")}
-
-
-def _derive_policy_gradient(arrays: Arrays) -> Arrays:
-    """With the advantages, leave-one-out."""
-    return {**_derive_responses(arrays), "advantages": by_group(arrays["rewards"], arrays["group"], rloo_advantage)}
-
-
-def _derive_off_policy(arrays: Arrays) -> Arrays:
-    """The same with old log-probs of whole responses, and the advantages once more for every token."""
-    found = _derive_policy_gradient(arrays)
-    found["old_logp"] = masked_sum(arrays["old_logps"], arrays["mask"])
-    found["token_advantages"] = found["advantages"][:, None] + namespace(arrays["old_logps"]).zeros_like(
-        arrays["old_logps"]
-    )
-    return found
-
-
-def _derive_groups(arrays: Arrays) -> Arrays:
-    """With group_size, the number of samples a prompt, where it is the same for every prompt."""
-    if "group" not in arrays:
-        return arrays
-    sizes = set(np.unique(np.asarray(arrays["group"]), return_counts=True)[1].tolist())
-    return {**arrays, "group_size": sizes.pop()} if len(sizes) == 1 else arrays
-
-
-def _derive_entropy(arrays: Arrays) -> Arrays:
-    """Log-probs of the sampled tokens follow from the logits, so that a gradient can take either way."""
-    logits, tokens = arrays["logits"], arrays["tokens"]
-    xp = namespace(logits)
-    every = xp.arange(logits.shape[-1]) == tokens[..., None]
-    logps = masked_sum(logits, every) - logsumexp(logits)
-    return _derive_responses({**arrays, "logps": logps})
-
-
+_ADVANTAGES: Rules = {"advantages": (("rewards", "group"), advantages)}
+_OLD: Rules = {
+    "old_logp": (("old_logps", "mask"), lambda arrays: masked_sum(arrays["old_logps"], arrays["mask"])),
+    "token_advantages": (("advantages", "old_logps"), token_advantages),
+}
+_SAMPLED: Rules = {"logps": (("logits", "tokens"), sampled_logps)}
 _TOKENS = {"logps": 1, "mask": 1, "ref_logps": 1}
 PAIRS = Family(
     "pairs",
     ("chosen_logps", "rejected_logps"),
     {f"{ref}{side}_logps": 1 for ref in ("", "ref_") for side in ("chosen", "rejected")}
     | {"chosen_mask": 1, "rejected_mask": 1},
-    _derive_pairs,
+    _derive({**sums("chosen_"), **sums("rejected_")}),
     "chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps [B, T] per-token log-probs, chosen_mask, "
     "rejected_mask [B, T] bool; or summed: chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, "
     "chosen_length, rejected_length [B]; or averaged over tokens: chosen_mean_logp, ... [B]; returns a scalar (mean "
@@ -111,7 +54,7 @@ RANKINGS = Family(
     "rankings",
     ("logps",),
     {"logps": 2, "mask": 2, "ref_logps": 2},
-    _derive_responses,
+    _derive(sums()),
     "logps, ref_logps [B, K, T], mask [B, K, T] bool, or logp, ref_logp, length [B, K]; ranking [B, K] indices of the "
     "responses, best first; returns a scalar (mean over rankings) or [B]",
 )
@@ -119,7 +62,7 @@ POLICY_GRADIENT = Family(
     "policy gradient",
     ("logps",),
     _TOKENS | {"old_logps": 1},
-    _derive_policy_gradient,
+    _derive({**sums(), **_ADVANTAGES}),
     "logps [N, T], mask [N, T] bool (or logp, length [N]), rewards [N], group [N] integer from 0 on, the prompt of "
     "each sample (its samples stand together), group_size, samples a prompt; or advantages [N], leave-one-out, instead "
     "of rewards; old_logps [N, T], equal to logps here (the off-policy objectives move them); returns a scalar (mean "
@@ -129,7 +72,7 @@ OFF_POLICY = Family(
     "off-policy",
     ("logps",),
     {"logps": 1, "mask": 1, "old_logps": 1},
-    _derive_off_policy,
+    _derive({**sums(), **_ADVANTAGES, **_OLD}),
     "logps, old_logps [N, T] of the policy that is trained and of the one that sampled, mask [N, T] bool (or logp, "
     "old_logp, length [N]); advantages [N], leave-one-out (token_advantages [N, T]: once a token), or rewards, group "
     "[N] integer from 0 on, the prompt of each sample (its samples stand together), and group_size, samples a "
@@ -140,7 +83,7 @@ UNPAIRED = Family(
     "unpaired",
     ("logps",),
     _TOKENS,
-    _derive_responses,
+    _derive(sums()),
     "logps, ref_logps [N, T] of responses, mask [N, T] bool (or logp, ref_logp, length [N]), desirable [N] bool, kl "
     "[N], nats, the reference point, the same for all; returns a scalar (mean over responses) or [N]",
 )
@@ -148,7 +91,7 @@ ADVANTAGE = Family(
     "advantage",
     (),
     {},
-    _derive_groups,
+    _derive({}),
     "rewards [N], group [N] integer from 0 on, the prompt of each sample (its samples stand together), group_size, "
     "samples a prompt; returns advantages [N]",
 )
@@ -156,7 +99,7 @@ KL_FAMILY = Family(
     "kl",
     ("logps",),
     _TOKENS,
-    _derive_responses,
+    _derive(sums()),
     "logps, ref_logps [N, T] of samples from the policy, mask [N, T] bool (or logp, ref_logp, length [N]); returns a "
     "scalar (mean over samples) or [N] (kl-reward: [N]), in nats a response",
 )
@@ -164,7 +107,7 @@ ENTROPY = Family(
     "entropy",
     ("logits",),
     {"logits": 1, "tokens": 1, "mask": 1},
-    _derive_entropy,
+    _derive({**_SAMPLED, **sums()}),
     "logits [N, T, V] at the sampled tokens, tokens [N, T], logps [N, T] of the sampled tokens, mask [N, T] bool, "
     "coefficient; returns the term that is added to the loss, a scalar (mean over samples) or [N]",
 )

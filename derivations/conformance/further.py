@@ -10,7 +10,8 @@ from typing import Any
 
 from derivations import off_policy, preference_losses
 from derivations.arrays import Array, namespace
-from derivations.conformance.families import OFF_POLICY, PAIRS, UNPAIRED, Arrays, Family
+from derivations.conformance.derived import Arrays
+from derivations.conformance.families import OFF_POLICY, PAIRS, UNPAIRED, Family
 
 HOW = (
     "reduction",

@@ -8,7 +8,8 @@ from derivations.arrays import Array
 from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
-from derivations.conformance.families import PAIRS, Arrays
+from derivations.conformance.derived import Arrays
+from derivations.conformance.families import PAIRS
 from derivations.conformance.known_pairs import Term
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject

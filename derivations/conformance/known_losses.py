@@ -12,6 +12,7 @@ import numpy as np
 
 from derivations.advantages import group_mean, standardized
 from derivations.arrays import Array, masked_sum, namespace
+from derivations.conformance.derived import Arrays, by_group
 from derivations.conformance.families import (
     ADVANTAGE,
     ENTROPY,
@@ -21,8 +22,6 @@ from derivations.conformance.families import (
     POLICY_GRADIENT,
     RANKINGS,
     UNPAIRED,
-    Arrays,
-    by_group,
 )
 from derivations.conformance.known_off_policy import off_policy_mains
 from derivations.conformance.known_pairs import SWAPPED, Term, extra_terms, pair_mains

@@ -10,7 +10,8 @@ from derivations.arrays import Array, masked_sum, namespace
 from derivations.conformance.batches import Batch, batch_of, join
 from derivations.conformance.composites import Composite
 from derivations.conformance.contracts import scaled
-from derivations.conformance.families import OFF_POLICY, Arrays, by_group
+from derivations.conformance.derived import Arrays, by_group
+from derivations.conformance.families import OFF_POLICY
 from derivations.conformance.further import complete
 from derivations.conformance.loss_under_test import Subject
 

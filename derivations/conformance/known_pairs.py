@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from derivations.arrays import Array, log_sigmoid, namespace
-from derivations.conformance.families import PAIRS, Arrays
+from derivations.conformance.derived import Arrays
+from derivations.conformance.families import PAIRS
 from derivations.conformance.further import PREFERENCE, complete
 from derivations.conformance.loss_under_test import Subject
 from derivations.names import make_objective

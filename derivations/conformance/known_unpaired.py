@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from derivations.arrays import Array, log_sigmoid, namespace, sigmoid
-from derivations.conformance.families import UNPAIRED, Arrays
+from derivations.conformance.derived import Arrays
+from derivations.conformance.families import UNPAIRED
 from derivations.conformance.further import complete
 from derivations.conformance.loss_under_test import Subject
 

@@ -167,20 +167,20 @@ def compare(
     subject: Subject, batch: Batch, found: Result, expected: Result, *, value: bool = True, gradient: bool = True
 ) -> Failure | None:
     """The first difference between what was found and what was expected on a batch: value, then each gradient."""
-    given = describe(subject, batch)
     if value:
         allowed = tolerance(found, expected.value)
         if found.value.ndim and found.value.shape == expected.value.shape:
             if not close(found.value, expected.value, allowed):
                 words = "" if subject.target.family is ADVANTAGE else "losses "
-                return Failure(given, words + numbers(expected.value), words + numbers(found.value))
+                return Failure(describe(subject, batch), words + numbers(expected.value), words + numbers(found.value))
         elif not close(np.asarray(found.mean), np.asarray(expected.mean), allowed):
-            return Failure(given, f"loss {number(expected.mean)}", f"loss {number(found.mean)}")
+            words = "loss "
+            return Failure(describe(subject, batch), words + number(expected.mean), words + number(found.mean))
     for leaf, slope in expected.gradient.items() if gradient else ():
         allowed = tolerance(found, slope, slope=True)
         if not close(found.gradient[leaf], slope, allowed):
             words = f"gradient of the mean loss by {leaf} "
-            return Failure(given, words + numbers(slope), words + numbers(found.gradient[leaf]))
+            return Failure(describe(subject, batch), words + numbers(slope), words + numbers(found.gradient[leaf]))
     return None
 
 

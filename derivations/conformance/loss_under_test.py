@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from derivations.cli.errors import InputError, input_errors, suggest
-from derivations.conformance.backends import DOUBLE, STEP, WIDE
+from derivations.conformance.backends import STEP, WIDE
 from derivations.conformance.batches import Batch, examples
 from derivations.conformance.calls import CallError, OutOfTime, guarded, loss_of, time_limit
 from derivations.conformance.contracts import EACH, Target, family_of, options_of, required_of
 from derivations.conformance.conventions import CONVENTIONS
-from derivations.conformance.families import Arrays
+from derivations.conformance.derived import Arrays
+from derivations.conformance.expected import expected
 from derivations.conformance.further import HOW, OFF
 
 GUARD = 1e-5  # an `eps` up to here keeps from dividing by zero; above, it is a clip
@@ -101,17 +102,17 @@ class Subject:
 
     def run(self, batch: Batch, *, gradient: bool = True, dtype: str = "", target: Target | None = None) -> Result:
         """Value and gradient of the function on a batch; dtype: not that in which it is tried."""
-        return self._evaluate(lambda arrays: self.call(arrays, target), batch, gradient, dtype or self.backend.dtype)
+        leaves = self.target.family.leaves if gradient else ()
+        value, slopes = self.backend.gradient(
+            lambda arrays: self.call(arrays, target), batch, leaves, dtype or self.backend.dtype
+        )
+        exact = "float64" in str(getattr(value, "dtype", "float64")) and not self.coarse
+        return Result(self.backend.numpy(value), slopes, exact, self.rough)
 
     def expect(self, batch: Batch, *, gradient: bool = True, target: Target | None = None) -> Result:
         """Value and gradient of the objective it is held against, in float64."""
-        return self._evaluate((target or self.target).losses, batch, gradient, DOUBLE)
-
-    def _evaluate(self, function: Callable[[Arrays], Any], batch: Batch, gradient: bool, dtype: str) -> Result:
-        leaves = self.target.family.leaves if gradient else ()
-        value, slopes = self.backend.gradient(function, batch, leaves, dtype)
-        exact = "float64" in str(getattr(value, "dtype", "float64")) and not self.coarse
-        return Result(self.backend.numpy(value), slopes, exact, self.rough)
+        value, slopes = expected(self.backend, target or self.target, batch, gradient=gradient)
+        return Result(value, slopes, not self.coarse, self.rough)
 
     def numbers(self, function: Callable[[Arrays], Any], batch: Batch, *, value: bool = True) -> np.ndarray:
         """Gradients of a function of one example in one row, behind its losses or without them (value=False)."""

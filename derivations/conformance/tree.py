@@ -8,12 +8,14 @@ on each tuple of samples, and weighted by its probability, held fixed as samplin
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from derivations.arrays import Array, logsumexp, namespace
 from derivations.conformance.backends import DOUBLE
-from derivations.conformance.families import ENTROPY, KL_FAMILY, POLICY_GRADIENT, Arrays
+from derivations.conformance.derived import Arrays
+from derivations.conformance.families import ENTROPY, KL_FAMILY, POLICY_GRADIENT
 from derivations.conformance.laws import SLOPE, Failure, close, numbers
 from derivations.conformance.loss_under_test import Subject
 from derivations.regularizers import KL, Entropy
@@ -79,7 +81,7 @@ def inputs(subject: Subject, tree: Tree, logits: Array, rows: list[int]) -> Arra
     """Canonical arrays for some responses of a tree, as functions of its logits."""
     array = subject.backend.array
     picked = [int(row) for row in rows]
-    found: Arrays = {"mask": array(np.ones((len(rows), tree.depth), dtype=bool))}
+    found: dict[str, Any] = {"mask": array(np.ones((len(rows), tree.depth), dtype=bool))}
     if subject.target.family is ENTROPY:
         return found | {"logits": tree.token_logits(logits)[picked], "tokens": array(tree.responses[picked])}
     found["logps"] = tree.token_logps(logits)[picked]

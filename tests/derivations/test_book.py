@@ -11,12 +11,11 @@ from derivations.cli.errors import InputError
 from derivations.pages import text as report
 from derivations.pages.book import STORY, write_book
 from derivations.proofs import CHAPTERS
-from derivations.prover import claims
 
 
-@pytest.fixture(scope="module")
-def results():
-    return claims.check_claims(claims.load_claims(), mutants=False)
+@pytest.fixture
+def results(every_claim):
+    return every_claim
 
 
 @pytest.fixture

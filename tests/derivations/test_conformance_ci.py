@@ -27,7 +27,8 @@ def test_shape():
 
 
 def run(*words, cwd, **more):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | more
+    # no plugins but the one on trial: each of eight runs of pytest would load those of this environment anew
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | more
     return subprocess.run(words, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from derivations.cli.command_line import run_command
 from derivations.cli.files import write_json
+from derivations.prover.claims import Claim, Result
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
-    ("derivations", "check"): ("--no-mutants", "--jobs", "1"),
+    ("derivations", "check"): ("--jobs", "1"),
     ("toybandit", "run"): ("--seeds", "3", "--steps", "30"),
     ("llm.experiments.live", "offline"): ("--steps", "2"),
     # the tiny model writes no English, so its gold reward is the share of letters
@@ -31,8 +32,15 @@ def run_small(words: tuple[str, ...], model: Path, patch: pytest.MonkeyPatch) ->
     assert ended.value.code == 0, words
 
 
-def make_page(folder: Path, model: Path) -> Path:
-    """Run every stage in `folder` and write its page; returns the page's path."""
+def make_page(folder: Path, model: Path, claims: list[Result]) -> Path:
+    """Run every stage in `folder` and write its page, with these results of all claims; returns the page's path."""
+
+    def checked(chosen: list[Claim], *, mutants: bool, jobs: int) -> list[Result]:
+        assert mutants
+        assert jobs == 1
+        assert {claim.id for claim in chosen} == {result.claim.id for result in claims}
+        return claims
+
     sys.path.insert(0, str(ROOT / "notebooks"))
     try:
         stages = importlib.import_module("make_report").STAGES
@@ -40,6 +48,7 @@ def make_page(folder: Path, model: Path) -> Path:
         sys.path.pop(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr("derivations.__main__.check_claims", checked)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         for stage in stages:
             run_small(stage.command, model, patch)

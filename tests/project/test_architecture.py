@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import work
+
 ROOT = Path(__file__).parents[2]
 FORMULAS = {
     "arrays", "regularizers", "preferences", "objectives", "preference_losses", "off_policy", "advantages", "tokens",
@@ -127,3 +129,17 @@ def test_no_modules_import_each_other_in_a_circle_not_even_inside_functions(pack
 def test_a_circle_is_found():
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
     assert circles({"a": {"b"}, "b": set()}) == []
+
+
+def test_files_that_share_a_process_or_begin_first_exist_and_stay_whole():
+    files = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    notebooks = {path.stem for path in (ROOT / "notebooks").glob("0*.ipynb")}
+    named = {*work.TOGETHER, *work.APART, *(name for name in work.LONGEST if name.endswith(".py"))}
+    assert named <= files
+    assert set(work.LONGEST) - named <= {*work.TOGETHER.values(), *notebooks}
+    one, other = "tests/x/test_book.py::a", "tests/y/test_report.py::b"
+    assert work.unit_of(one) == work.unit_of(other) == "claims"
+    assert work.unit_of("tests/x/test_derive.py::a") == work.unit_of("tests/x/test_derive.py::b")
+    alone = "tests/y/test_notebooks.py::c[05_language_model]"
+    assert work.unit_of(alone) == alone
+    assert work.turn_of(one) < work.turn_of(alone) < work.turn_of("tests/x/test_derive.py::a")
