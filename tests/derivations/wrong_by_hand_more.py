@@ -3,7 +3,7 @@
 The fifth was written and committed before it was tried for the first time.
 """
 
-from tests.derivations.wrong_by_hand import FORMS, PAIR, PAIR_BODY
+from tests.derivations.wrong_by_hand import FORMS, PAIR, PAIR_BODY, written  # noqa: F401
 
 FORMS |= {
     "penalized": (PAIR + ", penalty=5.0", PAIR_BODY),
