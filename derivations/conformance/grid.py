@@ -5,6 +5,7 @@ of the rejected one alone, whatever the two parts are: what is left after the me
 is zero.
 """
 
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,7 +63,7 @@ def grid_of(subject: Subject) -> Grid:
     """The function on the grid, one pair at a time. Raises CallError."""
     batches = _batches()
     values = np.array([subject.run(batch, gradient=False).mean for batch in batches])
-    named = PAIRS.derive(join(PAIRS, batches))
+    named = PAIRS.derive(_whole())
     shape = (len(LENGTHS), STATES, STATES)
     sums = {}
     for short, side in zip("wl", SIDES, strict=True):
@@ -76,7 +77,12 @@ def grid_of(subject: Subject) -> Grid:
 
 def on_grid(term: Term, grid: Grid) -> Grid:
     """A named term on the same grid."""
-    return grid.of(np.asarray(term[1](join(PAIRS, _batches())), dtype=float))
+    return grid.of(np.asarray(term[1](_whole()), dtype=float))
+
+
+@functools.cache
+def _whole() -> Batch:
+    return join(PAIRS, _batches())
 
 
 def response(seed: int, length: int) -> tuple[Vector, Vector]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from derivations.arrays import Array, namespace
 from derivations.conformance.backends import SINGLE
+from derivations.conformance.batch_changes import batch_change
 from derivations.conformance.batch_laws import PSEUDO
 from derivations.conformance.batches import Batch, batch_of, join, size
 from derivations.conformance.calls import CallError
@@ -23,6 +24,7 @@ from derivations.conformance.composites import composite
 from derivations.conformance.families import ADVANTAGE, OFF_POLICY, PAIRS, Arrays
 from derivations.conformance.formulas import formula
 from derivations.conformance.in_parts import in_parts
+from derivations.conformance.index import index
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
 from derivations.conformance.known_off_policy import known_surrogate
 from derivations.conformance.laws import number
@@ -35,6 +37,7 @@ from derivations.conformance.stages import (
     matches_weights,
     pair_reduction,
 )
+from derivations.conformance.structure import structured
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
 MUCH = 30.0  # times the residual of the reading that fits best
@@ -118,11 +121,20 @@ def _identify(subject: Subject, *, value: bool) -> Identity:
             return replace(
                 other, reduction="; ".join(filter(None, [other.reduction, "but not for rewards of 0 and 1"]))
             )
-    if not found.known and subject.target.family is PAIRS and (formulated := formula(subject)):
-        return Identity(((1.0, formulated),), 0.0, "")
-    if not found.known and subject.target.family is PAIRS and (by_margin := in_parts(subject, main_terms(subject))):
-        return Identity(((1.0, by_margin),), 0.0, "")
+    if subject.target.family is PAIRS and value:
+        return _pairs(subject, found)
     return found
+
+
+def _pairs(subject: Subject, found: Identity) -> Identity:
+    """A loss of pairs that is no named one: what a batch does to it, or what it is made of."""
+    if words := batch_change(subject):
+        return Identity(((1.0, words),), 0.0)
+    if found.known or not np.isfinite(found.residual):
+        return found
+    mains = main_terms(subject)
+    words = structured(subject, mains) or formula(subject) or in_parts(subject, mains) or index(subject)
+    return Identity(((1.0, words),), 0.0) if words else found
 
 
 def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:

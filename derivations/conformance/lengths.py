@@ -90,7 +90,5 @@ def _worded(found: Vector, words: str) -> str:
 
 def table(values: Vector, w: Vector, l: Vector) -> str:
     """A few of the numbers, where they have no rule."""
-    shown = [
-        f"{number(float(values[i]))} for lengths {int(w[i])} and {int(l[i])}" for i in (0, 1, len(values) - 1)
-    ]
+    shown = [f"{number(float(values[i]))} for lengths {int(w[i])} and {int(l[i])}" for i in (0, 1, len(values) - 1)]
     return "a number that depends on the lengths (" + ", ".join(shown) + ")"

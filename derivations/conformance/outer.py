@@ -37,7 +37,11 @@ OUTER = (
     Outer("sigmoid({})^2", lambda x: _sigmoid(x) ** 2, lambda y: np.log(np.sqrt(y)) - np.log1p(-np.sqrt(y))),
     Outer("sqrt({})", np.sqrt, lambda y: np.where(y >= 0, y**2, np.nan)),
     Outer("1/({})", lambda x: 1 / x, lambda y: 1 / y),
-    Outer("log(1 + (-log sigmoid({})))", lambda x: np.log1p(np.log1p(np.exp(-x))), lambda y: -np.log(np.expm1(np.expm1(y)))),
+    Outer(
+        "log(1 + (-log sigmoid({})))",
+        lambda x: np.log1p(np.log1p(np.exp(-x))),
+        lambda y: -np.log(np.expm1(np.expm1(y))),
+    ),
     *(
         Outer(
             f"-log(sigmoid({{}}) + {e:g})",

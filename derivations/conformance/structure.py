@@ -10,6 +10,7 @@ import numpy as np
 
 from derivations.conformance.batches import join
 from derivations.conformance.families import PAIRS, Arrays
+from derivations.conformance.gradient_words import gradient_words
 from derivations.conformance.grid import SIDES, Grid, fresh_pairs, grid_of, on_grid
 from derivations.conformance.known_pairs import Term
 from derivations.conformance.lengths import of_lengths, table
@@ -33,6 +34,29 @@ class Structure:
     rule: Rule | None
     outer: str = ""
     linear: dict[str, str] | None = None
+
+
+def structured(subject: Subject, mains: list[Term]) -> str:
+    """The structure in words, with what it has otherwise than the objective and what of it gets no gradient."""
+    with np.errstate(all="ignore"):
+        found = structure(subject, mains)
+    return f"{found.words}{gradient_words(subject)}{_otherwise(subject, found)}" if found else ""
+
+
+def _otherwise(subject: Subject, found: Structure) -> str:
+    """Which factors of a linear score are not those of the objective, where its outer function is the same."""
+    grid = grid_of(subject)
+    asked = on_grid(("", subject.target.losses), grid)
+    for outer, inside in undone(asked.values, strength_of(subject)):
+        meant = linear(asked.of(inside), outer) if outer.words == found.outer else None
+        if meant and meant.linear and found.linear:
+            said = [
+                f"{INPUTS.get(name, 'the constant')} has the factor {found.linear[name] or 0}, not {factor or 0}"
+                for name, factor in meant.linear.items()
+                if found.linear[name] != factor
+            ]
+            return f" ({'; '.join(said)}, as in {subject.target.name})" if said else ""
+    return ""
 
 
 def structure(subject: Subject, mains: list[Term]) -> Structure | None:
@@ -65,15 +89,33 @@ def _ideas(grid: Grid, mains: list[Term], strength: float) -> Iterator[Structure
             yield found
     for outer, inside in opened:
         inner = grid.of(inside)
-        if inner.separable and (parts := _sides(inner, strength)):
-            yield _under(outer, parts)
+        if inner.separable and (found := _under(outer, _sides(inner, strength))):
+            yield found
     yield from _sums(grid, mains, strength)
     for outer, inside in opened:
         if found := _product(grid.of(inside), outer):
             yield found
+    yield from _beside_a_likelihood(grid, strength)
 
 
-def _under(outer: Outer, inner: Structure) -> Structure:
+def _beside_a_likelihood(grid: Grid, strength: float) -> Iterator[Structure]:
+    """An NLL of the chosen response, and one outer function of something else."""
+    for words, per_token in ((" + NLL of the chosen response (mean over tokens)", True), (" + its NLL (sum)", False)):
+        nll = -grid.flat("w") / (grid.lengths[0][:, None, None] if per_token else 1.0)
+        for outer, inside in undone(grid.values - nll, strength):
+            inner = grid.of(inside)
+            found = linear(inner, outer) or (inner.separable and _under(outer, _sides(inner, strength))) or None
+            if found and (rule := found.rule):
+
+                def whole(named: Arrays, rule: Rule = rule, per_token: bool = per_token) -> Vector:
+                    return rule(named) - named["chosen_mean_logp" if per_token else "chosen_logp"]
+
+                yield Structure(found.words + words, whole)
+
+
+def _under(outer: Outer, inner: Structure | None) -> Structure | None:
+    if inner is None:
+        return None
     rule = inner.rule
     return Structure(outer.words.format(inner.words), (lambda named: outer.do(rule(named))) if rule else None)
 
@@ -141,7 +183,12 @@ def _sides(grid: Grid, strength: float) -> Structure | None:
         found = part_of((values - values.mean(1, keepdims=True)).ravel(), s, r, n, strength, grid.allowed * 10)
         if found is None:
             return None
-        parts.append(Part(found.words.replace("pi", f"pi({short})").replace("ref", f"ref({short})").replace("|y|", f"|{short}|"), found.rule))
+        parts.append(
+            Part(
+                found.words.replace("pi", f"pi({short})").replace("ref", f"ref({short})").replace("|y|", f"|{short}|"),
+                found.rule,
+            )
+        )
         each = found.rule(s, r, n).reshape(values.shape)
         rest -= each[:, :, None] if place == 0 else each[:, None, :]
     alone = rest.mean((1, 2))
@@ -181,7 +228,11 @@ def _sums(grid: Grid, mains: list[Term], strength: float) -> Iterator[Structure]
             continue
         terms = [kept[i] for i in chosen]
         rest = grid.of(grid.values - sum(c * each.values for c, (_, each) in zip(found, terms, strict=True)))
-        parts = _sides(rest, strength) if not _nothing(rest, grid) else Structure("", lambda named: 0.0 * named["chosen_logp"])
+        parts = (
+            _sides(rest, strength)
+            if not _nothing(rest, grid)
+            else Structure("", lambda named: 0.0 * named["chosen_logp"])
+        )
         if parts:
             yield _added([(float(c), term) for c, (term, _) in zip(found, terms, strict=True)], parts)
 
@@ -214,7 +265,9 @@ def _weighted(grid: Grid, kept: list[tuple[Term, Grid]]) -> Iterator[Structure]:
         said = weight[0] if weight else table(shares, *grid.lengths)
         rule = None
         if weight:
-            rule = lambda named, f=weight[1], g=loss: f(named["chosen_length"], named["rejected_length"]) * np.asarray(g(named))  # noqa: E731
+            rule = lambda named, f=weight[1], g=loss: (
+                f(named["chosen_length"], named["rejected_length"]) * np.asarray(g(named))
+            )  # noqa: E731
         yield Structure(f"{name}, times {said}", rule)
 
 
