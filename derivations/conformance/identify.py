@@ -21,7 +21,7 @@ from derivations.conformance.batch_laws import PSEUDO
 from derivations.conformance.batches import Batch, batch_of, join, size
 from derivations.conformance.calls import CallError
 from derivations.conformance.composites import composite
-from derivations.conformance.families import ADVANTAGE, OFF_POLICY, PAIRS, Arrays
+from derivations.conformance.families import ADVANTAGE, OFF_POLICY, PAIRS, UNPAIRED, Arrays
 from derivations.conformance.formulas import formula
 from derivations.conformance.in_parts import in_parts
 from derivations.conformance.index import index
@@ -38,6 +38,7 @@ from derivations.conformance.stages import (
     pair_reduction,
 )
 from derivations.conformance.structure import structured
+from derivations.conformance.unpaired_structure import unpaired_structure
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
 MUCH = 30.0  # times the residual of the reading that fits best
@@ -123,6 +124,8 @@ def _identify(subject: Subject, *, value: bool) -> Identity:
             )
     if subject.target.family is PAIRS and value:
         return _pairs(subject, found)
+    if subject.target.family is UNPAIRED and not found.known and (words := unpaired_structure(subject)):
+        return Identity(((1.0, words),), 0.0)
     return found
 
 

@@ -129,7 +129,7 @@ def _sum(parts: list[tuple[float, str]]) -> str:
                 return f"{times}({one} {'-' if half < 0 else '+'} {number(abs(half))})^2"
     words = ""
     for c, part in parts:
-        part = f"({part})" if " - " in part.partition("(")[0] else part
+        part = f"({part})" if " - " in part.partition("(")[0] or part.startswith("-") else part
         sign = ("-" if c < 0 else "") if not words else (" - " if c < 0 else " + ")
         words += sign + ("" if abs(abs(c) - 1) < 1e-7 else f"{number(abs(c))} ") + part
     return words

@@ -53,15 +53,15 @@ OUTER = (
 )
 
 
-def undone(values: Vector, strength: float) -> Iterator[tuple[Outer, Vector]]:
+def undone(values: Vector, *strengths: float) -> Iterator[tuple[Outer, Vector]]:
     """Every outer function under which all values are possible, times the usual factors, with what stands inside.
 
     Args:
-        values: losses, any shape. strength: the objective's first option, beta.
+        values: losses, any shape. strengths: options of the objective that may be factors.
     """
     with np.errstate(all="ignore"):
         for outer in OUTER:
-            for factor in dict.fromkeys((1.0, -1.0, strength, 1 / strength, 2.0, 0.5)):
+            for factor in dict.fromkeys((1.0, -1.0, *(k**s for k in strengths for s in (1, -1)), 2.0, 0.5)):
                 inside = outer.undo(values / factor)
                 if np.all(np.isfinite(inside)):
                     yield _times(outer, factor), inside

@@ -3,6 +3,7 @@
 Whatever is said is checked on fresh pairs of other lengths and numbers, to a part in ten million.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -146,8 +147,8 @@ def linear(grid: Grid, outer: Outer) -> Structure | None:
         if said[name]:
             words.append(f"{_at(said[name], INPUTS[name])}" if name else said[name])
     known = None if None in rules else _linear_rule(rules)
-    inside = " + ".join(words).replace("+ -", "- ").replace("+ 1 log", "+ log").replace("- 1 log", "- log")
-    text = outer.words.format(inside.removeprefix("1 ") if inside.startswith("1 log") else inside)
+    inside = " + ".join(words).replace("+ -", "- ")
+    text = outer.words.format(re.sub(r"(?<![\d.])1 (?=log)", "", inside).replace("-log", "- log"))
     return Structure(text, (lambda named: outer.do(known(named))) if known else None, outer.words, said)
 
 
@@ -267,7 +268,7 @@ def _weighted(grid: Grid, kept: list[tuple[Term, Grid]]) -> Iterator[Structure]:
         if weight:
             rule = lambda named, f=weight[1], g=loss: (
                 f(named["chosen_length"], named["rejected_length"]) * np.asarray(g(named))
-            )  # noqa: E731
+            )
         yield Structure(f"{name}, times {said}", rule)
 
 
