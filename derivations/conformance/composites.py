@@ -8,6 +8,7 @@ both, and what the ratio adds can then be looked for with the right ones (`known
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,18 @@ from derivations.conformance.families import ADVANTAGE, OFF_POLICY
 from derivations.conformance.how import at_ratio_one
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.token_weights import groups_of, named_weights, weights_by_powers
 from derivations.objectives import rloo_advantage
 
 Vector = np.ndarray
 FIT = 1e-6
+ODD = (
+    "averaged over all tokens of each prompt",
+    "averaged over each response's tokens and one more",
+    "averaged over the tokens of responses whose",
+    "summed over tokens, averaged over responses whose",
+    "of each response's",
+)  # weights that are no product of powers of lengths and sizes
 GUARDS = (0.0, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 
 
@@ -45,55 +54,90 @@ def composite(subject: Subject) -> Composite | None:
         runs = [subject.run(batch, gradient=family is not ADVANTAGE) for batch in data]
     except CallError:
         return None
-    goal = np.concatenate([-run.gradient["logps"].ravel() if run.gradient else run.value.ravel() for run in runs])
+    goals = [-run.gradient["logps"] if run.gradient else run.value.reshape(-1, 1) for run in runs]
     allowed = 1e-4 if subject.rough or not runs[0].exact else FIT
-    if not np.all(np.isfinite(goal)) or not goal.any():
+    if not all(np.all(np.isfinite(goal)) for goal in goals) or not any(goal.any() for goal in goals):
         return None
     best, least = None, np.inf
-    for found, left in _fits(subject, data, goal, allowed):
+    for found, left in _fits(subject, data, goals, allowed):
         rank = left + (1.0 if ", times " in found.words else 0.0)
-        if rank < least:
+        if rank < least - 1e-9:
             best, least = found, rank
         if rank < 1e-9:
             break
     return best
 
 
-def _fits(subject: Subject, data: list[Batch], goal: Vector, allowed: float) -> Iterator[tuple[Composite, float]]:
-    """Every advantage and weight that explains the numbers, with what is left over."""
-    weights = _weights(subject)
-    fixed = {how: np.concatenate([w(b, np.ones(len(b["rewards"]))).ravel() for b in data]) for how, w in weights}
-    width = [w.shape[1] for w in (weights[0][1](b, np.ones(len(b["rewards"]))) for b in data)]
-    size = float(np.linalg.norm(goal))
+def _fits(
+    subject: Subject, data: list[Batch], goals: list[Vector], allowed: float
+) -> Iterator[tuple[Composite, float]]:
+    """Every advantage and weight that explains the numbers, with what is left over.
+
+    The last batch has the most prompts and responses, so that nearly all are given up after it alone.
+    """
+    weights = named_weights(subject)
+    odd = [
+        weigh if "advantage" in how else lambda b, a, w=weigh(data[-1], np.ones(len(goals[-1]))): w  # type: ignore[misc]
+        for how, weigh in weights
+        if how.startswith(ODD)
+    ]
     for what, advantages in _advantages(subject):
         with np.errstate(all="ignore"):
+            if not _may_fit(data[-1], advantages(data[-1]), goals[-1], odd, allowed):
+                continue
             each = [advantages(b) for b in data]
-        long = np.concatenate([np.repeat(a, n) for a, n in zip(each, width, strict=True)])
-        if not np.all(np.isfinite(long)):
+        if not all(np.all(np.isfinite(a)) for a in each):
             continue
         for how, weigh in weights:
-            w = fixed[how]
-            if "advantage" in how:
-                w = np.concatenate([weigh(b, a).ravel() for b, a in zip(data, each, strict=True)])
-            column = long * w
-            own = float(column @ column)
-            factor = float(column @ goal) / own if own else 0.0
-            left = float(np.linalg.norm(goal - factor * column)) / size
+            factor, left = _factor(goals, [a[:, None] * weigh(b, a) for b, a in zip(data, each, strict=True)])
             if left < allowed:
                 times = "" if abs(factor - 1) < 1e-5 else f", times {number(factor)}"
-                words = ", ".join(filter(None, [what, how])) + times
-                yield Composite(advantages, lambda b, a=advantages, w=weigh: w(b, a(b)), factor, words), left  # type: ignore[misc]
+                yield _composite(what, how + times, advantages, weigh, factor), left
+                break
+        else:
+            other = weights_by_powers(data, each, goals) if subject.target.family is not ADVANTAGE else None
+            if other:
+                factor, left = _factor(goals, [a[:, None] * other[1](b, a) for b, a in zip(data, each, strict=True)])
+                if left < allowed:
+                    yield _composite(what, other[0], advantages, other[1], factor), left + 0.5
 
 
-def _groups(batch: Batch) -> list[Vector]:
-    """Rows of each prompt."""
-    return [np.flatnonzero(batch["group"] == g) for g in np.unique(batch["group"])]
+def _composite(what: str, how: str, advantages: Any, weigh: Any, factor: float) -> Composite:
+    words = ", ".join(filter(None, [what, how.removeprefix(", ")]))
+    return Composite(advantages, lambda b: weigh(b, advantages(b)), factor, words)
+
+
+def _factor(goals: list[Vector], columns: list[Vector]) -> tuple[float, float]:
+    """The factor of the columns that comes nearest to the goals, and how much of these is left."""
+    goal, column = (np.concatenate([part.ravel() for part in parts]) for parts in (goals, columns))
+    own = float(column @ column)
+    factor = float(column @ goal) / own if own else 0.0
+    return factor, float(np.linalg.norm(goal - factor * column)) / (float(np.linalg.norm(goal)) or 1.0)
+
+
+def _may_fit(batch: Batch, a: Vector, goal: Vector, weights: list[Any], allowed: float) -> bool:
+    """Whether these advantages explain one batch under any weights of tokens: a power of the length, or a named one."""
+    if not np.all(np.isfinite(a)):
+        return False
+    live = np.abs(a) > 1e-9 * max(1.0, float(np.abs(a).max()))
+    size = np.abs(goal).sum(-1)
+    if "mask" not in batch:
+        return _factor([goal[:, 0]], [a])[1] < 10 * allowed
+    if live.sum() > 3:
+        with np.errstate(all="ignore"):
+            share = np.log(size[live] / np.abs(a[live]))
+        matrix = np.column_stack([np.log(batch["mask"].sum(-1)[live]), np.ones(live.sum())])
+        if np.all(np.isfinite(share)):
+            left = share - matrix @ np.linalg.lstsq(matrix, share, rcond=None)[0]
+            if np.abs(left).max() < 30 * allowed:
+                return True
+    return any(_factor([goal], [a[:, None] * weigh(batch, a)])[1] < 10 * allowed for weigh in weights)
 
 
 def _by_prompt(change: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
     def advantages(batch: Batch) -> Vector:
         found = np.zeros(len(batch["rewards"]))
-        for rows in _groups(batch):
+        for rows in groups_of(batch):
             found[rows] = change(batch["rewards"][rows])
         return found
 
@@ -169,7 +213,7 @@ def _plain(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
             yield (
                 f"{words}, over the mean over prompts of {over}",
                 lambda b, f=base, d=deviation: (
-                    _by_prompt(f)(b) / np.mean([d(b["rewards"][rows]) for rows in _groups(b)])  # type: ignore[misc]
+                    _by_prompt(f)(b) / np.mean([d(b["rewards"][rows]) for rows in groups_of(b)])  # type: ignore[misc]
                 ),
             )
             yield (
@@ -209,55 +253,3 @@ def _advantages(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vecto
             for changed, change in itertools.islice(_changes(), 1, None):
                 said = ", ".join(filter(None, [words, changed])) or changed
                 yield (said if words else f"the advantage {said}"), lambda b, f=advantages, c=change: c(f(b))  # type: ignore[misc]
-
-
-def _weights(subject: Subject) -> list[tuple[str, Callable[[Batch, Vector], Vector]]]:
-    """Weights of tokens: of the mean over samples of sums over tokens it is 1/N."""
-    if subject.target.family is ADVANTAGE:
-        return [("", lambda b, a: np.ones((len(a), 1)))]
-
-    def mask(b: Batch) -> Vector:
-        return b["mask"].astype(float)
-
-    def share(b: Batch, kept: Vector) -> Vector:
-        """A mean over all tokens of the samples that are kept."""
-        m = mask(b) * kept[:, None]
-        return m / max(m.sum(), 1e-300)
-
-    def prompts(b: Batch, a: Vector) -> Vector:
-        found = mask(b)
-        for rows in _groups(b):
-            found[rows] /= found[rows].sum() * len(_groups(b))
-        return found
-
-    def lengths(b: Batch) -> Vector:
-        return mask(b).sum(-1, keepdims=True)
-
-    return [
-        ("averaged over all tokens", lambda b, a: mask(b) / mask(b).sum()),
-        ("averaged over each response's tokens, then over responses", lambda b, a: mask(b) / lengths(b) / len(a)),
-        ("summed over tokens, averaged over responses", lambda b, a: mask(b) / len(a)),
-        ("summed over tokens and responses", lambda b, a: mask(b)),
-        ("averaged over each response's tokens, summed over responses", lambda b, a: mask(b) / lengths(b)),
-        ("averaged over the padding too", lambda b, a: mask(b) / mask(b).size),
-        ("summed over responses, divided by the padded width", lambda b, a: mask(b) / mask(b).shape[1]),
-        ("averaged over all tokens of each prompt, then over prompts", prompts),
-        ("averaged over each response's tokens and one more", lambda b, a: mask(b) / (lengths(b) + 1) / len(a)),
-        ("averaged over the tokens of responses whose advantage is not 0", lambda b, a: share(b, np.abs(a) > 1e-12)),
-        (
-            "summed over tokens, averaged over responses whose advantage is not 0",
-            lambda b, a: mask(b) / max(1, int((np.abs(a) > 1e-12).sum())),
-        ),
-        ("over the square root of each response's length", lambda b, a: mask(b) / lengths(b) ** 0.5 / len(a)),
-        ("divided by the longest response's length", lambda b, a: mask(b) / lengths(b).max() / len(a)),
-        ("of each response's last token alone", lambda b, a: _last(b) / len(a)),
-        ("of each response's first token alone", lambda b, a: _last(b, first=True) / len(a)),
-    ]  # fmt: skip
-
-
-def _last(batch: Batch, *, first: bool = False) -> Vector:
-    found = np.zeros(batch["mask"].shape)
-    for row, kept in enumerate(batch["mask"]):
-        places = np.flatnonzero(kept)
-        found[row, places[0 if first else -1]] = 1.0
-    return found

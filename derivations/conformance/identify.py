@@ -87,6 +87,9 @@ def identify(subject: Subject) -> Identity:
 
     The value of an estimator that is differentiated is free, so such a one may also be named by its gradient alone.
     """
+    if subject.identity is not None:
+        known: Identity = subject.identity
+        return known
     found = _identify(subject, value=subject.target.family.name not in PSEUDO)
     by_gradient = subject.target.name in ("kl-loss", "kl-loss-token", "entropy-sequence")
     if by_gradient and not found.known:

@@ -54,6 +54,7 @@ class Subject:
     timeout: float = 0.0  # seconds a call; 0: no limit
     read: str = ""  # how its parameters and results were read, where their names are not the contract's
     part: str = ""  # where in what it returns the loss is, as code: `[0]`
+    identity: Any = None  # what it was found to compute, if that was asked already
 
     def option_values(self, target: Target) -> dict[str, Any]:
         """The options under the function's own names, in its own conventions."""
@@ -139,7 +140,7 @@ class Subject:
 
     def with_target(self, target: Target) -> "Subject":
         """The same function, held against another target."""
-        return replace(self, target=target)
+        return replace(self, target=target, identity=None)
 
     @property
     def per_token(self) -> bool:
