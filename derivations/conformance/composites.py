@@ -7,13 +7,12 @@ both, and what the ratio adds can then be looked for with the right ones (`known
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from derivations.conformance.batches import Batch, batch_of, join
-from derivations.conformance.calls import CallError
 from derivations.conformance.families import ADVANTAGE, OFF_POLICY
 from derivations.conformance.how import at_ratio_one
 from derivations.conformance.laws import number
@@ -22,7 +21,7 @@ from derivations.conformance.token_weights import groups_of, named_weights, weig
 from derivations.objectives import rloo_advantage
 
 Vector = np.ndarray
-FIT = 1e-6
+FIT, NEARLY = 1e-6, 1e-3
 ODD = (
     "averaged over all tokens of each prompt",
     "averaged over each response's tokens and one more",
@@ -43,21 +42,29 @@ class Composite:
     words: str
 
 
-def composite(subject: Subject) -> Composite | None:
-    """The advantage and the weights that explain the gradient at ratio 1 (or, of advantages, the value), or nothing."""
+def composite(subject: Subject, gradient: Callable[[Batch], Vector] | None) -> Composite | None:
+    """The advantage and the weights that explain the gradient at ratio 1 (or, of advantages, the value), or nothing.
+
+    Args:
+        subject: the function. gradient: batch -> [N, T], what is to be explained; None: values of advantages.
+    """
     family = subject.target.family
     whole = join(family, batch_of(family))
     data = [*subject.examples, whole]
     if family.name == OFF_POLICY.name:
         data = [at_ratio_one(batch) for batch in data]
-    try:
-        runs = [subject.run(batch, gradient=family is not ADVANTAGE) for batch in data]
-    except CallError:
-        return None
-    goals = [-run.gradient["logps"] if run.gradient else run.value.reshape(-1, 1) for run in runs]
-    allowed = 1e-4 if subject.rough or not runs[0].exact else FIT
+    goals = [-gradient(batch) if gradient else subject.run(batch).value.reshape(-1, 1) for batch in data]
     if not all(np.all(np.isfinite(goal)) for goal in goals) or not any(goal.any() for goal in goals):
         return None
+    coarse = subject.rough or not subject.run(data[0]).exact
+    for allowed in (1e-4,) if coarse else (FIT, NEARLY):
+        if best := _best(subject, data, goals, allowed):
+            return best
+    return None
+
+
+def _best(subject: Subject, data: list[Batch], goals: list[Vector], allowed: float) -> Composite | None:
+    """The one that fits best, the plainest of those that fit alike."""
     best, least = None, np.inf
     for found, left in _fits(subject, data, goals, allowed):
         rank = left + (1.0 if ", times " in found.words else 0.0)
@@ -65,6 +72,8 @@ def composite(subject: Subject) -> Composite | None:
             best, least = found, rank
         if rank < 1e-9:
             break
+    if best and allowed == NEARLY:
+        return replace(best, words=f"{best.words}, to within {least % 0.5:.1g} of it")
     return best
 
 

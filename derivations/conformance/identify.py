@@ -29,6 +29,7 @@ from derivations.conformance.known_losses import SWAPPED, extra_terms, main_term
 from derivations.conformance.known_off_policy import known_surrogate
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.reward_free import reward_free
 from derivations.conformance.stages import (
     MIXED,
     OTHER_REDUCTIONS,
@@ -100,17 +101,26 @@ def identify(subject: Subject) -> Identity:
 
 
 def _composed(subject: Subject) -> Identity | None:
-    """A policy gradient by its advantage, its weights and what it does with the ratio."""
+    """A policy gradient by its advantage, its weights, what it does with the ratio, and what sees no rewards."""
+    family = subject.target.family
     with np.errstate(all="ignore"):  # some advantages are undefined for equal rewards
-        found = composite(subject)
-        surrogate = known_surrogate(subject, found) if found and subject.target.family.name == OFF_POLICY.name else ""
+        try:
+            beside, gradient = ("", None) if family is ADVANTAGE else reward_free(subject)
+            found = composite(subject, gradient)
+            used = (
+                known_surrogate(subject, found, gradient)
+                if gradient and found and family.name == OFF_POLICY.name
+                else ""
+            )
+        except CallError:
+            return None
     if found is None:
         return None
-    if subject.target.family.name != OFF_POLICY.name:
-        kind = "" if subject.target.family is ADVANTAGE else "policy gradient with "
-        return Identity(((1.0, f"{kind}{found.words}"),), 0.0)
-    if surrogate:
-        return Identity(((1.0, f"{surrogate}; {found.words}"),), 0.0)
+    if family.name != OFF_POLICY.name:
+        kind = "" if family is ADVANTAGE else "policy gradient with "
+        return Identity(((1.0, "; ".join(filter(None, [f"{kind}{found.words}", beside]))),), 0.0)
+    if used:
+        return Identity(((1.0, "; ".join(filter(None, [used, found.words, beside]))),), 0.0)
     return Identity(
         (), float("nan"), f"at ratio 1 {found.words or 'the policy gradient'}; its use of the ratio has no name"
     )
