@@ -54,12 +54,15 @@ def composite(subject: Subject, gradient: Callable[[Batch], Vector] | None) -> C
     if family.name == OFF_POLICY.name:
         data = [at_ratio_one(batch) for batch in data]
     goals = [-gradient(batch) if gradient else subject.run(batch).value.reshape(-1, 1) for batch in data]
-    if not all(np.all(np.isfinite(goal)) for goal in goals) or not any(goal.any() for goal in goals):
+    finite = [np.all(np.isfinite(goal)) for goal in goals]
+    if not finite[-1] or sum(finite) < 4 or not any(goal.any() for goal in goals):
         return None
+    data, goals = (list(itertools.compress(parts, finite)) for parts in (data, goals))
     coarse = subject.rough or not subject.run(data[0]).exact
     for allowed in (1e-4,) if coarse else (FIT, NEARLY):
         if best := _best(subject, data, goals, allowed):
-            return best
+            undefined = "" if all(finite) else "; not finite where all rewards of a prompt are alike"
+            return replace(best, words=best.words + undefined)
     return None
 
 
@@ -88,10 +91,12 @@ def _fits(
     odd = [
         weigh if "advantage" in how else lambda b, a, w=weigh(data[-1], np.ones(len(goals[-1]))): w  # type: ignore[misc]
         for how, weigh in weights
-        if how.startswith(ODD)
+        if how.startswith(ODD) or "probability" in how
     ]
     for what, advantages in _advantages(subject):
         with np.errstate(all="ignore"):
+            if allowed == NEARLY and " over " in what:
+                continue
             if not _may_fit(data[-1], advantages(data[-1]), goals[-1], odd, allowed):
                 continue
             each = [advantages(b) for b in data]
@@ -128,18 +133,16 @@ def _may_fit(batch: Batch, a: Vector, goal: Vector, weights: list[Any], allowed:
     """Whether these advantages explain one batch under any weights of tokens: a power of the length, or a named one."""
     if not np.all(np.isfinite(a)):
         return False
-    live = np.abs(a) > 1e-9 * max(1.0, float(np.abs(a).max()))
-    size = np.abs(goal).sum(-1)
     if "mask" not in batch:
         return _factor([goal[:, 0]], [a])[1] < 10 * allowed
-    if live.sum() > 3:
-        with np.errstate(all="ignore"):
-            share = np.log(size[live] / np.abs(a[live]))
-        matrix = np.column_stack([np.log(batch["mask"].sum(-1)[live]), np.ones(live.sum())])
-        if np.all(np.isfinite(share)):
-            left = share - matrix @ np.linalg.lstsq(matrix, share, rcond=None)[0]
-            if np.abs(left).max() < 30 * allowed:
-                return True
+    live = np.abs(a) > 1e-9 * max(1.0, float(np.abs(a).max()))
+    with np.errstate(all="ignore"):
+        share = np.log(np.abs(goal).sum(-1)[live] / np.abs(a[live]))
+    lengths = batch["mask"].sum(-1)[live]
+    if live.sum() > 3 and np.all(np.isfinite(share)):
+        apart = [np.ptp(share[lengths == n]) for n in np.unique(lengths)]
+        if max(apart) < 30 * allowed:
+            return True
     return any(_factor([goal], [a[:, None] * weigh(batch, a)])[1] < 10 * allowed for weigh in weights)
 
 
@@ -148,6 +151,20 @@ def _by_prompt(change: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
         found = np.zeros(len(batch["rewards"]))
         for rows in groups_of(batch):
             found[rows] = change(batch["rewards"][rows])
+        return found
+
+    return advantages
+
+
+def _over_prompts(summary: Any) -> Callable[[Batch], Vector]:
+    """Rewards less what the samples in the same place of every prompt have in common."""
+
+    def advantages(batch: Batch) -> Vector:
+        rows = groups_of(batch)
+        if len({len(row) for row in rows}) > 1:
+            return np.full(len(batch["rewards"]), np.nan)
+        rewards = batch["rewards"].reshape(len(rows), -1)
+        found: Vector = (rewards - summary(rewards, axis=0)).ravel()
         return found
 
     return advantages
@@ -204,6 +221,7 @@ def _plain(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
         yield words, _by_prompt(base)
     for words, base in RANKS.items():
         yield words, _by_prompt(base)
+    yield "reward minus the mean over prompts of the samples in its place", _over_prompts(np.mean)
     for over, deviation in _deviations():
         for words, base in BASELINES.items():
             yield f"{words}, over {over}", _by_prompt(lambda r, b=base, d=deviation: b(r) / d(r))  # type: ignore[misc]
@@ -240,6 +258,14 @@ def _changes() -> Iterator[tuple[str, Callable[[Vector], Vector]]]:
     yield "only where it is positive", lambda a: np.maximum(a, 0)
     yield "only where it is negative", lambda a: np.minimum(a, 0)
     yield "squared", lambda a: a**2
+    yield "squared with its sign", lambda a: np.sign(a) * a**2
+    yield "its tanh", np.tanh
+    yield "its exponential", np.exp
+    yield "its sigmoid", lambda a: 1 / (1 + np.exp(-a))
+    yield "the square root of its size with its sign", lambda a: np.sign(a) * np.abs(a) ** 0.5
+    yield "not above 1", lambda a: np.minimum(a, 1)
+    yield "not below -1", lambda a: np.maximum(a, -1)
+    yield "with its negative part halved", lambda a: np.where(a < 0, a / 2, a)
     yield "centred once more over the batch", lambda a: a - a.mean()
     for kind, ddof in (("sample", 1), ("population", 0)):
         for guard in (0.0, 1e-8, 1e-6, 1e-5, 1e-4):

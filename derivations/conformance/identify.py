@@ -21,7 +21,7 @@ from derivations.conformance.batch_laws import PSEUDO
 from derivations.conformance.batches import Batch, batch_of, join, size
 from derivations.conformance.calls import CallError
 from derivations.conformance.composites import composite
-from derivations.conformance.families import ADVANTAGE, OFF_POLICY, PAIRS, UNPAIRED, Arrays
+from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, OFF_POLICY, PAIRS, UNPAIRED, Arrays
 from derivations.conformance.formulas import formula
 from derivations.conformance.in_parts import in_parts
 from derivations.conformance.index import index
@@ -39,6 +39,7 @@ from derivations.conformance.stages import (
     pair_reduction,
 )
 from derivations.conformance.structure import structured
+from derivations.conformance.token_functions import token_function
 from derivations.conformance.unpaired_structure import unpaired_structure
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
@@ -137,7 +138,9 @@ def _identify(subject: Subject, *, value: bool) -> Identity:
             )
     if subject.target.family is PAIRS and value:
         return _pairs(subject, found)
-    if subject.target.family is UNPAIRED and not found.known and (words := unpaired_structure(subject)):
+    takes_apart = {UNPAIRED.name: unpaired_structure, KL_FAMILY.name: token_function, ENTROPY.name: token_function}
+    apart = takes_apart.get(subject.target.family.name)
+    if apart and not found.known and np.isfinite(found.residual) and (words := apart(subject)):
         return Identity(((1.0, words),), 0.0)
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from derivations.conformance.batches import Batch, batch_of, join
+from derivations.conformance.batches import Batch
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 
@@ -50,7 +50,8 @@ def ratio_use(
     """
     near = _slopes([_drawn(i, 0.15 * min(*clip, 1.0)) for i in range(6)], gradient, scale)
     inside = _powers(near, np.full(len(near.slope), True)) if near else None
-    far = [*subject.examples, join(subject.target.family, batch_of(subject.target.family))]
+    spread = np.log1p(clip[1]) + 0.5
+    far = [*subject.examples, *(_drawn(10 + i, spread if i % 2 else spread / 3) for i in range(12))]
     wide = _slopes(far, gradient, scale)
     if wide is None:
         return ""

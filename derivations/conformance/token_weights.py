@@ -25,10 +25,31 @@ def _groups(group: bytes, dtype: str) -> list[Vector]:
     return np.split(np.arange(len(ids)), np.flatnonzero(np.diff(ids)) + 1)
 
 
+def _group_size(batch: Batch) -> Vector:
+    return np.concatenate([np.full((len(rows), 1), float(len(rows))) for rows in groups_of(batch)])
+
+
+SIZES: list[tuple[str, Weigh]] = [
+    (f"times {words} of k samples a prompt", lambda b, a, f=rule: f(_group_size(b)))  # type: ignore[misc]
+    for words, rule in {
+        "k/(k - 1)": lambda k: k / (k - 1),
+        "(k - 1)/k": lambda k: (k - 1) / k,
+        "k": lambda k: k,
+        "1/k": lambda k: 1 / k,
+        "k - 1": lambda k: k - 1,
+        "1/(k - 1)": lambda k: 1 / (k - 1),
+        "sqrt k": lambda k: k**0.5,
+        "1/sqrt k": lambda k: k**-0.5,
+        "k^2/(k - 1)^2": lambda k: (k / (k - 1)) ** 2,
+        "1/(k + 1)": lambda k: 1 / (k + 1),
+    }.items()
+]
+
+
 def named_weights(subject: Subject) -> list[tuple[str, Callable[[Batch, Vector], Vector]]]:
     """Weights of tokens: of the mean over samples of sums over tokens it is 1/N."""
     if subject.target.family is ADVANTAGE:
-        return [("", lambda b, a: np.ones((len(a), 1)))]
+        return [("", lambda b, a: np.ones((len(a), 1))), *SIZES]
 
     def mask(b: Batch) -> Vector:
         return b["mask"].astype(float)
@@ -64,6 +85,19 @@ def named_weights(subject: Subject) -> list[tuple[str, Callable[[Batch, Vector],
         ),
         ("over the square root of each response's length", lambda b, a: mask(b) / lengths(b) ** 0.5 / len(a)),
         ("divided by the longest response's length", lambda b, a: mask(b) / lengths(b).max() / len(a)),
+        *(
+            (f"{words}, times {what}", lambda b, a, w=w, p=p: w(b, a) * p(b))  # type: ignore[misc]
+            for what, p in (
+                ("the response's probability", lambda b: np.exp((b["logps"] * b["mask"]).sum(-1, keepdims=True))),
+                ("the token's probability", lambda b: np.exp(np.where(b["mask"], b["logps"], 0.0))),
+                ("1 minus the token's probability", lambda b: -np.expm1(np.where(b["mask"], b["logps"], 0.0))),
+            )
+            for words, w in (
+                ("summed over tokens, averaged over responses", lambda b, a: mask(b) / len(a)),
+                ("averaged over all tokens", lambda b, a: mask(b) / mask(b).sum()),
+                ("averaged over each response's tokens, then over responses", lambda b, a: mask(b) / lengths(b) / len(a)),
+            )
+        ),
         ("of each response's last token alone", lambda b, a: _last(b) / len(a)),
         ("of each response's first token alone", lambda b, a: _last(b, first=True) / len(a)),
     ]  # fmt: skip
