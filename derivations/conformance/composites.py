@@ -40,6 +40,7 @@ class Composite:
     weights: Callable[[Batch], Vector]
     factor: float
     words: str
+    left: float = 0.0  # of the gradient, as a share
 
 
 def composite(subject: Subject, gradient: Callable[[Batch], Vector] | None) -> Composite | None:
@@ -76,7 +77,7 @@ def _best(subject: Subject, data: list[Batch], goals: list[Vector], allowed: flo
         if rank < 1e-9:
             break
     if best and allowed == NEARLY:
-        return replace(best, words=f"{best.words}, to within {least % 0.5:.1g} of it")
+        return replace(best, words=f"{best.words}, to within {least % 0.5:.1g} of it", left=least % 0.5)
     return best
 
 

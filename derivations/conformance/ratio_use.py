@@ -57,12 +57,10 @@ def ratio_use(
         return ""
     if inside is None:
         return _table(wide, clip)
-    first, lead = inside, inside.split(" x ")[-1].partition("^")[0]
-    lead = lead if lead in MEANS else "r"
-    zones = _zones(wide, lead, clip)
-    if zones:
-        return f"a surrogate whose slope by the log-prob, over -A, is {first} in the clip, and {zones}"
-    return f"a surrogate whose slope by the log-prob, over -A, is {first} in the clip; {_table(wide, clip)}"
+    says = f"a surrogate whose slope by the log-prob, over -A, is {inside[0]} in the clip"
+    leads = [inside[1](wide.means), *wide.means.values()]
+    zones = next((words for lead in leads if np.ptp(lead) and (words := _zones(wide, lead, clip))), "")
+    return f"{says}, and {zones}" if zones else f"{says}; {_table(wide, clip)}"
 
 
 def _slopes(
@@ -84,20 +82,23 @@ def _slopes(
 
 
 def _drawn(seed: int, spread: float) -> Batch:
-    """Two prompts of three and two samples, every ratio a little off 1."""
+    """Two prompts of three samples, every ratio a little off 1."""
     rng = np.random.default_rng([17, seed])
-    mask = np.arange(4)[None] < rng.permutation([4, 2, 3, 1, 3])[:, None]
+    mask = np.arange(4)[None] < rng.permutation([4, 2, 3, 1, 3, 2])[:, None]
     logps = rng.uniform(-2.5, -0.1, mask.shape).round(3)
-    rewards = rng.permutation([1.4, -0.3, 0.8, 0.2, -0.9])
+    rewards = rng.permutation([1.4, -0.3, 0.8, 0.2, -0.9, 1.1])
     old = logps - rng.uniform(-spread, spread, mask.shape)
-    return {"logps": logps, "old_logps": old, "mask": mask, "rewards": rewards, "group": np.array([0, 0, 0, 1, 1])}
+    return {"logps": logps, "old_logps": old, "mask": mask, "rewards": rewards, "group": np.array([0, 0, 0, 1, 1, 1])}
 
 
-def _powers(slopes: Slopes, kept: Vector) -> str | None:
-    """The slope as a number times powers of at most two of the mean ratios, in words."""
+Log = Callable[[dict[str, Vector]], Vector]
+
+
+def _powers(slopes: Slopes, kept: Vector) -> tuple[str, Log] | None:
+    """The slope as a number times powers of at most two of the mean ratios: words, and the log of the product."""
     size = slopes.slope[kept]
     if not ((size > 0).all() or (size < 0).all()):
-        return "0" if np.abs(size).max() < EXACT else None
+        return ("0", lambda means: 0 * means["r"]) if np.abs(size).max() < EXACT else None
     goal, names = np.log(np.abs(size)), list(MEANS)
     tried = [(), *((a,) for a in names), *((a, b) for i, a in enumerate(names) for b in names[i + 1 :])]
     for chosen in tried:
@@ -110,19 +111,24 @@ def _powers(slopes: Slopes, kept: Vector) -> str | None:
             factor = float(np.exp(found[-1]) * np.sign(size[0]))
             parts = [name if p == 1 else f"{name}^{p:g}" for name, p in zip(chosen, powers, strict=True) if p]
             first = [] if parts and abs(factor - 1) < 1e-5 else [number(factor)]
-            return " x ".join(first + parts)
+
+            def log(means: dict[str, Vector], chosen: tuple[str, ...] = chosen, powers: Vector = powers) -> Vector:
+                total: Vector = sum(p * means[name] for name, p in zip(chosen, powers, strict=True)) + 0 * means["r"]
+                return total
+
+            return " x ".join(first + parts), log
     return None
 
 
-def _zones(slopes: Slopes, lead: str, clip: tuple[float, float]) -> str:
-    """The slope below and above the clip for each sign of the advantage."""
-    place = np.digitize(np.exp(slopes.means[lead]), [1 - clip[0], 1 + clip[1]])
+def _zones(slopes: Slopes, lead: Vector, clip: tuple[float, float]) -> str:
+    """The slope below and above the clip of one ratio for each sign of the advantage."""
+    place = np.digitize(np.exp(lead), [1 - clip[0], 1 + clip[1]])
     said = []
     for sign, words in ((1, "A > 0"), (-1, "A < 0")):
-        cells = [_powers(slopes, (slopes.sign == sign) & (place == zone)) for zone in (0, 2)]
+        cells = [_powers(slopes, (slopes.sign == sign) & (place == zone)) for zone in (0, 1, 2)]
         if None in cells:
             return ""
-        said.append(f"for {words} {cells[0]} below and {cells[1]} above it")
+        said.append(f"for {words} {cells[0][0]} below and {cells[2][0]} above it")  # type: ignore[index]
     return ", ".join(said)
 
 

@@ -92,11 +92,21 @@ def _ideas(grid: Grid, mains: list[Term], strength: float) -> Iterator[Structure
         inner = grid.of(inside)
         if inner.separable and (found := _under(outer, _sides(inner, strength))):
             yield found
-    yield from _sums(grid, mains, strength)
+    yield from _sums(grid, [*mains, *_of_references(mains)], strength)
     for outer, inside in opened:
         if found := _product(grid.of(inside), outer):
             yield found
     yield from _beside_a_likelihood(grid, strength)
+
+
+def _of_references(mains: list[Term]) -> list[Term]:
+    """The named terms that use no reference, of the reference's log-probs."""
+
+    def moved(loss: Callable[[Arrays], Vector]) -> Callable[[Arrays], Vector]:
+        return lambda a: loss(a | {f"{side}_logps": a[f"ref_{side}_logps"] for side in SIDES})
+
+    free = [(name, loss) for name, loss in mains if name.startswith(("DPO whose reference", "MaxEnt", "SimPO"))]
+    return [(f"the same of the reference ({name})", moved(loss)) for name, loss in free]
 
 
 def _beside_a_likelihood(grid: Grid, strength: float) -> Iterator[Structure]:
