@@ -71,7 +71,7 @@ def grid_of(subject: Subject) -> Grid:
             whole = named[f"{role}{side}_logp"].reshape(shape)
             sums[("r" if role else "") + short] = whole[:, :, 0] if short == "w" else whole[:, 0, :]
     w, l = (np.array([pair[i] for pair in LENGTHS], dtype=float) for i in (0, 1))
-    coarse = subject.rough or subject.backend.dtype == SINGLE
+    coarse = subject.rough or subject.coarse or subject.backend.dtype == SINGLE
     return Grid(values.reshape(shape), sums, (w, l), 1e-4 if coarse else 1e-8)
 
 

@@ -98,6 +98,10 @@ def identify(subject: Subject) -> Identity:
         return _identify(subject, value=False)
     if subject.target.family.name in (*PSEUDO, ADVANTAGE.name) and (not found.known or found.nameless):
         return _composed(subject) or found
+    takes_apart = {UNPAIRED.name: unpaired_structure, KL_FAMILY.name: token_function, ENTROPY.name: token_function}
+    apart = takes_apart.get(subject.target.family.name)
+    if apart and not found.known and np.isfinite(found.residual) and (words := apart(subject)):
+        return Identity(((1.0, words),), 0.0)
     return found
 
 
@@ -138,21 +142,20 @@ def _identify(subject: Subject, *, value: bool) -> Identity:
             )
     if subject.target.family is PAIRS and value:
         return _pairs(subject, found)
-    takes_apart = {UNPAIRED.name: unpaired_structure, KL_FAMILY.name: token_function, ENTROPY.name: token_function}
-    apart = takes_apart.get(subject.target.family.name)
-    if apart and not found.known and np.isfinite(found.residual) and (words := apart(subject)):
-        return Identity(((1.0, words),), 0.0)
     return found
 
 
 def _pairs(subject: Subject, found: Identity) -> Identity:
     """A loss of pairs that is no named one: what a batch does to it, or what it is made of."""
-    if words := batch_change(subject):
-        return Identity(((1.0, words),), 0.0)
-    if found.known or not np.isfinite(found.residual):
+    try:
+        if words := batch_change(subject):
+            return Identity(((1.0, words),), 0.0)
+        if found.known or not np.isfinite(found.residual):
+            return found
+        mains = main_terms(subject)
+        words = structured(subject, mains) or formula(subject) or in_parts(subject, mains) or index(subject)
+    except CallError:
         return found
-    mains = main_terms(subject)
-    words = structured(subject, mains) or formula(subject) or in_parts(subject, mains) or index(subject)
     return Identity(((1.0, words),), 0.0) if words else found
 
 

@@ -29,7 +29,7 @@ MARGINS = {
 
 def index(subject: Subject) -> str:
     """The score in words, and the slope by it, or nothing."""
-    if subject.rough or subject.backend.dtype == SINGLE:
+    if subject.rough or subject.coarse or subject.backend.dtype == SINGLE:
         return ""
     batches = [[pair_of(response(i, w), response(50 + i, l)) for i in range(POINTS)] for w, l in LENGTHS]
     slopes = np.array([[_slopes(subject, batch) for batch in block] for block in batches])

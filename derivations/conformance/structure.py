@@ -14,6 +14,7 @@ from derivations.conformance.families import PAIRS, Arrays
 from derivations.conformance.gradient_words import gradient_words
 from derivations.conformance.grid import SIDES, Grid, fresh_pairs, grid_of, on_grid
 from derivations.conformance.known_pairs import Term
+from derivations.conformance.laws import number
 from derivations.conformance.lengths import of_lengths, table
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.one_sided import Part, candidates, part_of
@@ -28,13 +29,13 @@ Rule = Callable[[Arrays], Vector]  # named arrays of pairs -> values
 class Structure:
     """What was found: words, the rule that predicts the loss (None: not every number has one), and the coefficients.
 
-    linear: input -> words of its coefficient, "" for none, where the loss is one outer function of a linear score.
+    linear: input -> its factor in words, "" for none, and for each pair of lengths of the grid, where the loss is one outer function of a linear score.
     """
 
     words: str
     rule: Rule | None
     outer: str = ""
-    linear: dict[str, str] | None = None
+    linear: dict[str, tuple[str, Vector]] | None = None
 
 
 def structured(subject: Subject, mains: list[Term]) -> str:
@@ -51,13 +52,23 @@ def _otherwise(subject: Subject, found: Structure) -> str:
     for outer, inside in undone(asked.values, strength_of(subject)):
         meant = linear(asked.of(inside), outer) if outer.words == found.outer else None
         if meant and meant.linear and found.linear:
-            said = [
-                f"{INPUTS.get(name, 'the constant')} has the factor {found.linear[name] or 0}, not {factor or 0}"
-                for name, factor in meant.linear.items()
-                if found.linear[name] != factor
-            ]
+            said = _differences(found.linear, meant.linear)
             return f" ({'; '.join(said)}, as in {subject.target.name})" if said else ""
     return ""
+
+
+def _differences(found: dict[str, tuple[str, Vector]], meant: dict[str, tuple[str, Vector]]) -> list[str]:
+    """Which factors are others; if all are the same multiple, that."""
+    own, asked = (np.concatenate([each[name][1] for name in INPUTS]) for each in (found, meant))
+    said, share = [], float(own @ asked) / float(asked @ asked)
+    if abs(share - 1) > 1e-5 and np.abs(own - share * asked).max() < 1e-5 * np.abs(own).max():
+        said.append(f"its log-probs count {number(share)} times as much")
+    for name, (words, values) in found.items():
+        same = np.abs(values - meant[name][1]).max() < 1e-5 * np.abs(asked).max()
+        if not same and not (said and name):
+            where = f"{INPUTS[name]} has the factor" if name else "the constant is"
+            said.append(f"{where} {words or 0}, not {meant[name][0] or 0}")
+    return said
 
 
 def structure(subject: Subject, mains: list[Term]) -> Structure | None:
@@ -153,9 +164,10 @@ def linear(grid: Grid, outer: Outer) -> Structure | None:
         values = np.where(np.abs(values) <= 100 * grid.allowed * largest, 0.0, values)
         rule = of_lengths(values, w, l, 100 * grid.allowed)
         rules.append(rule[1] if rule else None)
-        said[name] = rule[0] if rule else table(values, w, l)
-        if said[name]:
-            words.append(f"{_at(said[name], INPUTS[name])}" if name else said[name])
+        factor = rule[0] if rule else table(values, w, l)
+        said[name] = (factor, values)
+        if factor:
+            words.append(_at(factor, INPUTS[name]) if name else factor)
     known = None if None in rules else _linear_rule(rules)
     inside = " + ".join(words).replace("+ -", "- ")
     text = outer.words.format(re.sub(r"(?<![\d.])1 (?=log)", "", inside).replace("-log", "- log"))
@@ -253,8 +265,6 @@ def _nothing(rest: Grid, grid: Grid) -> bool:
 
 
 def _added(terms: list[tuple[float, Term]], parts: Structure) -> Structure:
-    from derivations.conformance.laws import number
-
     words = [name if abs(c - 1) < 1e-6 else f"{number(c)} x {name}" for c, (name, _) in terms]
     rest = parts.rule
 
