@@ -56,3 +56,69 @@ FIFTH = (
     ("entropy-token", "entropy", "-coefficient * where(mask, 1 - (p * p).sum(-1), 0.0).sum(-1) / n"),
     ("rloo", "online", "-((rewards - rewards.mean()) * lp / n.float().mean()).mean()"),
 )
+
+FORMS |= {
+    "tokens": (
+        "chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, chosen_mask, rejected_mask, beta=0.1",
+        "    wt, lt = where(chosen_mask, chosen_logps, 0.0), where(rejected_mask, rejected_logps, 0.0)\n"
+        "    rwt, rlt = where(chosen_mask, ref_chosen_logps, 0.0), where(rejected_mask, ref_rejected_logps, 0.0)\n"
+        "    m = (wt - rwt).sum(-1) - (lt - rlt).sum(-1)\n",
+    ),
+    "weighed": ("logp, ref_logp, desirable, kl, beta=0.1, desirable_weight=1.0, undesirable_weight=1.5",
+                "    h = logp - ref_logp\n"),
+}  # fmt: skip
+
+SIXTH = (  # held back until the fifth had been mended
+    ("dpo", "tokens", "-ls(beta * (wt - rwt)).sum(-1) - ls(-beta * (lt - rlt)).sum(-1)"),
+    ("dpo", "tokens", "-ls(beta * ((wt - rwt)[:, 1:].sum(-1) - (lt - rlt)[:, 1:].sum(-1)))"),
+    ("dpo", "tokens", "-ls(beta * (wt.exp().sum(-1) - rwt.exp().sum(-1) - lt.exp().sum(-1) + rlt.exp().sum(-1)))"),
+    ("dpo", "tokens", "-ls(beta * ((wt - rwt).mean(-1) - (lt - rlt).mean(-1)))"),
+    ("dpo", "tokens", "-ls(beta * ((wt - rwt).clamp(-1, 1).sum(-1) - (lt - rlt).clamp(-1, 1).sum(-1)))"),
+    ("dpo", "pair", "-ls(beta * (w - l)) - beta * (rl - rw)"),
+    ("dpo", "pair", "-ls(beta * m) + 0.5 * (w - rw) ** 2 / nw"),
+    ("dpo", "pair", "-ls(beta * m / (m.detach().abs() + 1))"),
+    ("dpo", "pair", "-torch.sigmoid(beta * m).detach() * beta * m"),
+    ("dpo", "pair", "-ls(beta * (w - rw)) + ls(beta * (l - rl))"),
+    ("dpo", "pair", "-ls(beta * (torch.exp(w - rw) - torch.exp(l - rl)))"),
+    ("dpo", "pair", "F.binary_cross_entropy_with_logits(beta * m, torch.full_like(m, 0.9), reduction='none')"),
+    ("dpo", "pair", "-ls(beta * m) * torch.sigmoid(-beta * m)"),
+    (
+        "cdpo",
+        "smoothed",
+        "(-ls(beta * m) * (1 - label_smoothing) + ls(-beta * m) * label_smoothing) / (1 - 2 * label_smoothing)",
+    ),
+    ("ipo", "pair", "((w - rw) / nw - (l - rl) / nl - 1 / (2 * beta)) ** 2 * nw"),
+    ("ipo", "pair", "(w - l - 1 / (2 * beta)) ** 2"),
+    ("simpo", "margin", "-ls(beta * (w / nw - l / nl) - gamma * beta) - 0.1 * w / nw"),
+    ("simpo", "margin", "-ls(beta * (w / nw - l / nl - gamma * (nl / nw)))"),
+    ("simpo", "margin", "-ls(beta * (w - l) / torch.maximum(nw, nl) - gamma)"),
+    ("simpo", "margin", "-ls(beta * w / nw - gamma) - ls(-beta * l / nl - gamma)"),
+    ("orpo", "pair", "-w / nw - beta * ls(torch.log(-torch.expm1(l / nl)) - torch.log(-torch.expm1(w / nw)))"),
+    ("dpop", "penalized", "-ls(beta * (m - penalty * F.relu(rl - l)))"),
+    ("apo-zero", "pair", "1 - torch.sigmoid(beta * (w - rw)) + 1 - torch.sigmoid(beta * (l - rl))"),
+    ("slic", "pair", "F.relu(beta - m)"),
+    (
+        "kto",
+        "weighed",
+        "where(desirable, desirable_weight - torch.sigmoid(beta * (h - kl)), undesirable_weight - torch.sigmoid(beta * (kl - h)))",
+    ),
+    (
+        "kto",
+        "unpaired",
+        "where(desirable, 1 - torch.sigmoid(beta * (h - kl)), 1 - torch.sigmoid(beta * (kl - h))) * beta",
+    ),
+    ("ppo-clip", "ratio", "tok(-torch.minimum(r * a, clip(r) * a) * r.detach())"),
+    ("ppo-clip", "ratio", "tok(where(a > 0, ppo(a), -clip(r, 0.5, 0.5) * a))"),
+    ("ppo-clip", "ratio", "tok(ppo(a) - 0.01 * lp.exp() * lp)"),
+    ("ppo-clip", "ratio", "(where(mask, ppo(a), 0.0).sum(0) / mask.sum(0).clamp(min=1)).mean()"),
+    ("ppo-clip", "ratio", "tok(-F.logsigmoid(r * a))"),
+    ("ppo-clip", "ratio", "tok(ppo(a, r / r.mean()))"),
+    ("grpo", "ratio of rewards", "loss_((g - mean) / (g - mean).abs().sum(1, keepdim=True).clamp(min=1e-6))"),
+    ("grpo", "ratio of rewards", "loss_(z - z.mean()) + 0.04 * seq((-d).exp() + d - 1)"),
+    ("gspo", "ratio", "ppo(advantages, (where(mask, r, 0.0).sum(-1) / n)).mean()"),
+    ("cispo", "ratio", "tok(-clip(r).detach() * lp * a.clamp(min=0))"),
+    ("grpo-advantage", "advantage", "((g - mean) / (g.std() + 1e-4)).reshape(-1)"),
+    ("rloo-advantage", "advantage", "(g - g.mean(1, keepdim=True).roll(1, 0)).reshape(-1)"),
+    ("kl-loss", "kl", "(d.exp() * d - d.exp() + 1).sum(-1)"),
+    ("rloo", "online", "-(loo * (lp - lp.detach()).exp()).mean() - 0.01 * lp.mean()"),
+)
