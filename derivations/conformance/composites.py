@@ -28,6 +28,7 @@ ODD = (
     "averaged over the tokens of responses whose",
     "summed over tokens, averaged over responses whose",
     "of each response's",
+    "averaged over responses at each place",
 )  # weights that are no product of powers of lengths and sizes
 GUARDS = (0.0, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 
@@ -171,6 +172,19 @@ def _over_prompts(summary: Any) -> Callable[[Batch], Vector]:
     return advantages
 
 
+def _of_neighbour(step: int) -> Callable[[Batch], Vector]:
+    """Rewards less the mean of another prompt, or of all others (0)."""
+
+    def advantages(batch: Batch) -> Vector:
+        rows = groups_of(batch)
+        means = np.array([batch["rewards"][row].mean() for row in rows])
+        others = (means.sum() - means) / max(1, len(means) - 1) if len(means) > 1 else means
+        baseline = np.roll(means, step) if step else others
+        return batch["rewards"] - np.repeat(baseline, [len(row) for row in rows])
+
+    return advantages
+
+
 def _deviations() -> Iterator[tuple[str, Callable[[Vector], float]]]:
     for kind, ddof in (("sample", 1), ("population", 0)):
         for guard in GUARDS:
@@ -189,6 +203,10 @@ def _deviations() -> Iterator[tuple[str, Callable[[Vector], float]]]:
             )
     yield "the range + 1e-8", lambda r: float(np.ptp(r) + 1e-8)
     yield "the largest size + 1e-8", lambda r: float(np.abs(r).max() + 1e-8)
+    yield "the sum of sizes about the mean", lambda r: float(np.abs(r - r.mean()).sum() or 1e-300)
+    yield "the root of the sum of squares about the mean", lambda r: float(((r - r.mean()) ** 2).sum() ** 0.5 or 1e-300)
+    yield "the sum of the rewards", lambda r: float(r.sum() or 1e-300)
+    yield "the mean reward", lambda r: float(r.mean() or 1e-300)
     yield "the mean deviation + 1e-8", lambda r: float(np.abs(r - r.mean()).mean() + 1e-8)
 
 
@@ -223,6 +241,9 @@ def _plain(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
     for words, base in RANKS.items():
         yield words, _by_prompt(base)
     yield "reward minus the mean over prompts of the samples in its place", _over_prompts(np.mean)
+    yield "reward minus the mean of the prompt before", _of_neighbour(1)
+    yield "reward minus the next prompt's mean", _of_neighbour(-1)
+    yield "reward minus the mean of the other prompts", _of_neighbour(0)
     for over, deviation in _deviations():
         for words, base in BASELINES.items():
             yield f"{words}, over {over}", _by_prompt(lambda r, b=base, d=deviation: b(r) / d(r))  # type: ignore[misc]
@@ -280,12 +301,29 @@ def _changes() -> Iterator[tuple[str, Callable[[Vector], Vector]]]:
             )
 
 
+def _over_tokens(advantages: Callable[[Batch], Vector], *, padded: bool) -> Callable[[Batch], Vector]:
+    """Advantages less their mean over the tokens of the batch."""
+
+    def centred(batch: Batch) -> Vector:
+        a, n = advantages(batch), batch["mask"].sum(-1)
+        found: Vector = a - (a * n).sum() / (batch["mask"].size if padded else n.sum())
+        return found
+
+    return centred
+
+
 def _advantages(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
     """Every advantage as it is; then the usual ones, changed."""
     yield from _plain(subject)
     usual = ("", "leave-one-out", "reward minus the group's mean", "the plain reward")
     for words, advantages in _plain(subject):
         if words in usual or (" deviation + " in words and "batch" not in words and words.startswith(usual[2])):
+            if subject.target.family is not ADVANTAGE:
+                for padded, beside in ((False, ""), (True, " and the padding")):
+                    yield (
+                        f"{words or 'the advantage'}, less its mean over all tokens{beside}",
+                        _over_tokens(advantages, padded=padded),
+                    )
             for changed, change in itertools.islice(_changes(), 1, None):
                 said = ", ".join(filter(None, [words, changed])) or changed
                 yield (said if words else f"the advantage {said}"), lambda b, f=advantages, c=change: c(f(b))  # type: ignore[misc]

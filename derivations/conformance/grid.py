@@ -31,6 +31,7 @@ class Grid:
     sums: dict[str, Vector]
     lengths: tuple[Vector, Vector]
     allowed: float
+    turns: Vector  # sign of the slope by the chosen or, where it has none, the rejected response's log-probs
 
     def of(self, values: Vector) -> "Grid":
         """Another function of the same inputs."""
@@ -62,7 +63,9 @@ def small(left: Vector, values: Vector, allowed: float) -> bool:
 def grid_of(subject: Subject) -> Grid:
     """The function on the grid, one pair at a time. Raises CallError."""
     batches = _batches()
-    values = np.array([subject.run(batch, gradient=False).mean for batch in batches])
+    results = [subject.run(batch) for batch in batches]
+    values = np.array([result.mean for result in results])
+    slopes = np.array([[result.gradient[f"{side}_logps"].sum() for side in SIDES] for result in results])
     named = PAIRS.derive(_whole())
     shape = (len(LENGTHS), STATES, STATES)
     sums = {}
@@ -71,13 +74,22 @@ def grid_of(subject: Subject) -> Grid:
             whole = named[f"{role}{side}_logp"].reshape(shape)
             sums[("r" if role else "") + short] = whole[:, :, 0] if short == "w" else whole[:, 0, :]
     w, l = (np.array([pair[i] for pair in LENGTHS], dtype=float) for i in (0, 1))
+    turns = np.sign(slopes[:, 0] if slopes[:, 0].any() else slopes[:, 1])
     coarse = subject.rough or subject.coarse or subject.backend.dtype == SINGLE
-    return Grid(values.reshape(shape), sums, (w, l), 1e-4 if coarse else 1e-8)
+    return Grid(values.reshape(shape), sums, (w, l), 1e-4 if coarse else 1e-8, turns.reshape(shape))
 
 
 def on_grid(term: Term, grid: Grid) -> Grid:
     """A named term on the same grid."""
     return grid.of(np.asarray(term[1](_whole()), dtype=float))
+
+
+def turned(term: Term, grid: Grid) -> Grid:
+    """A named term on the same grid, with the signs of its own slopes."""
+    here = on_grid(term, grid)
+    moved = _whole() | {"chosen_logps": _whole()["chosen_logps"] + 1e-5 * _whole()["chosen_mask"]}
+    turns = np.sign(np.asarray(term[1](moved), dtype=float).reshape(here.values.shape) - here.values)
+    return replace(here, turns=turns)
 
 
 @functools.cache

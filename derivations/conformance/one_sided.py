@@ -4,8 +4,9 @@ What is known are its values, up to a constant for each length, on a few respons
 log-ratio, ...) under every usual function is a column, and one or two of them have to explain all values exactly.
 """
 
+import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ SCORES: dict[str, Rule] = {
 }
 
 
-def _columns(strengths: tuple[float, ...]) -> list[tuple[int, str, Rule]]:
+def _columns(options: tuple[float, ...]) -> list[tuple[int, str, Rule]]:
     """(cost, words, rule) of every score under every function."""
     changes: list[tuple[int, str, Callable[[Vector], Vector]]] = [
         (0, "{}", lambda x: x),
@@ -56,12 +57,27 @@ def _columns(strengths: tuple[float, ...]) -> list[tuple[int, str, Rule]]:
         (2, "ln({})", np.log),
         (2, "({})^3", lambda x: x**3),
         (3, "1/({})", lambda x: 1 / x),
+        (3, "exp({0}) ({0})", lambda x: np.exp(x) * x),
+        (3, "exp(-({0})) ({0})", lambda x: np.exp(-x) * x),
     ]
-    for k in strengths:
+    beta = options[0]
+    for k, shift in itertools.product(
+        dict.fromkeys((1.0, beta, 1 / beta, 2 * beta)),
+        dict.fromkeys((0.0, *(s * o for o in options[1:] for s in (1, -1)))),
+    ):
         inner = "{}" if k == 1 else f"{number(k)} ({{}})"
+        beside = f" {'-' if shift < 0 else '+'} {number(abs(shift))}" if shift else ""
         changes += [
-            (2, f"-log sigmoid({inner})", lambda x, k=k: np.log1p(np.exp(-k * x))),
-            (2, f"sigmoid({inner})", lambda x, k=k: 1 / (1 + np.exp(-k * x))),
+            (
+                2 + 2 * bool(shift),
+                f"-log sigmoid({inner}{beside})",
+                lambda x, k=k, o=shift: np.log1p(np.exp(-k * x - o)),
+            ),
+            (2 + 2 * bool(shift), f"sigmoid({inner}{beside})", lambda x, k=k, o=shift: 1 / (1 + np.exp(-k * x - o))),
+        ]
+        if shift:
+            continue
+        changes += [
             (3, f"exp({inner})", lambda x, k=k: np.exp(k * x)),
             (3, f"tanh({inner})", lambda x, k=k: np.tanh(k * x)),
         ]
@@ -72,12 +88,14 @@ def _columns(strengths: tuple[float, ...]) -> list[tuple[int, str, Rule]]:
     ]
 
 
-def part_of(values: Vector, s: Vector, r: Vector, n: Vector, strength: float, allowed: float) -> Part | None:
+def part_of(
+    values: Vector, s: Vector, r: Vector, n: Vector, strengths: tuple[float, ...], allowed: float
+) -> Part | None:
     """The part of which these are the values, up to a constant for each length.
 
     Args:
         values: [n], what the part is worth. s: [n], r: [n], summed log-probs of policy and reference, nats.
-        n: [n], lengths. strength: the objective's first option. allowed: how far off, relative to the largest.
+        n: [n], lengths. strengths: the objective's options. allowed: how far off, relative to the largest.
 
     Returns:
         The part with the fewest and plainest columns, or None.
@@ -87,12 +105,11 @@ def part_of(values: Vector, s: Vector, r: Vector, n: Vector, strength: float, al
     size = float(np.linalg.norm(goal))
     if size <= allowed * max(1.0, float(np.abs(values).max())):
         return Part("", lambda s, r, n: 0 * s)
-    strengths = tuple(dict.fromkeys((1.0, strength, 1 / strength, 2 * strength)))
     with np.errstate(all="ignore"):
         known = [(c, w, f, clear @ f(s, r, n)) for c, w, f in _columns(strengths)]
     known = [(c, w, f, x) for c, w, f, x in known if np.all(np.isfinite(x)) and np.linalg.norm(x) > 1e-9]
     matrix = np.stack([x / np.linalg.norm(x) for *_, x in known], 1)
-    for chosen in candidates(matrix, goal / size, [c for c, *_ in known]):
+    for chosen in itertools.chain(candidates(matrix, goal / size, [c for c, *_ in known]), _triples(known)):
         columns = np.stack([known[i][3] for i in chosen], 1)
         found, *_ = np.linalg.lstsq(columns, goal, rcond=None)
         if np.linalg.norm(columns @ found - goal) <= allowed * size:
@@ -111,6 +128,21 @@ def candidates(matrix: Vector, goal: Vector, costs: list[int]) -> list[tuple[int
     near = np.argwhere((1 - together < 1e-5) & (1 - gram**2 > 1e-9))
     pairs = sorted(((int(i), int(j)) for i, j in near if i < j), key=lambda p: costs[p[0]] + costs[p[1]])
     return sorted(alone, key=lambda p: costs[p[0]]) + pairs[:400]
+
+
+def _triples(known: list[tuple[int, str, Rule, Vector]]) -> Iterator[tuple[int, ...]]:
+    """Three functions of the same score, none with a factor inside."""
+    size = len(known) // len(SCORES)
+    for score in SCORES:
+        plain = [i for i, (_, words, *_) in enumerate(known) if words in _plain_words(score)]
+        yield from itertools.combinations(plain[:size], 3)
+
+
+@functools.cache
+def _plain_words(score: str) -> frozenset[str]:
+    forms = ("{}", "exp({})", "({})^2", "|{}|", "exp(-({}))", "({})^3", "exp({0}) ({0})", "exp(-({0})) ({0})",
+             "-log sigmoid({})", "max(0, {})")  # fmt: skip
+    return frozenset(form.format(score) for form in forms)
 
 
 def _without_constants(n: Vector) -> Vector:

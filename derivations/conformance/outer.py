@@ -28,7 +28,6 @@ OUTER = (
     Outer("{}", lambda x: x, lambda y: y),
     Outer("-log sigmoid({})", lambda x: np.log1p(np.exp(-x)), lambda y: -np.log(np.expm1(y))),
     Outer("({})^2", lambda x: x**2, np.sqrt),
-    Outer("(-({}))^2", lambda x: x**2, lambda y: -np.sqrt(y)),
     Outer("sigmoid({})", _sigmoid, lambda y: np.log(y) - np.log1p(-y)),
     Outer("exp({})", np.exp, np.log),
     Outer("tanh({})", np.tanh, np.arctanh),
@@ -53,16 +52,19 @@ OUTER = (
 )
 
 
-def undone(values: Vector, *strengths: float) -> Iterator[tuple[Outer, Vector]]:
+def undone(values: Vector, *strengths: float, turns: Vector | None = None) -> Iterator[tuple[Outer, Vector]]:
     """Every outer function under which all values are possible, times the usual factors, with what stands inside.
 
     Args:
         values: losses, any shape. strengths: options of the objective that may be factors.
+        turns: which root of a square to take, 1 or -1; None: the positive one.
     """
     with np.errstate(all="ignore"):
         for outer in OUTER:
             for factor in dict.fromkeys((1.0, -1.0, *(k**s for k in strengths for s in (1, -1)), 2.0, 0.5)):
                 inside = outer.undo(values / factor)
+                if outer.words == "({})^2" and turns is not None:
+                    inside = inside * np.where(turns == 0, 1.0, turns)
                 if np.all(np.isfinite(inside)):
                     yield _times(outer, factor), inside
                 if outer.words == "{}":

@@ -62,8 +62,18 @@ def prepared(
     if not found:
         raise failures[0]
     if found[1:]:
-        found = _identified(found)
+        found = _identified([subject for subject in found if _takes_a_batch(subject)] or found)
     return _noted(found[0], mapping or {})
+
+
+def _takes_a_batch(subject: Subject) -> bool:
+    """Whether several examples in one batch fit too; one alone may be broadcast by chance."""
+    family = subject.target.family
+    try:
+        subject.run(join(family, batch_of(family)))
+    except CallError:
+        return False
+    return True
 
 
 def _identified(found: list[Subject]) -> list[Subject]:

@@ -56,6 +56,8 @@ def _words(subject: Subject, data: list[Batch], goal: Vector) -> str:
                     (weight * form(d if subject.target.family.name == OFF_POLICY.name else 0 * d, x)).ravel()
                 )
             column = np.concatenate(columns)
+            if not column.any():
+                continue
             factor = float(column @ goal) / float(column @ column)
             if np.linalg.norm(goal - factor * column) < 1e-6 * np.linalg.norm(goal):
                 return f"plus {number(factor)} x {words}, {how}"

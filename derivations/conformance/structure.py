@@ -12,13 +12,14 @@ import numpy as np
 from derivations.conformance.batches import join
 from derivations.conformance.families import PAIRS, Arrays
 from derivations.conformance.gradient_words import gradient_words
-from derivations.conformance.grid import SIDES, Grid, fresh_pairs, grid_of, on_grid
+from derivations.conformance.grid import SIDES, Grid, fresh_pairs, grid_of, on_grid, turned
 from derivations.conformance.known_pairs import Term
 from derivations.conformance.laws import number
 from derivations.conformance.lengths import of_lengths, table
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.one_sided import Part, candidates, part_of
 from derivations.conformance.outer import Outer, undone
+from derivations.conformance.token_parts import token_parts
 
 Vector = np.ndarray
 INPUTS = {"w": "log pi(w)", "l": "log pi(l)", "rw": "log ref(w)", "rl": "log ref(l)"}
@@ -42,14 +43,18 @@ def structured(subject: Subject, mains: list[Term]) -> str:
     """The structure in words, with what it has otherwise than the objective and what of it gets no gradient."""
     with np.errstate(all="ignore"):
         found = structure(subject, mains)
-    return f"{found.words}{gradient_words(subject)}{_otherwise(subject, found)}" if found else ""
+        if found is None:
+            grid, strengths = grid_of(subject), strengths_of(subject)
+            words = token_parts(subject, grid, list(undone(grid.values, *strengths, turns=grid.turns)), strengths)
+            return f"{words}{gradient_words(subject)}" if words else ""
+    return f"{found.words}{gradient_words(subject)}{_otherwise(subject, found)}"
 
 
 def _otherwise(subject: Subject, found: Structure) -> str:
     """Which factors of a linear score are not those of the objective, where its outer function is the same."""
     grid = grid_of(subject)
-    asked = on_grid(("", subject.target.losses), grid)
-    for outer, inside in undone(asked.values, strength_of(subject)):
+    asked = turned(("", subject.target.losses), grid)
+    for outer, inside in undone(asked.values, *strengths_of(subject), turns=asked.turns):
         meant = linear(asked.of(inside), outer) if outer.words == found.outer else None
         if meant and meant.linear and found.linear:
             said = _differences(found.linear, meant.linear)
@@ -79,7 +84,7 @@ def structure(subject: Subject, mains: list[Term]) -> Structure | None:
     fresh = fresh_pairs()
     goal = np.array([subject.run(batch, gradient=False).mean for batch in fresh])
     named = PAIRS.derive(join(PAIRS, fresh))
-    for found in _ideas(grid, mains, strength_of(subject)):
+    for found in _ideas(grid, mains, strengths_of(subject)):
         if found.rule is None:
             return found
         with np.errstate(all="ignore"):
@@ -89,25 +94,26 @@ def structure(subject: Subject, mains: list[Term]) -> Structure | None:
     return None
 
 
-def strength_of(subject: Subject) -> float:
-    """The objective's first option, beta."""
-    return float(next(iter(subject.target.options.values()), 1.0) or 1.0)
+def strengths_of(subject: Subject) -> tuple[float, ...]:
+    """The objective's options that are numbers, beta first."""
+    values = (v for v in subject.target.options.values() if isinstance(v, int | float) and not isinstance(v, bool))
+    return tuple(float(v) for v in values if v) or (1.0,)
 
 
-def _ideas(grid: Grid, mains: list[Term], strength: float) -> Iterator[Structure]:
-    opened = list(undone(grid.values, strength))
+def _ideas(grid: Grid, mains: list[Term], strengths: tuple[float, ...]) -> Iterator[Structure]:
+    opened = list(undone(grid.values, *strengths, turns=grid.turns))
     for outer, inside in opened:
         if found := linear(grid.of(inside), outer):
             yield found
     for outer, inside in opened:
         inner = grid.of(inside)
-        if inner.separable and (found := _under(outer, _sides(inner, strength))):
+        if inner.separable and (found := _under(outer, _sides(inner, strengths))):
             yield found
-    yield from _sums(grid, [*mains, *_of_references(mains)], strength)
+    yield from _sums(grid, [*mains, *_of_references(mains)], strengths)
     for outer, inside in opened:
         if found := _product(grid.of(inside), outer):
             yield found
-    yield from _beside_a_likelihood(grid, strength)
+    yield from _beside_a_likelihood(grid, strengths)
 
 
 def _of_references(mains: list[Term]) -> list[Term]:
@@ -120,13 +126,13 @@ def _of_references(mains: list[Term]) -> list[Term]:
     return [(f"the same of the reference ({name})", moved(loss)) for name, loss in free]
 
 
-def _beside_a_likelihood(grid: Grid, strength: float) -> Iterator[Structure]:
+def _beside_a_likelihood(grid: Grid, strengths: tuple[float, ...]) -> Iterator[Structure]:
     """An NLL of the chosen response, and one outer function of something else."""
     for words, per_token in ((" + NLL of the chosen response (mean over tokens)", True), (" + its NLL (sum)", False)):
         nll = -grid.flat("w") / (grid.lengths[0][:, None, None] if per_token else 1.0)
-        for outer, inside in undone(grid.values - nll, strength):
+        for outer, inside in undone(grid.values - nll, *strengths):
             inner = grid.of(inside)
-            found = linear(inner, outer) or (inner.separable and _under(outer, _sides(inner, strength))) or None
+            found = linear(inner, outer) or (inner.separable and _under(outer, _sides(inner, strengths))) or None
             if found and (rule := found.rule):
 
                 def whole(named: Arrays, rule: Rule = rule, per_token: bool = per_token) -> Vector:
@@ -195,7 +201,7 @@ def _linear_rule(rules: list[Callable[[Vector, Vector], Vector]]) -> Rule:
 # ---------------------------------------------------------------- a part of each side
 
 
-def _sides(grid: Grid, strength: float) -> Structure | None:
+def _sides(grid: Grid, strengths: tuple[float, ...]) -> Structure | None:
     """A part of the chosen response plus one of the rejected one, plus what the lengths alone give."""
     parts: list[Part] = []
     rest = grid.values.copy()
@@ -203,7 +209,7 @@ def _sides(grid: Grid, strength: float) -> Structure | None:
         n = np.repeat(grid.lengths[place], grid.values.shape[1])
         s, r = grid.sums[short].ravel(), grid.sums["r" + short].ravel()
         values = grid.values.mean(2 - place)
-        found = part_of((values - values.mean(1, keepdims=True)).ravel(), s, r, n, strength, grid.allowed * 10)
+        found = part_of((values - values.mean(1, keepdims=True)).ravel(), s, r, n, strengths, grid.allowed * 10)
         if found is None:
             return None
         parts.append(
@@ -234,7 +240,7 @@ def _sides(grid: Grid, strength: float) -> Structure | None:
 # ---------------------------------------------------------------- named terms
 
 
-def _sums(grid: Grid, mains: list[Term], strength: float) -> Iterator[Structure]:
+def _sums(grid: Grid, mains: list[Term], strengths: tuple[float, ...]) -> Iterator[Structure]:
     """One or two named losses, with factors or a weight by lengths, plus parts that see one response alone."""
     goal = grid.crossed
     kept = [(term, each) for term in mains for each in [on_grid(term, grid)] if np.all(np.isfinite(each.values))]
@@ -252,7 +258,7 @@ def _sums(grid: Grid, mains: list[Term], strength: float) -> Iterator[Structure]
         terms = [kept[i] for i in chosen]
         rest = grid.of(grid.values - sum(c * each.values for c, (_, each) in zip(found, terms, strict=True)))
         parts = (
-            _sides(rest, strength)
+            _sides(rest, strengths)
             if not _nothing(rest, grid)
             else Structure("", lambda named: 0.0 * named["chosen_logp"])
         )

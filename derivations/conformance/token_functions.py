@@ -82,16 +82,16 @@ def _kl_tokens() -> Vector:
 
 def _of_token(tokens: Vector, each: Vector, allowed: float) -> str:
     p, q = tokens.T
-    part = part_of(each, p, q, np.ones(len(p)), 1.0, 10 * allowed)
+    part = part_of(each, p, q, np.ones(len(p)), (1.0,), 10 * allowed)
     if part is not None and part.words:
         left = each - part.rule(p, q, np.ones(len(p)))
         if np.ptp(left) <= 1e-6:
             shift = float(left.mean())
             return part.words + ("" if abs(shift) < 1e-6 else f" {'-' if shift < 0 else '+'} {number(abs(shift))}")
-    return _pieces(p - q, each, allowed)
+    return pieces(p - q, each, allowed)
 
 
-def _pieces(d: Vector, each: Vector, allowed: float) -> str:
+def pieces(d: Vector, each: Vector, allowed: float) -> str:
     """A function of the log-ratio alone that is a named one near 1 and a line or a constant far from it."""
     order = np.argsort(d)
     d, each = d[order], each[order]

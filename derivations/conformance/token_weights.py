@@ -85,6 +85,8 @@ def named_weights(subject: Subject) -> list[tuple[str, Callable[[Batch, Vector],
         ),
         ("over the square root of each response's length", lambda b, a: mask(b) / lengths(b) ** 0.5 / len(a)),
         ("divided by the longest response's length", lambda b, a: mask(b) / lengths(b).max() / len(a)),
+        ("averaged over responses at each place, then over places", lambda b, a: mask(b) / _column(b) / mask(b).shape[1]),
+        ("averaged over responses at each place, then summed over places", lambda b, a: mask(b) / _column(b)),
         *(
             (f"{words}, times {what}", lambda b, a, w=w, p=p: w(b, a) * p(b))  # type: ignore[misc]
             for what, p in (
@@ -101,6 +103,11 @@ def named_weights(subject: Subject) -> list[tuple[str, Callable[[Batch, Vector],
         ("of each response's last token alone", lambda b, a: _last(b) / len(a)),
         ("of each response's first token alone", lambda b, a: _last(b, first=True) / len(a)),
     ]  # fmt: skip
+
+
+def _column(batch: Batch) -> Vector:
+    """How many responses have a token at each place, [1, T]."""
+    return np.maximum(batch["mask"].sum(0, keepdims=True), 1)
 
 
 def _last(batch: Batch, *, first: bool = False) -> Vector:

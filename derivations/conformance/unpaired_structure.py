@@ -81,7 +81,7 @@ def _side(points: Points, strengths: list[float], allowed: float) -> str:
             return ("1 + " if shift else "") + outer.words.format(words)
     for outer, inside, *shift in opened:
         for name, s in (("log pi", points.s), ("(log pi - kl)", points.s - points.kl)):
-            part = part_of(inside, s, points.r, points.n, strengths[0] if strengths else 1.0, 10 * allowed)
+            part = part_of(inside, s, points.r, points.n, tuple(strengths) or (1.0,), 10 * allowed)
             if part is None or not part.words:
                 continue
             left = inside - part.rule(s, points.r, points.n)
