@@ -29,6 +29,7 @@ from derivations.conformance.known_losses import SWAPPED, extra_terms, main_term
 from derivations.conformance.known_off_policy import known_surrogate
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.ratio_use import MEASURED
 from derivations.conformance.reward_free import reward_free
 from derivations.conformance.stages import (
     MIXED,
@@ -94,8 +95,8 @@ def identify(subject: Subject) -> Identity:
         return known
     found = _identify(subject, value=subject.target.family.name not in PSEUDO)
     by_gradient = subject.target.name in ("kl-loss", "kl-loss-token", "entropy-sequence")
-    if by_gradient and not found.known:
-        return _identify(subject, value=False)
+    if by_gradient and not found.known and (trained := _identify(subject, value=False)).known:
+        return trained
     if subject.target.family.name in (*PSEUDO, ADVANTAGE.name) and (not found.known or found.nameless):
         return _composed(subject) or found
     takes_apart = {UNPAIRED.name: unpaired_structure, KL_FAMILY.name: token_function, ENTROPY.name: token_function}
@@ -124,6 +125,8 @@ def _composed(subject: Subject) -> Identity | None:
     if family.name != OFF_POLICY.name:
         kind = "" if family is ADVANTAGE else "policy gradient with "
         return Identity(((1.0, "; ".join(filter(None, [f"{kind}{found.words}", beside]))),), 0.0)
+    if used.startswith(MEASURED):
+        return Identity((), float("nan"), f"at ratio 1 {found.words}; its use of the ratio has no name ({used})")
     if used:
         return Identity(((1.0, "; ".join(filter(None, [used, found.words, beside]))),), 0.0)
     return Identity(

@@ -15,6 +15,7 @@ from derivations.conformance.loss_under_test import Subject
 
 Vector = np.ndarray
 EXACT = 1e-6
+MEASURED = "slopes by the log-prob, over -A, as measured"
 MEANS: dict[str, Callable[[Vector, Vector], Vector]] = {  # log-ratios [N, T], mask -> the log of a mean ratio [N, T]
     "r": lambda d, m: d,
     "the response's geometric mean ratio": lambda d, m: d.sum(-1, keepdims=True) / m.sum(-1, keepdims=True) + 0 * d,
@@ -140,4 +141,4 @@ def _table(slopes: Slopes, clip: tuple[float, float]) -> str:
         meant = [1 - 2 * clip[0], 1 - clip[0] / 2, 1 + clip[1] / 2, 1 + 2 * clip[1]]
         at = dict.fromkeys(int(rows[np.abs(ratio[rows] - r).argmin()]) for r in meant) if len(rows) else {}
         said.append(f"for {words} " + ", ".join(f"{slopes.slope[i]:.3g} at ratio {ratio[i]:.3g}" for i in at))
-    return f"slopes by the log-prob, over -A, as measured: {'; '.join(said)}"
+    return f"{MEASURED}: {'; '.join(said)}"

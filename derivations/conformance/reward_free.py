@@ -15,7 +15,7 @@ FORMS: dict[str, Callable[[Vector, Vector], Vector]] = {  # log-ratio, log-prob 
     "k3 of the ratio pi/pi_old (r - 1 - log r)": lambda d, x: np.expm1(d),
     "k3 of the ratio pi_old/pi (1/r - 1 + log r)": lambda d, x: -np.expm1(-d),
     "k2 of the log-ratio": lambda d, x: d,
-    "the log-ratio": lambda d, x: 0 * d + 1,
+    "the log-prob": lambda d, x: 0 * d + 1,
     "the ratio": lambda d, x: np.exp(d),
     "the ratio times the log-ratio": lambda d, x: np.exp(d) * (d + 1),
     "the probability": lambda d, x: np.exp(x),

@@ -41,24 +41,24 @@ class Structure:
 
 def structured(subject: Subject, mains: list[Term]) -> str:
     """The structure in words, with what it has otherwise than the objective and what of it gets no gradient."""
+    grid, strengths = grid_of(subject), strengths_of(subject)
+    if not np.all(np.isfinite(grid.values)):
+        return ""
     with np.errstate(all="ignore"):
-        found = structure(subject, mains)
-        if found is None:
-            grid, strengths = grid_of(subject), strengths_of(subject)
-            words = token_parts(subject, grid, list(undone(grid.values, *strengths, turns=grid.turns)), strengths)
-            return f"{words}{gradient_words(subject)}" if words else ""
-    return f"{found.words}{gradient_words(subject)}{_otherwise(subject, found)}"
+        if found := structure(subject, mains, grid):
+            return f"{found.words}{gradient_words(subject)}{_otherwise(subject, found, grid)}"
+        words = token_parts(subject, grid, list(undone(grid.values, *strengths, turns=grid.turns)), strengths)
+        return f"{words}{gradient_words(subject)}" if words else ""
 
 
-def _otherwise(subject: Subject, found: Structure) -> str:
+def _otherwise(subject: Subject, found: Structure, grid: Grid) -> str:
     """Which factors of a linear score are not those of the objective, where its outer function is the same."""
-    grid = grid_of(subject)
     asked = turned(("", subject.target.losses), grid)
     for outer, inside in undone(asked.values, *strengths_of(subject), turns=asked.turns):
         meant = linear(asked.of(inside), outer) if outer.words == found.outer else None
         if meant and meant.linear and found.linear:
             said = _differences(found.linear, meant.linear)
-            return f" ({'; '.join(said)}, as in {subject.target.name})" if said else ""
+            return f" (against {subject.target.name}: {'; '.join(said)})" if said else ""
     return ""
 
 
@@ -76,11 +76,8 @@ def _differences(found: dict[str, tuple[str, Vector]], meant: dict[str, tuple[st
     return said
 
 
-def structure(subject: Subject, mains: list[Term]) -> Structure | None:
+def structure(subject: Subject, mains: list[Term], grid: Grid) -> Structure | None:
     """The plainest structure that predicts fresh values of the function, or None."""
-    grid = grid_of(subject)
-    if not np.all(np.isfinite(grid.values)):
-        return None
     fresh = fresh_pairs()
     goal = np.array([subject.run(batch, gradient=False).mean for batch in fresh])
     named = PAIRS.derive(join(PAIRS, fresh))
