@@ -17,6 +17,7 @@ from derivations.conformance.families import ADVANTAGE, OFF_POLICY
 from derivations.conformance.how import at_ratio_one
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.prompt_weights import prompt_weights
 from derivations.conformance.token_weights import groups_of, named_weights, weights_by_powers
 from derivations.objectives import rloo_advantage
 
@@ -65,7 +66,20 @@ def composite(subject: Subject, gradient: Callable[[Batch], Vector] | None) -> C
         if best := _best(subject, data, goals, allowed):
             undefined = "" if all(finite) else "; not finite where all rewards of a prompt are alike"
             return replace(best, words=best.words + undefined)
-    return None
+    found = prompt_weights(data, goals, BASELINES | RANKS, named_weights(subject)[:8])
+    return _measured(subject, gradient, found) if found else None
+
+
+def _measured(subject: Subject, gradient: Callable[[Batch], Vector] | None, words: str) -> Composite:
+    """Advantages as the gradient at ratio 1 shows them, of which the words are known."""
+
+    def advantages(batch: Batch) -> Vector:
+        return np.ones(len(batch["rewards"]))
+
+    def weights(batch: Batch) -> Vector:
+        return -gradient(at_ratio_one(batch)) if gradient else subject.run(batch).value.reshape(-1, 1)
+
+    return Composite(advantages, weights, 1.0, words)
 
 
 def _best(subject: Subject, data: list[Batch], goals: list[Vector], allowed: float) -> Composite | None:
@@ -288,6 +302,8 @@ def _changes() -> Iterator[tuple[str, Callable[[Vector], Vector]]]:
     yield "not above 1", lambda a: np.minimum(a, 1)
     yield "not below -1", lambda a: np.maximum(a, -1)
     yield "with its negative part halved", lambda a: np.where(a < 0, a / 2, a)
+    yield "divided by its largest size in the batch", lambda a: a / (np.abs(a).max() or 1e-300)
+    yield "divided by its mean size in the batch", lambda a: a / (np.abs(a).mean() or 1e-300)
     yield "centred once more over the batch", lambda a: a - a.mean()
     for kind, ddof in (("sample", 1), ("population", 0)):
         for guard in (0.0, 1e-8, 1e-6, 1e-5, 1e-4):

@@ -22,6 +22,7 @@ def known_surrogate(subject: Subject, found: Composite, gradient: Callable[[Batc
     low = full["epsilon"] or 0.2
     high = full["epsilon_high"] or low
     data = [*subject.examples, join(family, batch_of(family))]
+    data = [b for b in data if np.all(np.isfinite(gradient(b)))]
     held_back = [(found.factor * found.advantages(b), found.weights(b)) for b in data]
     goal = np.concatenate([gradient(b).ravel() for b in data])
     for words, token in TOKENS.items():

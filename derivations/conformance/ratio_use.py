@@ -56,6 +56,8 @@ def ratio_use(
     wide = _slopes(far, gradient, scale)
     if wide is None:
         return ""
+    if own := _of_own_ratio(gradient, scale, clip) if inside is None else "":
+        return own
     if inside is None:
         return _table(wide, clip)
     says = f"a surrogate whose slope by the log-prob, over -A, is {inside[0]} in the clip"
@@ -80,6 +82,30 @@ def _slopes(
     if not found.size or not np.all(np.isfinite(found)):
         return None
     return Slopes(found[0], found[1], dict(zip(MEANS, found[2:], strict=True)))
+
+
+def _of_own_ratio(
+    gradient: Callable[[Batch], Vector], scale: Callable[[Batch], Vector], clip: tuple[float, float]
+) -> str:
+    """The slope at a few ratios, if it is the same for every token that has one of them and the same sign of A."""
+    low, high = clip
+    ratios = np.array([1 - 2 * min(low, 0.45), 1 - low / 2, 1.0, 1 + high / 2, 1 + 2 * high])
+    batches = []
+    for seed in range(10):
+        batch = _drawn(40 + seed, 0.1)
+        which = np.random.default_rng([19, seed]).integers(len(ratios), size=batch["mask"].shape)
+        batches.append(batch | {"old_logps": batch["logps"] - np.log(ratios)[which]})
+    found = _slopes(batches, gradient, scale)
+    if found is None:
+        return ""
+    said, place = [], np.abs(np.exp(found.means["r"])[:, None] - ratios).argmin(1)
+    for sign, words in ((1, "A > 0"), (-1, "A < 0")):
+        cells = [found.slope[(found.sign == sign) & (place == i)] for i in range(len(ratios))]
+        if not all(len(cell) > 1 and np.ptp(cell) < EXACT * 10 for cell in cells):
+            return ""
+        said.append(f"for {words} " + ", ".join(number(float(cell[0])) for cell in cells))
+    at = ", ".join(number(float(r)) for r in ratios)
+    return f"a surrogate of each token's own ratio whose slope by the log-prob, over -A, is at ratios {at}: {'; '.join(said)}"
 
 
 def _drawn(seed: int, spread: float) -> Batch:

@@ -3,6 +3,7 @@
 Whatever is said is checked on fresh pairs of other lengths and numbers, to a part in ten million.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from derivations.conformance.batches import join
 from derivations.conformance.families import PAIRS, Arrays
 from derivations.conformance.gradient_words import gradient_words
-from derivations.conformance.grid import SIDES, Grid, fresh_pairs, grid_of, on_grid, turned
+from derivations.conformance.grid import SIDES, Grid, fresh_pairs, grid_of, on_grid, small, turned
 from derivations.conformance.known_pairs import Term
 from derivations.conformance.laws import number
 from derivations.conformance.lengths import of_lengths, table
@@ -248,7 +249,8 @@ def _sums(grid: Grid, mains: list[Term], strengths: tuple[float, ...]) -> Iterat
     columns = np.stack([each.crossed.ravel() for _, each in kept], 1)
     matrix = columns / np.linalg.norm(columns, axis=0)
     size = float(np.linalg.norm(goal))
-    for chosen in candidates(matrix, goal.ravel() / size, [0] * len(kept)):
+    unnamed = None
+    for chosen in candidates(matrix, goal.ravel() / size, [0] * len(kept))[:12]:
         found, *_ = np.linalg.lstsq(columns[:, chosen], goal.ravel(), rcond=None)
         if np.linalg.norm(columns[:, chosen] @ found - goal.ravel()) > 10 * grid.allowed * size or not found.all():
             continue
@@ -259,8 +261,30 @@ def _sums(grid: Grid, mains: list[Term], strengths: tuple[float, ...]) -> Iterat
             if not _nothing(rest, grid)
             else Structure("", lambda named: 0.0 * named["chosen_logp"])
         )
+        if not parts and unnamed is None and len(chosen) == 1:
+            unnamed = _with_unnamed(float(found[0]), terms[0][0][0], rest)
         if parts:
             yield _added([(float(c), term) for c, (term, _) in zip(found, terms, strict=True)], parts)
+    if unnamed:
+        yield unnamed
+
+
+def _with_unnamed(factor: float, name: str, rest: Grid) -> Structure:
+    """A named loss and a part of one response alone that has no name: what it moves with."""
+    said = []
+    for place, (short, side) in enumerate(zip("wl", SIDES, strict=True)):
+        values = rest.values.mean(2 - place)
+        if np.ptp(values - values.mean(1, keepdims=True)) > 1e-6 * max(1.0, float(np.abs(rest.values).max())):
+            low, high = (float(end) for end in (values.min(), values.max()))
+            s, r = rest.sums[short], rest.sums["r" + short]
+            matrix = np.stack([s.ravel(), r.ravel(), np.ones(s.size)], 1)
+            slope, other = np.linalg.lstsq(matrix, values.ravel(), rcond=None)[0][:2]
+            said.append(
+                f"a part of the {side} response alone (from {number(low)} to {number(high)} here; on average "
+                f"{number(float(slope))} a nat of its log pi, {number(float(other))} a nat of its log ref)"
+            )
+    times = "" if abs(factor - 1) < 1e-6 else f"{number(factor)} x "
+    return Structure(f"{times}{name} + " + " + ".join(said), None)
 
 
 def _nothing(rest: Grid, grid: Grid) -> bool:
@@ -299,17 +323,8 @@ def _weighted(grid: Grid, kept: list[tuple[Term, Grid]]) -> Iterator[Structure]:
 
 
 def _product(grid: Grid, outer: Outer) -> Structure | None:
-    """The chosen response's score times, or over, the rejected one's."""
-    blocks = grid.values
-    first = np.linalg.svd(blocks)
-    if (first.S[:, 1] > grid.allowed * 10 * first.S[:, 0]).any():
-        return None
-    scores: dict[str, Callable[[Arrays, str], Vector]] = {
-        "log pi - log ref": lambda a, s: a[f"{s}_logp"] - a[f"ref_{s}_logp"],
-        "log pi": lambda a, s: a[f"{s}_logp"],
-        "log pi/|y|": lambda a, s: a[f"{s}_mean_logp"],
-        "log ref": lambda a, s: a[f"ref_{s}_logp"],
-    }
+    """The chosen response's score times, or over, the rejected one's, and a constant."""
+    values = grid.values.ravel()
     arrays = {
         f"{role}{side}_logp": grid.flat(("r" if role else "") + short)
         for short, side in zip("wl", SIDES, strict=True)
@@ -317,21 +332,32 @@ def _product(grid: Grid, outer: Outer) -> Structure | None:
     }
     n = {side: k[:, None, None] for side, k in zip(SIDES, grid.lengths, strict=True)}
     arrays |= {f"{side}_mean_logp": arrays[f"{side}_logp"] / n[side] for side in SIDES}
-    for one, first_score in scores.items():
-        for other, second in scores.items():
-            for sign, between in ((1, " x "), (-1, " / ")):
-                a, b = first_score(arrays, "chosen"), second(arrays, "rejected") ** sign
-                factor = blocks / (a * b)
-                if np.ptp(factor) <= 1e-6 * np.abs(factor).max():
-                    c = float(factor.mean())
-                    words = f"{c:.6g} x ({_of(one, 'w')}){between}({_of(other, 'l')})"
+    for (one, first), (other, second), power in itertools.product(SCORES.items(), SCORES.items(), (1, -1)):
+        column = (first(arrays, "chosen") * second(arrays, "rejected") ** power).ravel()
+        matrix = np.column_stack([column, np.ones(len(column))])
+        (c, shift), *_ = np.linalg.lstsq(matrix, values, rcond=None)
+        if not small(matrix @ [c, shift] - values, values, 100 * grid.allowed):
+            continue
+        words = f"{number(c)} x ({_of(one, 'w')}) {'x' if power == 1 else '/'} ({_of(other, 'l')})"
+        beside = "" if abs(shift) < 1e-7 else f" {'-' if shift < 0 else '+'} {number(abs(shift))}"
 
-                    def rule(named: Arrays, c: float = c, f=first_score, g=second, sign: int = sign) -> Vector:  # type: ignore[no-untyped-def]
-                        value: Vector = outer.do(c * f(named, "chosen") * g(named, "rejected") ** sign)
-                        return value
+        def rule(
+            named: Arrays, f: Score = first, g: Score = second, power: int = power, c: float = c, o: float = shift
+        ) -> Vector:
+            value: Vector = outer.do(c * f(named, "chosen") * g(named, "rejected") ** power + o)
+            return value
 
-                    return Structure(outer.words.format(words), rule)
+        return Structure(outer.words.format(words + beside), rule)
     return None
+
+
+Score = Callable[[Arrays, str], Vector]
+SCORES: dict[str, Score] = {
+    "log pi - log ref": lambda a, s: a[f"{s}_logp"] - a[f"ref_{s}_logp"],
+    "log pi": lambda a, s: a[f"{s}_logp"],
+    "log pi/|y|": lambda a, s: a[f"{s}_mean_logp"],
+    "log ref": lambda a, s: a[f"ref_{s}_logp"],
+}
 
 
 def _of(score: str, side: str) -> str:

@@ -39,7 +39,7 @@ def _words(subject: Subject, value: Values, allowed: float) -> str:
     if not np.all(np.isfinite(each)):
         return ""
     how = _adding_up(value, tokens, each, of_kl, allowed)
-    what = _of_token(tokens, each, allowed) if of_kl else _of_distribution(tokens, each, allowed)
+    what = _of_token(value, tokens, each, allowed) if of_kl else _of_distribution(tokens, each, allowed)
     if not how or not what:
         return ""
     slope = _gradient(subject, tokens) if of_kl else ""
@@ -80,7 +80,7 @@ def _kl_tokens() -> Vector:
     return np.concatenate([np.stack(response(700 + i, 5), 1) for i in range(6)])
 
 
-def _of_token(tokens: Vector, each: Vector, allowed: float) -> str:
+def _of_token(value: Values, tokens: Vector, each: Vector, allowed: float) -> str:
     p, q = tokens.T
     part = part_of(each, p, q, np.ones(len(p)), (1.0,), 10 * allowed)
     if part is not None and part.words:
@@ -88,16 +88,15 @@ def _of_token(tokens: Vector, each: Vector, allowed: float) -> str:
         if np.ptp(left) <= 1e-6:
             shift = float(left.mean())
             return part.words + ("" if abs(shift) < 1e-6 else f" {'-' if shift < 0 else '+'} {number(abs(shift))}")
-    return pieces(p - q, each, allowed)
+    raised = np.array([value(token[None] - 0.37) for token in tokens[:10]])
+    alone = np.abs(raised - each[:10]).max() <= allowed * max(1.0, float(np.abs(each).max()))
+    return pieces(p - q, each, allowed) if alone else ""
 
 
 def pieces(d: Vector, each: Vector, allowed: float) -> str:
-    """A function of the log-ratio alone that is a named one near 1 and a line or a constant far from it."""
+    """A function of the log-ratio alone, and where it is a named one."""
     order = np.argsort(d)
     d, each = d[order], each[order]
-    steps = np.diff(each) / np.diff(d)
-    if np.abs(np.diff(steps)).max() > 0.5 * np.abs(steps).max():
-        return ""
     named = {"k2": d**2 / 2, "k1": d, "k3": np.expm1(-d) + d, "the squared log-ratio": d**2, "|log-ratio|": np.abs(d)}
     table = ", ".join(f"{each[i]:.4g} at {d[i]:.3g}" for i in np.linspace(0, len(d) - 1, 5).astype(int))
     for words, meant in named.items():

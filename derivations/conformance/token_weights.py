@@ -1,6 +1,7 @@
 """How a policy gradient weighs the tokens of its responses: by names, or by powers of lengths and by places."""
 
 import functools
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -149,9 +150,9 @@ def weights_by_powers(batches: list[Batch], advantages: list[Vector], goals: lis
     if used.sum() < 12 or not ((flat[used] > 0).all() or (flat[used] < 0).all()):
         return None
     sizes = np.concatenate([_sizes(b).reshape(-1, 4) for b in batches])[used]
-    places = np.concatenate([_places(b).reshape(-1, 2) for b in batches])[used]
     matrix = np.column_stack([np.log(sizes), np.ones(len(sizes))])
-    for words, rule in PLACES.items():
+    for padded, (words, rule) in itertools.product((False, True), PLACES.items()):
+        places = np.concatenate([_places(b, padded=padded).reshape(-1, 2) for b in batches])[used]
         goal = np.log(np.abs(flat[used]) / rule(*places.T))
         found, *_ = np.linalg.lstsq(matrix, goal, rcond=None)
         powers = np.round(2 * found[:4]) / 2
@@ -159,8 +160,8 @@ def weights_by_powers(batches: list[Batch], advantages: list[Vector], goals: lis
         if np.abs(matrix[:, :4] @ powers + constant - goal).max() < 1e-5:
             factor = float(np.sign(flat[used][0]) * np.exp(constant))
 
-            def weigh(b: Batch, a: Vector, rule: Callable[..., Vector] = rule) -> Vector:
-                place = _places(b)
+            def weigh(b: Batch, a: Vector, rule: Callable[..., Vector] = rule, padded: bool = padded) -> Vector:
+                place = _places(b, padded=padded)
                 each: Vector = np.where(b["mask"], np.exp(np.log(_sizes(b)) @ powers) * factor, 0.0)
                 return each * np.where(b["mask"], rule(place[..., 0], place[..., 1]), 0.0)
 
@@ -189,8 +190,8 @@ def _sizes(batch: Batch) -> Vector:
     return np.stack(parts, -1).astype(float)
 
 
-def _places(batch: Batch) -> Vector:
-    """Place among the tokens of its response, from 1 on, and their number: [N, T, 2]."""
+def _places(batch: Batch, *, padded: bool = False) -> Vector:
+    """Place among the tokens of its response (padded: in the row), from 1 on, and their number: [N, T, 2]."""
     mask = batch["mask"]
-    place = np.maximum(mask.cumsum(-1), 1)
+    place = 0 * mask + np.arange(1, mask.shape[1] + 1) if padded else np.maximum(mask.cumsum(-1), 1)
     return np.stack([place, np.broadcast_to(mask.sum(-1, keepdims=True), mask.shape)], -1).astype(float)
