@@ -1,4 +1,4 @@
-"""What a batch does to its pairs before their losses are taken: scores centred, sorted, rolled, measured by the longest.
+"""What a batch does to its pairs before their losses are taken: scores centred, sorted, or measured by the longest.
 
 Such a function is right, or a constant, on single pairs. Each idea changes the inputs of the objective that was asked
 for, whose losses are then held against those of the function on a whole batch.

@@ -1,7 +1,7 @@
-"""A loss of pairs that is some function of one linear score: which score, and how its slope compares with what was asked.
+"""A loss of pairs that is some function of one linear score: which, and how its slope compares with what was asked.
 
-The slopes by the four summed log-probs stand in the same proportion everywhere, whatever the function is. Pairs of other
-lengths with the same score are then tried: if their losses agree, the function sees nothing else.
+The slopes by the four summed log-probs stand in the same proportion everywhere, whatever the function is. Pairs of
+other lengths with the same score are then tried: if their losses agree, the function sees nothing else.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ LEAVES = {"log pi(w)": "chosen_logps", "log pi(l)": "rejected_logps", "log ref(w
 LENGTHS = ((1, 1), (2, 2), (1, 3), (3, 2), (2, 4))
 POINTS = 3
 WIDTH, ALLOWED = 1e-3, 1e-6
-MARGINS = {
+MARGINS: dict[tuple[str, ...], str] = {
     ("1", "-1", "-1", "1"): "DPO's margin",
     ("1/|w|", "-1/|l|", "", ""): "SimPO's margin",
     ("1", "-1", "", ""): "MaxEnt's (DPO's without a reference) margin",
@@ -47,7 +47,7 @@ def index(subject: Subject) -> str:
         return ""
     rules = [rule for rule in named if rule]
     alone = _sees_nothing_else(subject, batches, rules)
-    words = MARGINS.get(tuple(rule[0] for rule in rules)) or _score(rules)  # type: ignore[call-overload]
+    words = MARGINS.get(tuple(rule[0] for rule in rules)) or _score(rules)
     also = "alone" if alone else "and of the lengths"
     return f"a function of {words} {also} that is none of the usual ones ({_compared(subject, batches[1][0])})"
 
@@ -110,7 +110,7 @@ def _sees_nothing_else(subject: Subject, batches: list[list[Batch]], rules: list
 
 
 def _compared(subject: Subject, batch: Batch) -> str:
-    """Slope by the chosen log-prob beside that of the objective, for the chosen response 3 nats less likely to 3 more."""
+    """Slope by the chosen log-prob beside that of the objective, the chosen response 3 nats less likely to 3 more."""
     said = []
     for by in (-3.0, 0.0, 3.0):
         moved = _moved(batch, "chosen_logps", by)

@@ -77,8 +77,12 @@ def of_lengths(values: Vector, w: Vector, l: Vector, allowed: float) -> Rule | N
             found, *_ = np.linalg.lstsq(np.stack(columns, 1), values, rcond=None)
             left = np.abs(np.stack(columns, 1) @ found - values).max()
             if left <= allowed * scale and np.abs(found).min() > 10 * allowed:
-                return _worded(found, words), lambda w, l, f=found, r=rule: f[0] * r(w, l) + (f[1] if len(f) > 1 else 0)  # type: ignore[misc]
+                return _worded(found, words), _multiple(found, rule)
     return None
+
+
+def _multiple(found: Vector, rule: Callable[[Vector, Vector], Vector]) -> Callable[[Vector, Vector], Vector]:
+    return lambda w, l: found[0] * rule(w, l) + (found[1] if len(found) > 1 else 0)
 
 
 def _worded(found: Vector, words: str) -> str:

@@ -71,18 +71,22 @@ def _columns(options: tuple[float, ...]) -> list[tuple[int, str, Rule]]:
             (
                 2 + 2 * bool(shift),
                 f"-log sigmoid({inner}{beside})",
-                lambda x, k=k, o=shift: np.log1p(np.exp(-k * x - o)),
+                lambda x, k=k, o=shift: np.log1p(np.exp(-k * x - o)),  # type: ignore[misc]
             ),
-            (2 + 2 * bool(shift), f"sigmoid({inner}{beside})", lambda x, k=k, o=shift: 1 / (1 + np.exp(-k * x - o))),
+            (
+                2 + 2 * bool(shift),
+                f"sigmoid({inner}{beside})",
+                lambda x, k=k, o=shift: 1 / (1 + np.exp(-k * x - o)),  # type: ignore[misc]
+            ),
         ]
         if shift:
             continue
         changes += [
-            (3, f"exp({inner})", lambda x, k=k: np.exp(k * x)),
-            (3, f"tanh({inner})", lambda x, k=k: np.tanh(k * x)),
+            (3, f"exp({inner})", lambda x, k=k: np.exp(k * x)),  # type: ignore[misc]
+            (3, f"tanh({inner})", lambda x, k=k: np.tanh(k * x)),  # type: ignore[misc]
         ]
     return [
-        (cost + 2 * place, words.format(score), lambda s, r, n, c=change, f=rule: c(f(s, r, n)))
+        (cost + 2 * place, words.format(score), lambda s, r, n, c=change, f=rule: c(f(s, r, n)))  # type: ignore[misc]
         for place, (score, rule) in enumerate(SCORES.items())
         for cost, words, change in changes
     ]
@@ -114,19 +118,29 @@ def part_of(
         found, *_ = np.linalg.lstsq(columns, goal, rcond=None)
         if np.linalg.norm(columns @ found - goal) <= allowed * size:
             kept = [(float(c), known[i]) for c, i in zip(found, chosen, strict=True)]
-            return Part(_sum([(c, k[1]) for c, k in kept]), lambda s, r, n: sum(c * k[2](s, r, n) for c, k in kept))
+            return Part(_sum([(c, k[1]) for c, k in kept]), _combined([(c, k[2]) for c, k in kept]))
     return None
+
+
+def _combined(parts: list[tuple[float, Rule]]) -> Rule:
+    def rule(s: Vector, r: Vector, n: Vector) -> Vector:
+        total: Vector = sum((c * part(s, r, n) for c, part in parts), 0.0 * s)
+        return total
+
+    return rule
 
 
 def candidates(matrix: Vector, goal: Vector, costs: list[int]) -> list[tuple[int, ...]]:
     """Single columns and pairs that nearly explain the goal, the plainest first."""
     shares, gram = matrix.T @ goal, matrix.T @ matrix
-    alone = [(i,) for i in np.flatnonzero(1 - shares**2 < 1e-5)]
+    alone: list[tuple[int, ...]] = [(int(i),) for i in np.flatnonzero(1 - shares**2 < 1e-5)]
     with np.errstate(all="ignore"):
         a, b = shares[:, None], shares[None, :]
         together = (a**2 + b**2 - 2 * gram * a * b) / (1 - gram**2)
     near = np.argwhere((1 - together < 1e-5) & (1 - gram**2 > 1e-9))
-    pairs = sorted(((int(i), int(j)) for i, j in near if i < j), key=lambda p: costs[p[0]] + costs[p[1]])
+    pairs: list[tuple[int, ...]] = sorted(
+        ((int(i), int(j)) for i, j in near if i < j), key=lambda p: costs[p[0]] + costs[p[1]]
+    )
     return sorted(alone, key=lambda p: costs[p[0]]) + pairs[:400]
 
 

@@ -44,8 +44,8 @@ OUTER = (
     *(
         Outer(
             f"-log(sigmoid({{}}) + {e:g})",
-            lambda x, e=e: -np.log(_sigmoid(x) + e),
-            lambda y, e=e: -np.log(1 / (np.exp(-y) - e) - 1),
+            lambda x, e=e: -np.log(_sigmoid(x) + e),  # type: ignore[misc]
+            lambda y, e=e: -np.log(1 / (np.exp(-y) - e) - 1),  # type: ignore[misc]
         )
         for e in (1e-3, 1e-2, 0.1)
     ),

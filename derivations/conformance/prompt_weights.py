@@ -27,7 +27,7 @@ def prompt_weights(
     for what, base in baselines.items():
         for how, weigh in weights:
             rows = _shares(data, goals, base, weigh)
-            if rows is not None and len(rows) >= 3:
+            if rows is not None and len(rows) >= 2:
                 share, mean, deviation, size = rows.T
                 rule = _rule(share, mean, deviation, size)
                 return ", ".join(filter(None, [what, how])) + f", each prompt times {rule}"

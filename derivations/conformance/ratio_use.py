@@ -105,7 +105,8 @@ def _of_own_ratio(
             return ""
         said.append(f"for {words} " + ", ".join(number(float(cell[0])) for cell in cells))
     at = ", ".join(number(float(r)) for r in ratios)
-    return f"a surrogate of each token's own ratio whose slope by the log-prob, over -A, is at ratios {at}: {'; '.join(said)}"
+    what = "a surrogate of each token's own ratio whose slope by the log-prob, over -A, is at ratios"
+    return f"{what} {at}: {'; '.join(said)}"
 
 
 def _drawn(seed: int, spread: float) -> Batch:

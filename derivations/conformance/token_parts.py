@@ -25,13 +25,12 @@ def token_parts(subject: Subject, grid: Grid, opened: list[tuple[Outer, Vector]]
     for outer, inside in opened:
         if not grid.of(inside).separable:
             continue
-        fixed = response(77, 3)
 
         def chosen(p: Vector, q: Vector, outer: Outer = outer) -> float:
-            return _undone(subject, outer, pair_of((p, q), fixed))
+            return _undone(subject, outer, pair_of((p, q), response(77, 3)))
 
         def rejected(p: Vector, q: Vector, outer: Outer = outer) -> float:
-            return _undone(subject, outer, pair_of(fixed, (p, q)))
+            return _undone(subject, outer, pair_of(response(77, 3), (p, q)))
 
         try:
             words = [_side(value, strengths, grid.allowed) for value in (chosen, rejected)]

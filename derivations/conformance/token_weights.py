@@ -86,10 +86,10 @@ def named_weights(subject: Subject) -> list[tuple[str, Callable[[Batch, Vector],
         ),
         ("over the square root of each response's length", lambda b, a: mask(b) / lengths(b) ** 0.5 / len(a)),
         ("divided by the longest response's length", lambda b, a: mask(b) / lengths(b).max() / len(a)),
-        ("averaged over responses at each place, then over places", lambda b, a: mask(b) / _column(b) / mask(b).shape[1]),
-        ("averaged over responses at each place, then summed over places", lambda b, a: mask(b) / _column(b)),
+        ("averaged at each place over responses, then over places", lambda b, a: mask(b) / _column(b) / mask(b)[0].size),
+        ("averaged at each place over responses, summed over places", lambda b, a: mask(b) / _column(b)),
         *(
-            (f"{words}, times {what}", lambda b, a, w=w, p=p: w(b, a) * p(b))  # type: ignore[misc]
+            (f"{words}, times {what}", lambda b, a, w=w, p=p: w(b, a) * p(b))
             for what, p in (
                 ("the response's probability", lambda b: np.exp((b["logps"] * b["mask"]).sum(-1, keepdims=True))),
                 ("the token's probability", lambda b: np.exp(np.where(b["mask"], b["logps"], 0.0))),
@@ -98,7 +98,7 @@ def named_weights(subject: Subject) -> list[tuple[str, Callable[[Batch, Vector],
             for words, w in (
                 ("summed over tokens, averaged over responses", lambda b, a: mask(b) / len(a)),
                 ("averaged over all tokens", lambda b, a: mask(b) / mask(b).sum()),
-                ("averaged over each response's tokens, then over responses", lambda b, a: mask(b) / lengths(b) / len(a)),
+                ("averaged over each response's tokens", lambda b, a: mask(b) / lengths(b) / len(a)),
             )
         ),
         ("of each response's last token alone", lambda b, a: _last(b) / len(a)),
@@ -126,7 +126,7 @@ PLACES: dict[str, Callable[[Vector, Vector], Vector]] = {  # place from 1 on, le
     "each token by the number of tokens from it on": lambda t, n: n - t + 1,
     "each token over the number of tokens from it on": lambda t, n: 1 / (n - t + 1),
     **{
-        f"each token discounted by {g:g}, {words}": lambda t, n, g=g, last=last: g ** (n - t if last else t - 1)
+        f"each token discounted by {g:g}, {words}": lambda t, n, g=g, last=last: g ** (n - t if last else t - 1)  # type: ignore[misc]
         for g in (0.9, 0.95, 0.99, 0.5)
         for last, words in ((False, "from the first on"), (True, "from the last on"))
     },
@@ -160,13 +160,17 @@ def weights_by_powers(batches: list[Batch], advantages: list[Vector], goals: lis
         if np.abs(matrix[:, :4] @ powers + constant - goal).max() < 1e-5:
             factor = float(np.sign(flat[used][0]) * np.exp(constant))
 
-            def weigh(b: Batch, a: Vector, rule: Callable[..., Vector] = rule, padded: bool = padded) -> Vector:
-                place = _places(b, padded=padded)
-                each: Vector = np.where(b["mask"], np.exp(np.log(_sizes(b)) @ powers) * factor, 0.0)
-                return each * np.where(b["mask"], rule(place[..., 0], place[..., 1]), 0.0)
-
-            return _said(words, powers, factor), weigh
+            return _said(words, powers, factor), _weigher(rule, powers, factor, padded)
     return None
+
+
+def _weigher(rule: Callable[[Vector, Vector], Vector], powers: Vector, factor: float, padded: bool) -> Weigh:
+    def weigh(b: Batch, a: Vector) -> Vector:
+        place = _places(b, padded=padded)
+        each: Vector = np.where(b["mask"], np.exp(np.log(_sizes(b)) @ powers) * factor, 0.0)
+        return each * np.where(b["mask"], rule(place[..., 0], place[..., 1]), 0.0)
+
+    return weigh
 
 
 def _said(place: str, powers: Vector, factor: float) -> str:

@@ -129,5 +129,6 @@ def _index(points: Points) -> str:
         x, y = score[order], points.values[order]
         steps = np.diff(y) / np.diff(x)
         if np.all(np.isfinite(steps)) and np.abs(np.diff(steps)).max() < 0.2 * np.abs(steps).max():
-            return f"a smooth function of {words}, from {number(y[0])} at {number(x[0])} to {number(y[-1])} at {number(x[-1])}"
+            ends = [f"{number(y[i])} at {number(x[i])}" for i in (0, -1)]
+            return f"a smooth function of {words}, from {' to '.join(ends)}"
     return ""
