@@ -122,11 +122,11 @@ class Subject:
 
     @functools.cached_property
     def coarse(self) -> bool:
-        """Whether it computes in float32 inside and says float64 outside: a step of 1e-9 does not move it."""
-        batch = self.examples[1]
-        moved = batch | {leaf: batch[leaf] + 1e-9 * (-1) ** i for i, leaf in enumerate(self.target.family.leaves)}
-        both = [self.backend.numpy(self.backend.value(self.call, b)) for b in (batch, moved)]
-        return bool(self.target.family.leaves) and np.array_equal(*both)
+        """Whether it computes in float32 inside and says float64 outside: 1e-9 does not move it, 1e-2 does."""
+        batch, leaves = self.examples[1], self.target.family.leaves
+        tried = [{leaf: batch[leaf] + step * (-1) ** i for i, leaf in enumerate(leaves)} for step in (0, 1e-9, 1e-2)]
+        here, near, far = (self.backend.numpy(self.backend.value(self.call, batch | moved)) for moved in tried)
+        return bool(leaves) and np.array_equal(here, near) and not np.array_equal(here, far)
 
     @property
     def rough(self) -> bool:

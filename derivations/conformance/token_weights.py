@@ -86,7 +86,7 @@ def named_weights(subject: Subject) -> list[tuple[str, Callable[[Batch, Vector],
         ),
         ("over the square root of each response's length", lambda b, a: mask(b) / lengths(b) ** 0.5 / len(a)),
         ("divided by the longest response's length", lambda b, a: mask(b) / lengths(b).max() / len(a)),
-        ("averaged at each place over responses, then over places", lambda b, a: mask(b) / _column(b) / mask(b)[0].size),
+        ("averaged at each place over responses, and over places", lambda b, a: mask(b) / _column(b, mean=True)),
         ("averaged at each place over responses, summed over places", lambda b, a: mask(b) / _column(b)),
         *(
             (f"{words}, times {what}", lambda b, a, w=w, p=p: w(b, a) * p(b))
@@ -106,9 +106,9 @@ def named_weights(subject: Subject) -> list[tuple[str, Callable[[Batch, Vector],
     ]  # fmt: skip
 
 
-def _column(batch: Batch) -> Vector:
-    """How many responses have a token at each place, [1, T]."""
-    return np.maximum(batch["mask"].sum(0, keepdims=True), 1)
+def _column(batch: Batch, *, mean: bool = False) -> Vector:
+    """How many responses have a token at each place, [1, T]; times the number of places for a mean over them."""
+    return np.maximum(batch["mask"].sum(0, keepdims=True), 1) * (batch["mask"].shape[1] if mean else 1)
 
 
 def _last(batch: Batch, *, first: bool = False) -> Vector:

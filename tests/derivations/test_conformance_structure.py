@@ -19,7 +19,7 @@ NAMED = [
     ("dpo", "pair", "-ls(beta * (m - m.mean().detach()))", "in a batch the mean margin is taken from every margin"),
     ("dpo", "pair", "-ls(beta * (w - rw) - beta * 2 * (l - rl))", "log pi(l) has the factor -0.2, not -0.1"),
     ("r-dpo", "length-regularized", "-ls(beta * m - alpha * (nw / nl))", "the constant is -0.05 |w|/|l|, not"),
-    ("simpo", "margin", "-ls(beta * (w / nw**0.5 - l / nl**0.5) - gamma)", "log pi(w) has the factor 2/sqrt|w|, not 2/|w|"),
+    ("simpo", "margin", "-ls(beta * (w / nw**0.5 - l / nl**0.5) - gamma)", "factor 2/sqrt|w|, not 2/|w|"),
     ("simpo", "margin", "-ls(beta * ((w / nw).exp() - (l / nl).exp()) - gamma)", "2 exp(log pi(w)/|w|)"),
     ("ipo", "pair", "(w - l - 1 / (2 * beta)) ** 2", "(log pi(w) - log pi(l) - 5)^2"),
     ("dpo", "tokens", "-ls(beta * ((wt - rwt)[:, 1:].sum(-1) - (lt - rlt)[:, 1:].sum(-1)))", "number 1 left out"),

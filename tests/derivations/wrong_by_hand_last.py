@@ -1,4 +1,4 @@
-"""A seventh set of wrong losses in the manner of `wrong_by_hand`, held back until the sixth had been mended; 11 were unknown then."""
+"""A seventh set of wrong losses, held back until the sixth of `wrong_by_hand_more` had been mended: 11 were unknown."""
 
 SEVENTH = (
     ("dpo", "pair", "-ls(beta * (w - rw - torch.logaddexp(l - rl, torch.zeros_like(l))))"),
