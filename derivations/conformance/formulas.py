@@ -1,4 +1,4 @@
-"""A loss of pairs that is no named one, as a formula: -log sigmoid, a square or a line of sums and means of log-probs.
+"""A loss of pairs that stops at a bound, as a formula: -log sigmoid, a square or a line of sums and means of log-probs.
 
 Undo the outer function, and what is left must be linear in the summed log-probs, their means, lengths and a constant:
 96 examples decide at most nineteen coefficients and must all agree to one part in a hundred million. So it is exact or
@@ -7,10 +7,10 @@ silent. Examples at a bound (a hinge, a clamp) are left out, and the bound is sa
 
 import numpy as np
 
-from derivations.conformance.backends import differences
 from derivations.conformance.batches import Batch, join
 from derivations.conformance.calls import CallError
 from derivations.conformance.families import PAIRS
+from derivations.conformance.gradient_words import gradient_words
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.single import pair
@@ -42,13 +42,13 @@ def _formula(subject: Subject) -> str:
         for factor in dict.fromkeys((1.0, -1.0, strength, 1 / strength, 2.0, 0.5)):
             if found := _of(losses[shown] / factor, features[shown]):
                 times = "" if factor == 1 else f"{number(factor)} x "
-                return f"{times}{found}{words}{_held(subject, batches)}"
+                return f"{times}{found}{words}{gradient_words(subject)}"
     return ""
 
 
 def _without_bounds(losses: Vector) -> dict[str, Vector]:
-    """Which examples to look at: all; and, where several stand at the least or the largest value, all others."""
-    found = {"": np.full(len(losses), True)}
+    """Where several examples stand at the least or the largest value: all others."""
+    found = {}
     low, high = (np.isclose(losses, bound, rtol=0, atol=1e-12) for bound in (losses.min(), losses.max()))
     for cut, words in (
         (low, f", not below {number(losses.min())}"),
@@ -90,17 +90,6 @@ def _outer(losses: Vector) -> dict[str, Vector | None]:
         "tanh({})": np.arctanh(losses) if (np.abs(losses) < 1).all() else None,
         "log({})": np.exp(losses) if (np.abs(losses) < 50).all() else None,
     }
-
-
-def _held(subject: Subject, batches: list[Batch]) -> str:
-    """Which response gets no gradient, although the loss moves with it."""
-    slopes = subject.run(batches[0]).gradient
-    moved = differences(subject.backend, subject.call, batches[0], tuple(slopes))
-    dead = [leaf for leaf in slopes if not slopes[leaf].any() and np.abs(moved[leaf]).max() > 1e-6]
-    if dead:
-        return f"; no gradient reaches {' or '.join(dead)}"
-    same = all(np.allclose(slopes[leaf], moved[leaf], rtol=1e-3, atol=1e-5) for leaf in slopes)
-    return "" if same else "; its gradient is not that of its value"
 
 
 def _features(batch: Batch) -> Vector:

@@ -16,17 +16,22 @@ import numpy as np
 
 from derivations.arrays import Array, namespace
 from derivations.conformance.backends import SINGLE
+from derivations.conformance.batch_changes import batch_change
 from derivations.conformance.batch_laws import PSEUDO
 from derivations.conformance.batches import Batch, batch_of, join, size
 from derivations.conformance.calls import CallError
 from derivations.conformance.composites import composite
-from derivations.conformance.families import ADVANTAGE, OFF_POLICY, PAIRS, Arrays
+from derivations.conformance.derived import Arrays
+from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, OFF_POLICY, PAIRS, UNPAIRED
 from derivations.conformance.formulas import formula
 from derivations.conformance.in_parts import in_parts
+from derivations.conformance.index import index
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
 from derivations.conformance.known_off_policy import known_surrogate
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.ratio_use import MEASURED
+from derivations.conformance.reward_free import reward_free
 from derivations.conformance.stages import (
     MIXED,
     OTHER_REDUCTIONS,
@@ -35,6 +40,9 @@ from derivations.conformance.stages import (
     matches_weights,
     pair_reduction,
 )
+from derivations.conformance.structure import structured
+from derivations.conformance.token_functions import token_function
+from derivations.conformance.unpaired_structure import unpaired_structure
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
 MUCH = 30.0  # times the residual of the reading that fits best
@@ -83,27 +91,45 @@ def identify(subject: Subject) -> Identity:
 
     The value of an estimator that is differentiated is free, so such a one may also be named by its gradient alone.
     """
+    if subject.identity is not None:
+        known: Identity = subject.identity
+        return known
     found = _identify(subject, value=subject.target.family.name not in PSEUDO)
     by_gradient = subject.target.name in ("kl-loss", "kl-loss-token", "entropy-sequence")
-    if by_gradient and not found.known:
-        return _identify(subject, value=False)
+    if by_gradient and not found.known and (trained := _identify(subject, value=False)).known:
+        return trained
     if subject.target.family.name in (*PSEUDO, ADVANTAGE.name) and (not found.known or found.nameless):
         return _composed(subject) or found
+    takes_apart = {UNPAIRED.name: unpaired_structure, KL_FAMILY.name: token_function, ENTROPY.name: token_function}
+    apart = takes_apart.get(subject.target.family.name)
+    if apart and not found.known and np.isfinite(found.residual) and (words := apart(subject)):
+        return Identity(((1.0, words),), 0.0)
     return found
 
 
 def _composed(subject: Subject) -> Identity | None:
-    """A policy gradient by its advantage, its weights and what it does with the ratio."""
+    """A policy gradient by its advantage, its weights, what it does with the ratio, and what sees no rewards."""
+    family = subject.target.family
     with np.errstate(all="ignore"):  # some advantages are undefined for equal rewards
-        found = composite(subject)
-        surrogate = known_surrogate(subject, found) if found and subject.target.family.name == OFF_POLICY.name else ""
+        try:
+            beside, gradient = ("", None) if family is ADVANTAGE else reward_free(subject)
+            found = composite(subject, gradient)
+            used = (
+                known_surrogate(subject, found, gradient)
+                if gradient and found and family.name == OFF_POLICY.name
+                else ""
+            )
+        except CallError:
+            return None
     if found is None:
         return None
-    if subject.target.family.name != OFF_POLICY.name:
-        kind = "" if subject.target.family is ADVANTAGE else "policy gradient with "
-        return Identity(((1.0, f"{kind}{found.words}"),), 0.0)
-    if surrogate:
-        return Identity(((1.0, f"{surrogate}; {found.words}"),), 0.0)
+    if family.name != OFF_POLICY.name:
+        kind = "" if family is ADVANTAGE else "policy gradient with "
+        return Identity(((1.0, "; ".join(filter(None, [f"{kind}{found.words}", beside]))),), 0.0)
+    if used.startswith(MEASURED):
+        return Identity((), float("nan"), f"at ratio 1 {found.words}; its use of the ratio has no name ({used})")
+    if used:
+        return Identity(((1.0, "; ".join(filter(None, [used, found.words, beside]))),), 0.0)
     return Identity(
         (), float("nan"), f"at ratio 1 {found.words or 'the policy gradient'}; its use of the ratio has no name"
     )
@@ -118,11 +144,23 @@ def _identify(subject: Subject, *, value: bool) -> Identity:
             return replace(
                 other, reduction="; ".join(filter(None, [other.reduction, "but not for rewards of 0 and 1"]))
             )
-    if not found.known and subject.target.family is PAIRS and (formulated := formula(subject)):
-        return Identity(((1.0, formulated),), 0.0, "")
-    if not found.known and subject.target.family is PAIRS and (by_margin := in_parts(subject, main_terms(subject))):
-        return Identity(((1.0, by_margin),), 0.0, "")
+    if subject.target.family is PAIRS and value:
+        return _pairs(subject, found)
     return found
+
+
+def _pairs(subject: Subject, found: Identity) -> Identity:
+    """A loss of pairs that is no named one: what a batch does to it, or what it is made of."""
+    try:
+        if words := batch_change(subject):
+            return Identity(((1.0, words),), 0.0)
+        if found.known or not np.isfinite(found.residual):
+            return found
+        mains = main_terms(subject)
+        words = structured(subject, mains) or formula(subject) or in_parts(subject, mains) or index(subject)
+    except CallError:
+        return found
+    return Identity(((1.0, words),), 0.0) if words else found
 
 
 def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:

@@ -14,16 +14,18 @@ from derivations.conformance.derived import Arrays, by_group
 from derivations.conformance.families import OFF_POLICY
 from derivations.conformance.further import complete
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.ratio_use import ratio_use
 
 
-def known_surrogate(subject: Subject, found: Composite) -> str:
-    """What a loss with these advantages and weights does with the ratio, in words, or nothing."""
+def known_surrogate(subject: Subject, found: Composite, gradient: Callable[[Batch], np.ndarray]) -> str:
+    """What a loss with these advantages and weights, and this gradient, does with the ratio, in words, or nothing."""
     full, family = complete(subject.target.name, subject.target.options), subject.target.family
     low = full["epsilon"] or 0.2
     high = full["epsilon_high"] or low
     data = [*subject.examples, join(family, batch_of(family))]
+    data = [b for b in data if np.all(np.isfinite(gradient(b)))]
     held_back = [(found.factor * found.advantages(b), found.weights(b)) for b in data]
-    goal = np.concatenate([subject.run(b).gradient["logps"].ravel() for b in data])
+    goal = np.concatenate([gradient(b).ravel() for b in data])
     for words, token in TOKENS.items():
         slopes = []
         for batch, (advantages, weights) in zip(data, held_back, strict=True):
@@ -36,49 +38,14 @@ def known_surrogate(subject: Subject, found: Composite) -> str:
 
             slopes.append(subject.backend.gradient(loss, batch, ("logps",))[1]["logps"].ravel())
         left = float(np.linalg.norm(np.concatenate(slopes) - goal)) / max(float(np.linalg.norm(goal)), 1e-300)
-        if left < (1e-4 if subject.rough else 1e-6):
+        if left < max(1e-4 if subject.rough else 1e-6, 3 * found.left):
             return words
-    return _by_zone(subject, data, goal, held_back, (low, high))
 
+    def scale(batch: Batch) -> np.ndarray:
+        each: np.ndarray = found.factor * found.advantages(batch)[:, None] * found.weights(batch)
+        return each
 
-SLOPES: dict[str, Callable[[Any, float, float], Any]] = {
-    "0": lambda r, low, high: 0 * r,
-    "r": lambda r, low, high: r,
-    "1": lambda r, low, high: 0 * r + 1,
-    "the lower bound": lambda r, low, high: 0 * r + 1 - low,
-    "the upper bound": lambda r, low, high: 0 * r + 1 + high,
-    "r^2": lambda r, low, high: r**2,
-    "1/r": lambda r, low, high: 1 / r,
-    "-r": lambda r, low, high: -r,
-    "r/2": lambda r, low, high: r / 2,
-    "2 r": lambda r, low, high: 2 * r,
-    "sqrt r": lambda r, low, high: r**0.5,
-}
-
-
-def _by_zone(
-    subject: Subject, data: list[Batch], goal: np.ndarray, parts: list[tuple[Any, Any]], clip: tuple[float, float]
-) -> str:
-    """What multiplies -advantage x weight in the gradient: below, in and above the clip, for each sign of A."""
-    ratio = np.concatenate([np.exp(np.where(b["mask"], b["logps"] - b["old_logps"], 0.0)).ravel() for b in data])
-    scale = np.concatenate([-(a[:, None] * w).ravel() for a, w in parts])
-    zone = np.digitize(ratio, [1 - clip[0], 1 + clip[1]])
-    said = []
-    for sign, words in ((-1, "A > 0"), (1, "A < 0")):
-        names = []
-        for place in range(3):
-            cell = (np.sign(scale) == sign) & (zone == place)
-            allowed = (1e-3 if subject.rough else 1e-6) * max(np.abs(scale).max(), 1e-300)
-            fits = (
-                n for n, f in SLOPES.items() if np.allclose(goal[cell], (scale * f(ratio, *clip))[cell], 0, allowed)
-            )
-            names.append(next(fits, "") if np.count_nonzero(cell) > 1 else "")
-        said.append(f"{words}: {', '.join(names)}")
-        if not all(names):
-            return ""
-    return (
-        f"a surrogate whose slope by the log-prob, over -A, is below, in and above the clip, for {'; for '.join(said)}"
-    )
+    return ratio_use(subject, gradient, scale, (low, high))
 
 
 Token = Callable[[Array, Array, Arrays, Any, Any], Array]

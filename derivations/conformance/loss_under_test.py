@@ -55,6 +55,7 @@ class Subject:
     timeout: float = 0.0  # seconds a call; 0: no limit
     read: str = ""  # how its parameters and results were read, where their names are not the contract's
     part: str = ""  # where in what it returns the loss is, as code: `[0]`
+    identity: Any = None  # what it was found to compute, if that was asked already
 
     def option_values(self, target: Target) -> dict[str, Any]:
         """The options under the function's own names, in its own conventions."""
@@ -122,11 +123,11 @@ class Subject:
 
     @functools.cached_property
     def coarse(self) -> bool:
-        """Whether it computes in float32 inside and says float64 outside: a step of 1e-9 does not move it."""
-        batch = self.examples[1]
-        moved = batch | {leaf: batch[leaf] + 1e-9 * (-1) ** i for i, leaf in enumerate(self.target.family.leaves)}
-        both = [self.backend.numpy(self.backend.value(self.call, b)) for b in (batch, moved)]
-        return bool(self.target.family.leaves) and np.array_equal(*both)
+        """Whether it computes in float32 inside and says float64 outside: 1e-9 does not move it, 1e-2 does."""
+        batch, leaves = self.examples[1], self.target.family.leaves
+        tried = [{leaf: batch[leaf] + step * (-1) ** i for i, leaf in enumerate(leaves)} for step in (0, 1e-9, 1e-2)]
+        here, near, far = (self.backend.numpy(self.backend.value(self.call, batch | moved)) for moved in tried)
+        return bool(leaves) and np.array_equal(here, near) and not np.array_equal(here, far)
 
     @property
     def rough(self) -> bool:
@@ -140,7 +141,7 @@ class Subject:
 
     def with_target(self, target: Target) -> "Subject":
         """The same function, held against another target."""
-        return replace(self, target=target)
+        return replace(self, target=target, identity=None)
 
     @property
     def per_token(self) -> bool:

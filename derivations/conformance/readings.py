@@ -61,8 +61,29 @@ def prepared(
             return _noted(subject, mapping or {})
     if not found:
         raise failures[0]
-    best = next((subject for subject in found if identify(subject).known), found[0]) if found[1:] else found[0]
-    return _noted(best, mapping or {})
+    if found[1:]:
+        found = _identified([subject for subject in found if _takes_a_batch(subject)] or found)
+    return _noted(found[0], mapping or {})
+
+
+def _takes_a_batch(subject: Subject) -> bool:
+    """Whether several examples in one batch fit too; one alone may be broadcast by chance."""
+    family = subject.target.family
+    try:
+        subject.run(join(family, batch_of(family)))
+    except CallError:
+        return False
+    return True
+
+
+def _identified(found: list[Subject]) -> list[Subject]:
+    """Those that were looked at until one had a name; that one first."""
+    looked: list[Subject] = []
+    for subject in found:
+        looked.append(replace(subject, identity=identify(subject)))
+        if looked[-1].identity.known:
+            return looked[::-1]
+    return looked
 
 
 def _right(subject: Subject) -> bool:

@@ -57,9 +57,9 @@ def test_a_known_loss_is_named_with_its_reading_of_the_options_and_its_extra_ter
 @pytest.mark.parametrize(
     "expression",
     [
-        "-ls(beta * (cw / nw - cl / nl) - gamma) + 1e-3 * cw ** 2",
+        "-ls(beta * (cw / nw - cl / nl) - gamma) * (2 + torch.cos(cw * cl))",
         "-ls(beta * (cw / nw - cl / nl) - gamma) * (cw / nw).exp()",  # reweighted, and the weight has a gradient
-        "-ls(beta * (cw.exp() - cl.exp()) - gamma)",
+        "-ls(beta * (cw / nw - cl / nl) - gamma + 0.1 * torch.sin(cw * cl))",
     ],
 )
 def test_a_loss_that_is_no_sum_of_known_terms_is_unknown_and_not_guessed_at(expression):
@@ -72,7 +72,9 @@ def test_a_loss_that_is_no_sum_of_known_terms_is_unknown_and_not_guessed_at(expr
 def test_a_reading_that_has_no_name_is_printed_as_a_formula():
     loss = pair_loss_of("-ls(3 * beta * (cw / nw - cl / nl) - gamma)")
     outcome = conform(loss, "simpo", options={"beta": 2.0, "gamma": 0.5})
-    assert str(outcome.identity) == "-log sigmoid(6 log pi(w)/|w| - 6 log pi(l)/|l| - 0.5)"
+    assert str(outcome.identity) == (
+        "-log sigmoid(6 log pi(w)/|w| - 6 log pi(l)/|l| - 0.5) (against simpo: its log-probs count 3 times as much)"
+    )
 
 
 @pytest.mark.parametrize(

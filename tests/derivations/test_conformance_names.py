@@ -86,13 +86,13 @@ NAMED = {
     "-ls(beta * (w.detach() - rw - l + rl))": "; no gradient reaches chosen_logps",
     "-ls((beta * m).clamp(-0.2, 0.2))": ", not below 0.598139 and not above 0.798139",
     "-ls(beta * m) * m.detach().abs()": "dpo as named, each pair times a detached weight",
-    "-ls(beta * m) / nw": "dpo as named, divided by the chosen response's length",
+    "-ls(beta * m) / nw": "dpo as named, times 1/|w|",
     "-(1 - torch.sigmoid(beta * m)) ** 2 * ls(beta * m)": "a function of DPO's margin alone",
     "where(desirable, 1 - torch.sigmoid(beta * h - kl), 1 - torch.sigmoid(kl - beta * h))": "point without beta",
     "z.clamp(-1, 1).reshape(-1)": "over the sample deviation + 0.0001, clamped at 1",
     "(d.exp() * d).sum(-1)": "the ratio times the log-ratio summed over tokens",
     "where(mask, ppo(a), 0.0).sum(-1).mean() / n.max()": "PPO's clip; divided by the longest response's length",
-    "tok(ppo(a) * (r < 1 + eps))": "for A > 0: r, r, 0; for A < 0: 0, r, 0",
+    "tok(ppo(a) * (r < 1 + eps))": "for A > 0 r below and 0 above it, for A < 0 0 below and 0 above it",
 }
 
 

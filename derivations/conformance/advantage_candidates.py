@@ -1,0 +1,199 @@
+"""Advantages that codes take: every baseline over every deviation, of a prompt or of the batch, and then changed."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from derivations.conformance.batches import Batch
+from derivations.conformance.families import ADVANTAGE, OFF_POLICY
+from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.token_weights import groups_of
+from derivations.objectives import rloo_advantage
+
+Vector = np.ndarray
+GUARDS = (0.0, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
+
+
+def _by_prompt(change: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
+    def advantages(batch: Batch) -> Vector:
+        found = np.zeros(len(batch["rewards"]))
+        for rows in groups_of(batch):
+            found[rows] = change(batch["rewards"][rows])
+        return found
+
+    return advantages
+
+
+def _over_prompts(summary: Any) -> Callable[[Batch], Vector]:
+    """Rewards less what the samples in the same place of every prompt have in common."""
+
+    def advantages(batch: Batch) -> Vector:
+        rows = groups_of(batch)
+        if len({len(row) for row in rows}) > 1:
+            return np.full(len(batch["rewards"]), np.nan)
+        rewards = batch["rewards"].reshape(len(rows), -1)
+        found: Vector = (rewards - summary(rewards, axis=0)).ravel()
+        return found
+
+    return advantages
+
+
+def _of_neighbour(step: int) -> Callable[[Batch], Vector]:
+    """Rewards less the mean of another prompt, or of all others (0)."""
+
+    def advantages(batch: Batch) -> Vector:
+        rows = groups_of(batch)
+        means = np.array([batch["rewards"][row].mean() for row in rows])
+        others = (means.sum() - means) / max(1, len(means) - 1) if len(means) > 1 else means
+        baseline = np.roll(means, step) if step else others
+        return batch["rewards"] - np.repeat(baseline, [len(row) for row in rows])
+
+    return advantages
+
+
+def _deviations() -> Iterator[tuple[str, Callable[[Vector], float]]]:
+    for kind, ddof in (("sample", 1), ("population", 0)):
+        for guard in GUARDS:
+            yield f"the {kind} deviation + {guard:g}", lambda r, d=ddof, g=guard: float(r.std(ddof=d) + g)  # type: ignore[misc]
+        for guard in GUARDS:
+            yield f"the {kind} variance + {guard:g}", lambda r, d=ddof, g=guard: float(r.var(ddof=d) + g)  # type: ignore[misc]
+        for guard in GUARDS[1:]:
+            yield (
+                f"the root of the {kind} variance + {guard:g}",
+                lambda r, d=ddof, g=guard: float((r.var(ddof=d) + g) ** 0.5),  # type: ignore[misc]
+            )
+        for least in (0.01, 0.1, 1.0):
+            yield (
+                f"the {kind} deviation, at least {least:g}",
+                lambda r, d=ddof, g=least: float(max(r.std(ddof=d), g)),  # type: ignore[misc]
+            )
+    yield "the range + 1e-8", lambda r: float(np.ptp(r) + 1e-8)
+    yield "the largest size + 1e-8", lambda r: float(np.abs(r).max() + 1e-8)
+    yield "the sum of sizes about the mean", lambda r: float(np.abs(r - r.mean()).sum() or 1e-300)
+    yield "the root of the sum of squares about the mean", lambda r: float(((r - r.mean()) ** 2).sum() ** 0.5 or 1e-300)
+    yield "the sum of the rewards", lambda r: float(r.sum() or 1e-300)
+    yield "the mean reward", lambda r: float(r.mean() or 1e-300)
+    yield "the mean deviation + 1e-8", lambda r: float(np.abs(r - r.mean()).mean() + 1e-8)
+
+
+BASELINES: dict[str, Callable[[Vector], Vector]] = {
+    "leave-one-out": rloo_advantage,
+    "reward minus the group's mean": lambda r: r - r.mean(),
+    "the plain reward": lambda r: r,
+    "reward minus the group's median": lambda r: r - np.median(r),
+    "reward minus the group's lower median": lambda r: r - np.sort(r)[(len(r) - 1) // 2],
+    "reward minus the group's sum over k - 1": lambda r: r - r.sum() / (len(r) - 1),
+    "reward minus the mean of the group and 0": lambda r: r - r.sum() / (len(r) + 1),
+    "reward minus 1/2": lambda r: r - 0.5,
+    "reward minus the group's best": lambda r: r - r.max(),
+    "reward minus the group's worst": lambda r: r - r.min(),
+}
+RANKS: dict[str, Callable[[Vector], Vector]] = {
+    "a softmax of the group's rewards": lambda r: np.exp(r - r.max()) / np.exp(r - r.max()).sum(),
+    "a softmax of the group's rewards minus 1/k": lambda r: (
+        np.exp(r - r.max()) / np.exp(r - r.max()).sum() - 1 / len(r)
+    ),
+    "one for the group's best": lambda r: (r == r.max()).astype(float),
+}
+
+
+def _plain(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
+    """Advantages before they are changed; those of the whole batch after those of a prompt."""
+    if subject.target.family.name == OFF_POLICY.name and not {"rewards", "group"} & set(subject.names.values()):
+        yield "", _by_prompt(rloo_advantage)
+        return
+    for words, base in BASELINES.items():
+        yield words, _by_prompt(base)
+    for words, base in RANKS.items():
+        yield words, _by_prompt(base)
+    yield "reward minus the mean over prompts of the samples in its place", _over_prompts(np.mean)
+    yield "reward minus the mean of the prompt before", _of_neighbour(1)
+    yield "reward minus the next prompt's mean", _of_neighbour(-1)
+    yield "reward minus the mean of the other prompts", _of_neighbour(0)
+    for over, deviation in _deviations():
+        for words, base in BASELINES.items():
+            yield f"{words}, over {over}", _by_prompt(lambda r, b=base, d=deviation: b(r) / d(r))  # type: ignore[misc]
+    for words, base in BASELINES.items():
+        yield words.replace("group", "batch"), lambda b, f=base: f(b["rewards"])  # type: ignore[misc]
+    for over, deviation in _deviations():
+        for words, base in BASELINES.items():
+            yield (
+                f"{words}, over {over} of all rewards of the batch",
+                lambda b, f=base, d=deviation: _by_prompt(f)(b) / d(b["rewards"]),  # type: ignore[misc]
+            )
+            yield (
+                f"{words.replace('group', 'batch')}, over {over} of its prompt",
+                lambda b, f=base, d=deviation: f(b["rewards"]) / _by_prompt(lambda r: 0 * r + d(r))(b),  # type: ignore[misc]
+            )
+            yield (
+                f"{words}, over the mean over prompts of {over}",
+                lambda b, f=base, d=deviation: (
+                    _by_prompt(f)(b) / np.mean([d(b["rewards"][rows]) for rows in groups_of(b)])  # type: ignore[misc]
+                ),
+            )
+            yield (
+                f"{words.replace('group', 'batch')}, over {over}, of the batch",
+                lambda b, f=base, d=deviation: f(b["rewards"]) / d(b["rewards"]),  # type: ignore[misc]
+            )
+
+
+def _changes() -> Iterator[tuple[str, Callable[[Vector], Vector]]]:
+    yield "", lambda a: a
+    for most in (1.0, 2.0, 5.0, 0.5):
+        yield f"clamped at {most:g}", lambda a, m=most: a.clip(-m, m)  # type: ignore[misc]
+    yield "its sign alone", np.sign
+    yield "without its sign", np.abs
+    yield "only where it is positive", lambda a: np.maximum(a, 0)
+    yield "only where it is negative", lambda a: np.minimum(a, 0)
+    yield "squared", lambda a: a**2
+    yield "squared with its sign", lambda a: np.sign(a) * a**2
+    yield "its tanh", np.tanh
+    yield "its exponential", np.exp
+    yield "its sigmoid", lambda a: 1 / (1 + np.exp(-a))
+    yield "the square root of its size with its sign", lambda a: np.sign(a) * np.abs(a) ** 0.5
+    yield "not above 1", lambda a: np.minimum(a, 1)
+    yield "not below -1", lambda a: np.maximum(a, -1)
+    yield "with its negative part halved", lambda a: np.where(a < 0, a / 2, a)
+    yield "divided by its largest size in the batch", lambda a: a / (np.abs(a).max() or 1e-300)
+    yield "divided by its mean size in the batch", lambda a: a / (np.abs(a).mean() or 1e-300)
+    yield "centred once more over the batch", lambda a: a - a.mean()
+    for kind, ddof in (("sample", 1), ("population", 0)):
+        for guard in (0.0, 1e-8, 1e-6, 1e-5, 1e-4):
+            yield (
+                f"then whitened over the batch ({kind} deviation)",
+                lambda a, d=ddof, g=guard: (a - a.mean()) / (a.std(ddof=d) + g),  # type: ignore[misc]
+            )
+            yield (
+                f"then divided by the {kind} deviation of the batch",
+                lambda a, d=ddof, g=guard: a / (a.std(ddof=d) + g),  # type: ignore[misc]
+            )
+
+
+def _over_tokens(advantages: Callable[[Batch], Vector], *, padded: bool) -> Callable[[Batch], Vector]:
+    """Advantages less their mean over the tokens of the batch."""
+
+    def centred(batch: Batch) -> Vector:
+        a, n = advantages(batch), batch["mask"].sum(-1)
+        found: Vector = a - (a * n).sum() / (batch["mask"].size if padded else n.sum())
+        return found
+
+    return centred
+
+
+def candidate_advantages(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
+    """Every advantage as it is; then the usual ones, changed."""
+    yield from _plain(subject)
+    usual = ("", "leave-one-out", "reward minus the group's mean", "the plain reward")
+    for words, advantages in _plain(subject):
+        if words in usual or (" deviation + " in words and "batch" not in words and words.startswith(usual[2])):
+            if subject.target.family is not ADVANTAGE:
+                for padded, beside in ((False, ""), (True, " and the padding")):
+                    yield (
+                        f"{words or 'the advantage'}, less its mean over all tokens{beside}",
+                        _over_tokens(advantages, padded=padded),
+                    )
+            for changed, change in itertools.islice(_changes(), 1, None):
+                said = ", ".join(filter(None, [words, changed])) or changed
+                yield (said if words else f"the advantage {said}"), lambda b, f=advantages, c=change: c(f(b))  # type: ignore[misc]

@@ -1,0 +1,25 @@
+"""How the gradient of a loss of pairs differs from that of its value: what is detached."""
+
+import numpy as np
+
+from derivations.conformance.backends import differences
+from derivations.conformance.grid import pair_of, response
+from derivations.conformance.loss_under_test import Subject
+
+
+def gradient_words(subject: Subject) -> str:
+    """Which response gets no gradient although the loss moves with it, or which gets another one; else nothing."""
+    batch = pair_of(response(3, 2), response(53, 3))
+    slopes = subject.run(batch).gradient
+    moved = differences(subject.backend, subject.call, batch, tuple(slopes))
+    dead = [leaf for leaf in slopes if not slopes[leaf].any() and np.abs(moved[leaf]).max() > 1e-6]
+    if dead:
+        return f"; no gradient reaches {' or '.join(dead)}"
+    if all(np.allclose(slopes[leaf], moved[leaf], rtol=1e-3, atol=1e-5) for leaf in slopes):
+        return ""
+    said = []
+    for leaf in slopes:
+        share = slopes[leaf] / moved[leaf]
+        if np.ptp(share) < 1e-3 and abs(share[0, 0] - 1) > 1e-3:
+            said.append(f"{share[0, 0]:.3g} times that by {leaf}")
+    return "; its gradient is not that of its value" + (f" (here {', '.join(said)})" if said else "")

@@ -1,0 +1,129 @@
+"""A loss of pairs taken apart by its values on a grid: outer function, linear score, parts of one side, named terms.
+
+Whatever is said is checked on fresh pairs of other lengths and numbers, to a part in ten million.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from derivations.conformance.batches import join
+from derivations.conformance.derived import Arrays
+from derivations.conformance.families import PAIRS
+from derivations.conformance.gradient_words import gradient_words
+from derivations.conformance.grid import SIDES, Grid, fresh_pairs, grid_of, turned
+from derivations.conformance.known_pairs import Term
+from derivations.conformance.laws import number
+from derivations.conformance.linear_scores import INPUTS, Rule, Structure, linear, sides
+from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.named_sums import named_sums, product
+from derivations.conformance.outer import Outer, undone
+from derivations.conformance.token_parts import token_parts
+
+Vector = np.ndarray
+
+
+def structured(subject: Subject, mains: list[Term]) -> str:
+    """The structure in words, with what it has otherwise than the objective and what of it gets no gradient."""
+    grid, strengths = grid_of(subject), strengths_of(subject)
+    if not np.all(np.isfinite(grid.values)):
+        return ""
+    with np.errstate(all="ignore"):
+        if found := structure(subject, mains, grid):
+            return f"{found.words}{gradient_words(subject)}{_otherwise(subject, found, grid)}"
+        words = token_parts(subject, grid, list(undone(grid.values, *strengths, turns=grid.turns)), strengths)
+        return f"{words}{gradient_words(subject)}" if words else ""
+
+
+def _otherwise(subject: Subject, found: Structure, grid: Grid) -> str:
+    """Which factors of a linear score are not those of the objective, where its outer function is the same."""
+    asked = turned(("", subject.target.losses), grid)
+    for outer, inside in undone(asked.values, *strengths_of(subject), turns=asked.turns):
+        meant = linear(asked.of(inside), outer) if outer.words == found.outer else None
+        if meant and meant.linear and found.linear:
+            said = _differences(found.linear, meant.linear)
+            return f" (against {subject.target.name}: {'; '.join(said)})" if said else ""
+    return ""
+
+
+def _differences(found: dict[str, tuple[str, Vector]], meant: dict[str, tuple[str, Vector]]) -> list[str]:
+    """Which factors are others; if all are the same multiple, that."""
+    own, asked = (np.concatenate([each[name][1] for name in INPUTS]) for each in (found, meant))
+    said, share = [], float(own @ asked) / float(asked @ asked)
+    if abs(share - 1) > 1e-5 and np.abs(own - share * asked).max() < 1e-5 * np.abs(own).max():
+        said.append(f"its log-probs count {number(share)} times as much")
+    for name, (words, values) in found.items():
+        same = np.abs(values - meant[name][1]).max() < 1e-5 * np.abs(asked).max()
+        if not same and not (said and name):
+            where = f"{INPUTS[name]} has the factor" if name else "the constant is"
+            said.append(f"{where} {words or 0}, not {meant[name][0] or 0}")
+    return said
+
+
+def structure(subject: Subject, mains: list[Term], grid: Grid) -> Structure | None:
+    """The plainest structure that predicts fresh values of the function, or None."""
+    fresh = fresh_pairs()
+    goal = np.array([subject.run(batch, gradient=False).mean for batch in fresh])
+    named = PAIRS.derive(join(PAIRS, fresh))
+    for found in _ideas(grid, mains, strengths_of(subject)):
+        if found.rule is None:
+            return found
+        with np.errstate(all="ignore"):
+            left = np.abs(found.rule(named) - goal)
+        if np.all(left <= 30 * grid.allowed * np.maximum(1.0, np.abs(goal))):
+            return found
+    return None
+
+
+def strengths_of(subject: Subject) -> tuple[float, ...]:
+    """The objective's options that are numbers, beta first."""
+    values = (v for v in subject.target.options.values() if isinstance(v, int | float) and not isinstance(v, bool))
+    return tuple(float(v) for v in values if v) or (1.0,)
+
+
+def _ideas(grid: Grid, mains: list[Term], strengths: tuple[float, ...]) -> Iterator[Structure]:
+    opened = list(undone(grid.values, *strengths, turns=grid.turns))
+    for outer, inside in opened:
+        if found := linear(grid.of(inside), outer):
+            yield found
+    for outer, inside in opened:
+        inner = grid.of(inside)
+        if inner.separable and (found := _under(outer, sides(inner, strengths))):
+            yield found
+    yield from named_sums(grid, [*mains, *_of_references(mains)], strengths)
+    for outer, inside in opened:
+        if found := product(grid.of(inside), outer):
+            yield found
+    yield from _beside_a_likelihood(grid, strengths)
+
+
+def _of_references(mains: list[Term]) -> list[Term]:
+    """The named terms that use no reference, of the reference's log-probs."""
+
+    def moved(loss: Callable[[Arrays], Vector]) -> Callable[[Arrays], Vector]:
+        return lambda a: loss({**a, **{f"{side}_logps": a[f"ref_{side}_logps"] for side in SIDES}})
+
+    free = [(name, loss) for name, loss in mains if name.startswith(("DPO whose reference", "MaxEnt", "SimPO"))]
+    return [(f"the same of the reference ({name})", moved(loss)) for name, loss in free]
+
+
+def _beside_a_likelihood(grid: Grid, strengths: tuple[float, ...]) -> Iterator[Structure]:
+    """An NLL of the chosen response, and one outer function of something else."""
+    for words, per_token in ((" + NLL of the chosen response (mean over tokens)", True), (" + its NLL (sum)", False)):
+        nll = -grid.flat("w") / (grid.lengths[0][:, None, None] if per_token else 1.0)
+        for outer, inside in undone(grid.values - nll, *strengths):
+            inner = grid.of(inside)
+            found = linear(inner, outer) or (inner.separable and _under(outer, sides(inner, strengths))) or None
+            if found and (rule := found.rule):
+
+                def whole(named: Arrays, rule: Rule = rule, per_token: bool = per_token) -> Vector:
+                    return rule(named) - named["chosen_mean_logp" if per_token else "chosen_logp"]
+
+                yield Structure(found.words + words, whole)
+
+
+def _under(outer: Outer, inner: Structure | None) -> Structure | None:
+    if inner is None:
+        return None
+    rule = inner.rule
+    return Structure(outer.words.format(inner.words), (lambda named: outer.do(rule(named))) if rule else None)

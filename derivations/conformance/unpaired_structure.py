@@ -1,0 +1,134 @@
+"""A loss of single responses taken apart by its values: what it does with those that are liked, and with those not.
+
+Each is undone by every usual outer function; what stands inside must be linear in the summed log-probs of policy and
+reference and the reference point, with factors that may depend on the length, or one function of their difference.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from derivations.conformance.backends import SINGLE
+from derivations.conformance.batches import Batch
+from derivations.conformance.calls import CallError
+from derivations.conformance.grid import response
+from derivations.conformance.laws import number
+from derivations.conformance.lengths import of_lengths
+from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.one_sided import part_of
+from derivations.conformance.outer import undone
+
+Vector = np.ndarray
+STATES, LONGEST = 8, 4
+NAMES = ("log pi", "log ref", "kl")
+SIDES = {"desirable": True, "undesirable": False}
+
+
+@dataclass(frozen=True)
+class Points:
+    """Losses of single responses with what went in, [n] each."""
+
+    values: Vector
+    s: Vector
+    r: Vector
+    kl: Vector
+    n: Vector
+
+
+def unpaired_structure(subject: Subject) -> str:
+    """Both sides in words, with how the objective has them; nothing unless both are known."""
+    try:
+        found = {side: _points(subject.run, good) for side, good in SIDES.items()}
+    except CallError:
+        return ""
+    asked = {side: _points(subject.expect, good) for side, good in SIDES.items()}
+    allowed = 1e-4 if subject.rough or subject.backend.dtype == SINGLE else 1e-8
+    strengths = [float(v) for v in subject.target.options.values() if isinstance(v, int | float)]
+    said = []
+    for side, points in found.items():
+        with np.errstate(all="ignore"):
+            words = _side(points, strengths, allowed)
+            meant = _side(asked[side], strengths, allowed)
+        if not words:
+            return ""
+        same = np.allclose(points.values, asked[side].values, rtol=1e-6)
+        said.append(f"{side}: {words}" + (", as it should be" if same else f", which should be {meant}"))
+    return "; ".join(said)
+
+
+def _points(run: Callable[..., object], good: bool) -> Points:
+    rows = []
+    for n in range(1, LONGEST + 1):
+        for i in range(STATES):
+            logps, reference = response(300 + i, n)
+            kl = round(0.1 + 0.23 * ((i * 3 + n) % 5), 2)
+            batch: Batch = {"logps": logps[None], "ref_logps": reference[None], "mask": np.ones((1, n), dtype=bool)}
+            batch |= {"desirable": np.array([good]), "kl": np.array([kl])}
+            rows.append((run(batch, gradient=False).mean, logps.sum(), reference.sum(), kl, n))  # type: ignore[attr-defined]
+    return Points(*np.array(rows, dtype=float).T)
+
+
+def _side(points: Points, strengths: list[float], allowed: float) -> str:
+    """One side: a constant, an outer function of a linear score, or of another function of a score."""
+    if np.ptp(points.values) < 1e-9:
+        return f"the constant {number(points.values[0])}"
+    opened = list(undone(points.values, *strengths)) + [
+        (outer, inside, shift) for shift in (1.0,) for outer, inside in undone(points.values - shift, *strengths)
+    ]
+    for outer, inside, *shift in opened:
+        if words := _linear(points, inside, allowed):
+            return ("1 + " if shift else "") + outer.words.format(words)
+    for outer, inside, *shift in opened:
+        for name, s in (("log pi", points.s), ("(log pi - kl)", points.s - points.kl)):
+            part = part_of(inside, s, points.r, points.n, tuple(strengths) or (1.0,), 10 * allowed)
+            if part is None or not part.words:
+                continue
+            left = inside - part.rule(s, points.r, points.n)
+            if np.ptp(left) <= 1e-6:
+                beside = "" if abs(left.mean()) < 1e-7 else f" + {number(float(left.mean()))}"
+                return ("1 + " if shift else "") + outer.words.format(part.words.replace("log pi", name) + beside)
+    return _index(points)
+
+
+def _linear(points: Points, inside: Vector, allowed: float) -> str:
+    lengths = np.arange(1, LONGEST + 1, dtype=float)
+    fitted = []
+    for n in lengths:
+        rows = points.n == n
+        matrix = np.stack([points.s[rows], points.r[rows], points.kl[rows], np.ones(rows.sum())], 1)
+        found, *_ = np.linalg.lstsq(matrix, inside[rows], rcond=None)
+        if np.abs(matrix @ found - inside[rows]).max() > allowed * max(1.0, float(np.abs(inside).max())):
+            return ""
+        fitted.append(found)
+    factors = np.array(fitted)
+    largest, words = float(np.abs(factors[:, :3]).max()), []
+    if largest < 1e-9:
+        return ""
+    for name, column in zip((*NAMES, ""), factors.T, strict=True):
+        rule = of_lengths(np.where(np.abs(column) < 1e-6 * largest, 0.0, column), lengths, lengths, 1e-6)
+        if rule is None:
+            return ""
+        if rule[0]:
+            first, slash, over = rule[0].replace("|w|", "|y|").partition("/")
+            words.append(f"{first} {name}{slash}{over}".strip())
+    return " + ".join(words).replace("+ -", "- ")
+
+
+def _index(points: Points) -> str:
+    """Whether the values are one rising or falling line of dots along a known score, and which."""
+    for words, score in (
+        ("log pi - log ref - kl", points.s - points.r - points.kl),
+        ("log pi - log ref", points.s - points.r),
+        ("log pi", points.s),
+        ("log pi - kl", points.s - points.kl),
+        ("log pi/|y|", points.s / points.n),
+        ("(log pi - log ref)/|y|", (points.s - points.r) / points.n),
+    ):
+        order = np.argsort(score)
+        x, y = score[order], points.values[order]
+        steps = np.diff(y) / np.diff(x)
+        if np.all(np.isfinite(steps)) and np.abs(np.diff(steps)).max() < 0.2 * np.abs(steps).max():
+            ends = [f"{number(y[i])} at {number(x[i])}" for i in (0, -1)]
+            return f"a smooth function of {words}, from {' to '.join(ends)}"
+    return ""

@@ -1,0 +1,61 @@
+"""What a wrong loss is made of: structures found on a grid and checked on pairs that were not on it."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the losses on trial here are written in torch")
+
+import wrong_by_hand_more  # noqa: E402, F401 (its forms)
+from wrong_by_hand import written  # noqa: E402
+
+from derivations.conformance import prepared  # noqa: E402
+from derivations.conformance.identify import identify  # noqa: E402
+from derivations.conformance.lengths import of_lengths  # noqa: E402
+from derivations.conformance.one_sided import part_of  # noqa: E402
+
+NAMED = [
+    ("dpo", "pair", "-ls(beta * (w - rw) * (l - rl))", "0.1 x (log pi(w) - log ref(w)) x (log pi(l) - log ref(l))"),
+    ("dpo", "pair", "-ls(beta * m) * (nw >= nl)", "dpo as named, times 1 where |w| >= |l|"),
+    ("dpo", "pair", "-ls(beta * (m - m.mean().detach()))", "in a batch the mean margin is taken from every margin"),
+    ("dpo", "pair", "-ls(beta * (w - rw) - beta * 2 * (l - rl))", "log pi(l) has the factor -0.2, not -0.1"),
+    ("r-dpo", "length-regularized", "-ls(beta * m - alpha * (nw / nl))", "the constant is -0.05 |w|/|l|, not"),
+    ("simpo", "margin", "-ls(beta * (w / nw**0.5 - l / nl**0.5) - gamma)", "factor 2/sqrt|w|, not 2/|w|"),
+    ("simpo", "margin", "-ls(beta * ((w / nw).exp() - (l / nl).exp()) - gamma)", "2 exp(log pi(w)/|w|)"),
+    ("ipo", "pair", "(w - l - 1 / (2 * beta)) ** 2", "(log pi(w) - log pi(l) - 5)^2"),
+    ("dpo", "tokens", "-ls(beta * ((wt - rwt)[:, 1:].sum(-1) - (lt - rlt)[:, 1:].sum(-1)))", "number 1 left out"),
+    ("kto", "unpaired", "where(desirable, 1 - torch.sigmoid(beta * (h - kl)), 1 - torch.sigmoid(-beta * h))",
+     "undesirable: sigmoid(0.1 log pi - 0.1 log ref), which should be sigmoid(0.1 log pi - 0.1 log ref - 0.1 kl)"),
+    ("ppo-clip", "ratio", "tok(ppo(a) + 0.1 * (r - 1 - d))", "PPO's clip; averaged over all tokens; plus 0.1 x k3"),
+    ("ppo-clip", "ratio", "tok(-clip(r).detach() * a * r)", "is r^2 in the clip, and for A > 0 0.8 x r below"),
+    ("kl-loss", "kl", "(d.exp() * d - d.exp() + 1).sum(-1)", "summed over tokens"),
+    ("entropy-token", "entropy", "-coefficient * where(mask, 1 - (p * p).sum(-1), 0.0).sum(-1) / n",
+     "the sum of squared probabilities - 1, averaged over tokens"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("objective", "form", "returns", "says"), NAMED)
+def test_a_deviation_is_said_with_the_input_it_is_in(objective, form, returns, says):
+    assert says in str(identify(prepared(written(form, returns), objective)))
+
+
+@pytest.mark.parametrize(
+    "returns",
+    [
+        "-ls(beta * m + 0.1 * torch.sin(3 * w * l))",  # no sum of parts, no product, no function of one score
+        "-ls(beta * m) + 0.1 * where(nw == 5, w, 0.0)",  # what the grid, with lengths up to four, does not show
+    ],
+)
+def test_what_fresh_pairs_do_not_bear_out_is_not_said(returns):
+    found = str(identify(prepared(written("pair", returns), "dpo")))
+    assert found.startswith("unknown") or "length" in found or found == "dpo as named"
+
+
+def test_numbers_that_depend_on_lengths_and_parts_of_one_response_are_found_only_if_they_are_exact():
+    rng = np.random.default_rng(0)
+    w, l = np.array([1.0, 2, 3, 1, 4, 2]), np.array([1.0, 3, 1, 4, 2, 2])
+    assert of_lengths(0.3 / np.maximum(w, l), w, l, 1e-9)[0] == "0.3/max(|w|, |l|)"
+    assert of_lengths(0.3 / np.maximum(w, l) + 1e-6 * rng.normal(size=6), w, l, 1e-9) is None
+    s, r, n = -rng.uniform(0.2, 3, 24), -rng.uniform(0.2, 3, 24), np.repeat([1.0, 2, 3, 4], 6)
+    values = 0.5 * (s - r - 2) ** 2 + n  # a constant for each length is free
+    assert part_of(values, s, r, n, (0.1,), 1e-8).words == "0.5 (log pi - log ref - 2)^2"
+    assert part_of(values + 1e-4 * rng.normal(size=24), s, r, n, (0.1,), 1e-8) is None
