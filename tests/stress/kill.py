@@ -42,9 +42,10 @@ class Job:
 
 
 def start(arguments: tuple[str, ...], out: Path, folder: Path) -> subprocess.Popen[str]:
-    """The command in a process group of its own."""
+    """The command in a process group of its own, on CPUs, with a cache of its own in `folder`."""
     words = [word.replace("{out}", str(out)) for word in arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    environment |= {"ACCELERATE_USE_CPU": "true", "XDG_CACHE_HOME": str(folder / "cache")}
     return subprocess.Popen(
         [sys.executable, *words],
         cwd=folder,

@@ -11,7 +11,7 @@ from llm.engine.engine import Engine
 from llm.engine.jsonl import Records
 from tests.stress.disk import small_disk
 from tests.stress.kill import Job, kill
-from tests.stress.soak import slope
+from tests.stress.soak import MOST, growth, slope
 from tests.stress.tiny import tiny_model
 
 # Counts to 40, a line each; goes on behind the last whole line, or makes one of the mistakes.
@@ -145,3 +145,21 @@ def test_the_slope_of_memory_comes_with_an_interval_that_holds_the_truth():
         assert low < mean < high
     assert 0.9 <= np.mean(inside) <= 0.99  # 95 % nominal; 200 draws: standard error 1.5 %
     assert slope(steps, 500 + 0.01 * steps)[0] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("kind", "grows"), [("flat", False), ("noise", False), ("slope", True), ("a jump at the end", True)]
+)
+def test_memory_that_grows_by_more_than_is_allowed_is_found(kind, grows):
+    import numpy as np
+
+    steps = np.arange(500.0, 2000.0)
+    added = {
+        "flat": 0 * steps,
+        "noise": np.random.default_rng(0).normal(0, 20, len(steps)),
+        "slope": 1.1 * MOST * (steps - 500) / 1500,
+        "a jump at the end": np.where(steps > 1900, 1.1 * MOST, 0.0),
+    }
+    words, most = growth(steps, 600 + added[kind])
+    assert (most > MOST) is grows
+    assert "over the last 1499 steps" in words
