@@ -132,6 +132,7 @@ def kill(job: Job, folder: Path, *, times: int, aimed: int, root: int) -> Row:
         process = start(job.again, out, folder)
         said = said_by(process)
         row.tried += 1
+        print(f"  {job.name}, {row.tried} of {times}: {how}", file=sys.stderr, flush=True)
         if process.returncode:
             row.lost.append(f"{how}: going on ended with status {process.returncode}: {said.strip()[-300:]}")
         elif different := [name for name, value in results(out, job.files).items() if value != expected[name]]:
