@@ -21,8 +21,8 @@ from derivations.cli.command_line import run_command
 from derivations.cli.errors import InputError
 from tests.stress.table import Row, circumstances, keep, read_kept, show, write_page
 
-Part = Literal["fuzz", "kill", "disk", "same", "processes", "soak", "table"]
-PARTS: tuple[Part, ...] = ("fuzz", "kill", "disk", "same", "processes", "soak")
+Part = Literal["fuzz", "kill", "disk", "same", "processes", "soak", "peak", "table"]
+PARTS: tuple[Part, ...] = ("fuzz", "kill", "disk", "same", "processes", "soak", "peak")
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,12 @@ def soak_part(hard: Hard, folder: Path) -> "Iterator[Row]":
     yield soak(folder, steps=hard.steps, root=hard.seed)
 
 
+def peak_part(hard: Hard, folder: Path) -> "Iterator[Row]":
+    from tests.stress.peaks import peaks
+
+    yield from peaks(folder)
+
+
 BEHIND: dict[Part, Callable[[Hard, Path], Iterable[Row]]] = {
     "fuzz": fuzz_part,
     "kill": kill_part,
@@ -122,6 +128,7 @@ BEHIND: dict[Part, Callable[[Hard, Path], Iterable[Row]]] = {
     "same": same_part,
     "processes": processes_part,
     "soak": soak_part,
+    "peak": peak_part,
 }
 
 

@@ -19,7 +19,7 @@ from derivations.cli.errors import InputError
 from derivations.cli.files import read_json, write_json, write_text
 from derivations.cli.run_folder import versions
 
-PARTS = ("kill", "disk", "soak", "processes", "same", "fuzz")  # in the page's order
+PARTS = ("kill", "disk", "soak", "peak", "processes", "same", "fuzz")  # in the page's order
 HEAD = """# Hard use: what was tried, and what was lost
 
 Written by `python -m tests.stress table` from [hard-use.json](hard-use.json), which keeps every row as `make hard`,
@@ -29,6 +29,7 @@ Written by `python -m tests.stress table` from [hard-use.json](hard-use.json), w
   for bit that of a run let alone, a run that does not go on, a file left behind.
 - **disk**: a run on a tmpfs too small for it, then more room. Lost: anything but one line of error, another result.
 - **soak**: one long run. Lost: memory whose growth over the last three quarters may be more than 50 MiB.
+- **peak**: the largest resident memory of a command. Lost: more than the page above states.
 - **processes**, **same**: one run on two processes and on one; twice, with another seed, with more jobs. Lost: numbers
   that differ where they must not, or agree where they must not.
 - **fuzz**: generated files and command lines. Lost: an input that is neither taken nor refused in one line, status 2.
