@@ -23,14 +23,14 @@ import psutil
 from tests.stress.table import Row
 
 WAIT = 600.0  # seconds that a run may take; longer is a hang
-TIMES = ("seconds", "peak_memory_gib")
+BESIDE = ("seconds", "peak_memory_gib", "git_commit")  # what a result is not: a commit may be made meanwhile
 
 
 @dataclass(frozen=True)
 class Job:
     """command, again: arguments behind `python`, with {out} for the run folder. files: results that are compared, by
-    name within the run folder; of JSON objects the measured times are left out. first: the file that says that work
-    begins. aim: a glob within the run folder; a kill that is aimed strikes when it first matches, after `skip` times.
+    name within the run folder; of JSON objects measured times and the commit are left out. first: the file that says
+    that work begins. aim: a glob within the run folder; a kill that is aimed strikes when it first matches, after `skip` times.
     """
 
     name: str
@@ -89,7 +89,7 @@ def until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> bool:
 
 
 def results(out: Path, files: tuple[str, ...]) -> dict[str, Any]:
-    """The bytes of every file; of JSON and its rows all but the times."""
+    """The bytes of every file; of JSON and its rows all but `BESIDE`."""
     return {name: _result(out / name) for name in files}
 
 
@@ -102,9 +102,9 @@ def _result(path: Path) -> Any:
 
 
 def timeless(value: Any) -> Any:
-    """A JSON value without what says how long it took."""
+    """A JSON value without what says how long it took, and from which commit."""
     if isinstance(value, dict):
-        return {key: timeless(item) for key, item in value.items() if key not in TIMES}
+        return {key: timeless(item) for key, item in value.items() if key not in BESIDE}
     return [timeless(item) for item in value] if isinstance(value, list) else value
 
 

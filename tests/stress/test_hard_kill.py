@@ -1,6 +1,7 @@
 """The harness of `make hard` finds what it is there to find; a disk that fills costs one line and no checkpoint."""
 
 import errno
+import json
 
 import pytest
 from safetensors import SafetensorError
@@ -10,7 +11,7 @@ from llm.engine.checkpoints import last_checkpoint, unseal
 from llm.engine.engine import Engine
 from llm.engine.jsonl import Records
 from tests.stress.disk import small_disk
-from tests.stress.kill import Job, kill
+from tests.stress.kill import Job, kill, results
 from tests.stress.soak import MOST, growth, slope
 from tests.stress.tiny import tiny_model
 
@@ -61,6 +62,15 @@ def test_what_a_kill_loses_is_counted(mistake, words, tmp_path):
     else:
         assert row.lost
         assert any(words in line for line in row.lost)
+
+
+def test_a_commit_that_is_made_meanwhile_is_no_loss_and_another_setting_is(tmp_path):
+    found = []
+    for commit, seconds, beta in (("a", 1.0, 0.1), ("b", 2.0, 0.1), ("a", 1.0, 0.2)):
+        record = {"config": {"beta": beta}, "seconds": seconds, "versions": {"numpy": "2", "git_commit": commit}}
+        (tmp_path / "config.json").write_text(json.dumps(record))
+        found.append(results(tmp_path, ("config.json",)))
+    assert found[0] == found[1] != found[2]
 
 
 @pytest.fixture
