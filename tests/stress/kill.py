@@ -30,7 +30,8 @@ BESIDE = ("seconds", "peak_memory_gib", "git_commit")  # what a result is not: a
 class Job:
     """command, again: arguments behind `python`, with {out} for the run folder. files: results that are compared, by
     name within the run folder; of JSON objects measured times and the commit are left out. first: the file that says
-    that work begins. aim: a glob within the run folder; a kill that is aimed strikes when it first matches, after `skip` times.
+    that work begins. aim: a glob within the run folder; a kill that is aimed strikes when it first matches, after
+    `skip` times.
     """
 
     name: str
