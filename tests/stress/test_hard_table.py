@@ -43,6 +43,12 @@ def test_each_part_is_kept_as_soon_as_it_ends(tmp_path, monkeypatch):
     assert [(row["what"], row["tried"]) for row in read_kept(kept)] == [("first", 1)]
 
 
+def test_only_takes_what_has_one_of_the_parts_in_its_name():
+    names = ("format oasst", "recipe YAML", "sweep TOML")
+    assert [name for name in names if program.Hard(only=("format ", "TOML")).takes(name)] == [names[0], names[2]]
+    assert all(program.Hard().takes(name) for name in names)
+
+
 @pytest.mark.parametrize("text", ["[1]", "{}", '[{"part": "kill"}]', "["])
 def test_a_file_of_something_else_is_refused_and_not_overwritten(text, tmp_path):
     kept = tmp_path / "hard.json"
