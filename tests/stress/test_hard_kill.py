@@ -11,7 +11,7 @@ from llm.engine.checkpoints import last_checkpoint, unseal
 from llm.engine.engine import Engine
 from llm.engine.jsonl import Records
 from tests.stress.disk import small_disk
-from tests.stress.kill import Job, kill, results
+from tests.stress.kill import Job, kill, results, said_by, start
 from tests.stress.soak import MOST, growth, slope
 from tests.stress.tiny import tiny_model
 
@@ -71,6 +71,14 @@ def test_a_commit_that_is_made_meanwhile_is_no_loss_and_another_setting_is(tmp_p
         (tmp_path / "config.json").write_text(json.dumps(record))
         found.append(results(tmp_path, ("config.json",)))
     assert found[0] == found[1] != found[2]
+
+
+def test_what_is_started_runs_on_cpus_and_leaves_the_user_s_cache_alone(tmp_path):
+    """Without the first, two processes on a machine without a GPU are refused; without the second, what one run has
+    cached is never again written when it is killed."""
+    names = ("ACCELERATE_USE_CPU", "XDG_CACHE_HOME")
+    process = start(("-c", f"import os; print(*map(os.environ.get, {names}))"), tmp_path / "out", tmp_path)
+    assert said_by(process).split() == ["true", str(tmp_path / "cache")]
 
 
 @pytest.fixture
