@@ -60,10 +60,10 @@ bench: bench-derivations bench-toybandit bench-llm bench-llm-online  ## every be
 bench-derivations: setup  ## the deciding procedure against sympy.simplify, identity by identity (minutes)
 	@$(PY) benchmarks/deciding.py
 
-fuzz: setup      ## every file reader and command line on 2000 generated inputs each (tens of minutes)
+fuzz: setup      ## every file reader and command line on 2000 generated inputs each (an hour)
 	@OMP_NUM_THREADS=1 $(PY) -m tests.stress fuzz $(HARD)
 
-hard: setup      ## all of hard use: rubbish, kills, full disks, repetition, processes, a long run (an hour)
+hard: setup      ## all of hard use: rubbish, kills, full disks, repetition, processes, a long run (hours)
 	@OMP_NUM_THREADS=1 $(PY) -m tests.stress $(HARD)
 
 soak: setup      ## 2000 optimizer steps on a tiny random model: does memory grow? (minutes)

@@ -1,12 +1,16 @@
 """Hard use of the whole project, in parts; one table at the end, whose last number has to be 0 throughout.
 
+Rows are kept in --out as they come, each in place of the last one about the same thing, so that it can be run in
+pieces; `table` writes a page of all that is kept.
+
 Example: python -m tests.stress fuzz --examples 2000
+Example: python -m tests.stress kill --only sweep online --out docs/results/hard-use.json
+Example: python -m tests.stress table --out docs/results/hard-use.json
 Exit status: 0 nothing was lost, 1 something was, 2 the input was wrong.
 """
 
-import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,10 +19,10 @@ import tyro
 
 from derivations.cli.command_line import run_command
 from derivations.cli.errors import InputError
-from tests.stress.table import Row, show
+from tests.stress.table import Row, circumstances, keep, read_kept, show, write_page
 
-Part = Literal["fuzz", "kill", "disk", "same", "processes", "soak"]
-PARTS: tuple[Part, ...] = ("fuzz", "kill", "disk", "same", "processes", "soak")
+Part = Literal["fuzz", "kill", "disk", "same", "processes", "soak", "peak", "table"]
+PARTS: tuple[Part, ...] = ("fuzz", "kill", "disk", "same", "processes", "soak", "peak")
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,11 @@ class Hard:
     """Feed it rubbish, kill it, starve it, repeat it, split it over processes, run it for long."""
 
     parts: Annotated[tuple[Part, ...], tyro.conf.Positional] = PARTS
-    """What to do; all of it by default."""
+    """What to do; all of it by default. table: nothing of it, write the page of what is kept, beside it."""
     examples: int = 2000
     """fuzz: generated files for each reader, and lines for each program."""
-    only: str = ""
-    """fuzz and kill: only readers and commands whose name contains this."""
+    only: tuple[str, ...] = ()
+    """fuzz, kill and disk: only readers and commands whose name contains one of these; all by default."""
     kills: int = 20
     """kill: times each command is killed; three in ten of them aimed at a file being written."""
     steps: int = 2000
@@ -38,77 +42,97 @@ class Hard:
     seed: int = 0
     """Of what is generated, and of the moments of the kills."""
     out: Path = Path("out/hard.json")
-    """The table as JSON."""
+    """The rows as JSON, with those that it holds already about other things."""
 
     def run(self) -> int:
         if min(self.examples, self.kills, self.steps) < 1:
             raise InputError("--examples, --kills and --steps are numbers of 1 or more")
-        rows = []
+        if "table" in self.parts:
+            if self.parts != ("table",):
+                raise InputError("table goes without another part: it writes the page of what was kept")
+            print(write_page(self.out))
+            return 0
+        rows, when = [], circumstances()
+        if self.out.exists():
+            read_kept(self.out)
         for part in self.parts:
             with tempfile.TemporaryDirectory(prefix="hard-") as folder:
                 for row in BEHIND[part](self, Path(folder)):
                     print(f"{row.part}, {row.what}: {row.tried} tried, {len(row.lost)} lost; {row.note}", flush=True)
+                    keep(row, self.out, when)
                     rows.append(row)
-        return show(rows, self.out)
+        return show(rows)
+
+    def takes(self, name: str) -> bool:
+        """Whether --only asks for this."""
+        return not self.only or any(part in name for part in self.only)
 
 
-def fuzz_part(hard: Hard, folder: Path) -> "list[Row]":
+def fuzz_part(hard: Hard, folder: Path) -> "Iterator[Row]":
     from tests.stress.fuzz import fuzz
     from tests.stress.lines import WORK, fuzz_lines
     from tests.stress.llm_readers import llm_readers
     from tests.stress.other_readers import other_readers
 
-    rows = []
     for reader in [*other_readers(), *llm_readers()]:
-        if hard.only in reader.name:
-            rows.append(fuzz(reader, examples=hard.examples, root=hard.seed))
-            print(f"  {rows[-1].what}: {rows[-1].note}", file=sys.stderr, flush=True)
+        if hard.takes(reader.name):
+            yield fuzz(reader, examples=hard.examples, root=hard.seed)
     for program in WORK:
-        if hard.only in f"command lines of {program}":
-            rows.append(fuzz_lines(program, examples=hard.examples, root=hard.seed))
-    return rows
+        if hard.takes(f"command lines of {program}"):
+            yield fuzz_lines(program, examples=hard.examples, root=hard.seed)
 
 
-def kill_part(hard: Hard, folder: Path) -> "list[Row]":
+def kill_part(hard: Hard, folder: Path) -> "Iterator[Row]":
     from tests.stress.jobs import all_jobs
     from tests.stress.kill import kill
 
-    jobs = [job for job in all_jobs(folder) if hard.only in job.name]
     times, aimed = hard.kills, hard.kills * 3 // 10
-    return [kill(job, folder / str(n), times=times, aimed=aimed, root=hard.seed + n) for n, job in enumerate(jobs)]
+    for n, job in enumerate(all_jobs(folder)):
+        if hard.takes(job.name):
+            yield kill(job, folder / str(n), times=times, aimed=aimed, root=hard.seed + n)
 
 
-def disk_part(hard: Hard, folder: Path) -> "list[Row]":
+def disk_part(hard: Hard, folder: Path) -> "Iterator[Row]":
     from tests.stress.disk import fill
+    from tests.stress.jobs import small_jobs
 
-    return [fill(folder, times=12, root=hard.seed)]
+    for n, job in enumerate(small_jobs(folder)):
+        if hard.takes(job.name):
+            yield fill(job, folder / str(n), times=12, root=hard.seed)
 
 
-def same_part(hard: Hard, folder: Path) -> "list[Row]":
+def same_part(hard: Hard, folder: Path) -> "Iterator[Row]":
     from tests.stress.same import same
 
-    return same(folder)
+    yield from same(folder)
 
 
-def processes_part(hard: Hard, folder: Path) -> "list[Row]":
+def processes_part(hard: Hard, folder: Path) -> "Iterator[Row]":
     from tests.stress.processes import split
 
-    return split(folder, root=hard.seed)
+    yield from split(folder, root=hard.seed)
 
 
-def soak_part(hard: Hard, folder: Path) -> "list[Row]":
+def soak_part(hard: Hard, folder: Path) -> "Iterator[Row]":
     from tests.stress.soak import soak
 
-    return [soak(folder, steps=hard.steps, root=hard.seed)]
+    yield soak(folder, steps=hard.steps, root=hard.seed)
 
 
-BEHIND: dict[str, Callable[[Hard, Path], list[Row]]] = {
+def peak_part(hard: Hard, folder: Path) -> "Iterator[Row]":
+    from tests.stress.peaks import peaks
+
+    yield from peaks(folder)
+
+
+BEHIND: dict[Part, Callable[[Hard, Path], Iterable[Row]]] = {
     "fuzz": fuzz_part,
     "kill": kill_part,
     "disk": disk_part,
     "same": same_part,
     "processes": processes_part,
     "soak": soak_part,
+    "peak": peak_part,
 }
 
 

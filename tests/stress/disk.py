@@ -5,9 +5,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.stress.jobs import train_job
-from tests.stress.kill import results, said_by, start
+from tests.stress.kill import Job, results, said_by, start
 from tests.stress.table import Row
+
+PAGE = 4096  # bytes that a tmpfs gives out at a time; one of size 0 has no limit
 
 
 @contextlib.contextmanager
@@ -26,19 +27,19 @@ def small_disk(place: Path, size: int) -> Iterator[bool]:
             subprocess.run(["umount", str(place)], check=True)
 
 
-def fill(folder: Path, *, times: int, root: int) -> Row:
-    """Train on disks of `times` sizes between next to nothing and just too little; then go on with more room."""
-    row = Row("disk", "llm train on a disk that fills")
-    job = train_job(folder, steps=12)
+def fill(job: Job, folder: Path, *, times: int, root: int) -> Row:
+    """A job on disks of `times` sizes between next to nothing and just too little; then gone on with in more room."""
+    folder.mkdir(parents=True, exist_ok=True)
+    row = Row("disk", f"{job.name} on a disk that fills")
     process = start(job.command, folder / "whole", folder)
     if process.wait():
         row.lost.append(f"the run without a limit failed: {said_by(process)[-300:]}")
         return row
     expected = results(folder / "whole", job.files)
-    needed = sum(path.stat().st_size for path in (folder / "whole").rglob("*") if path.is_file())
+    needed = sum(-(-path.stat().st_size // PAGE) * PAGE for path in (folder / "whole").rglob("*") if path.is_file())
     went_on = 0
     for number in range(times):
-        size = int(needed * (0.1 + 4 * (number + (root % 7) / 7) / times)) // 4096 * 4096
+        size = max(PAGE, int(needed * (0.1 + 4 * (number + (root % 7) / 7) / times)) // PAGE * PAGE)
         with small_disk(folder / f"disk-{number}", size) as mounted:
             if not mounted:
                 row.note = "skipped: mounting a tmpfs is not allowed here"

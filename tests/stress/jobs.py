@@ -8,6 +8,7 @@ from tests.stress.kill import Job
 from tests.stress.tiny import save_tiny
 
 LETTERS = "abcdefghij "
+TWO = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0")
 
 
 def write_pairs(path: Path, n: int, *, seed: int) -> Path:
@@ -46,6 +47,14 @@ def train_job(folder: Path, *, steps: int = 60) -> Job:
     return Job("llm train", command, (*command, "--resume"), files, aim="checkpoints/.resume.new")
 
 
+def shard_job(folder: Path, *, steps: int = 40) -> Job:
+    """Two processes that hold half of the model each. The third of five comparisons leaves one process a pass short."""
+    options = {"max-steps": steps, "checkpoint-every": 2, "eval-every": 5, "batch-size": 5, "micro-batch-size": 1}
+    command = (*TWO, *train_arguments(folder, **options), "--shard", "--out", "{out}")
+    files = ("metrics.jsonl", "examples.jsonl", "samples.jsonl", "summary.json", "checkpoints/last/model.safetensors")
+    return Job("llm train --shard, 2 processes", command, (*command, "--resume"), files, aim="checkpoints/.resume.new")
+
+
 def online_job(folder: Path, *, steps: int = 12) -> Job:
     model = folder / "tiny"
     if not model.exists():
@@ -67,7 +76,13 @@ def sweep_job(*, steps: int = 4000) -> Job:
 def all_jobs(folder: Path) -> list[Job]:
     """Every command that goes on after a kill."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [train_job(folder), sweep_job(), report_job(folder), online_job(folder)]
+    return [train_job(folder), shard_job(folder), sweep_job(), report_job(folder), online_job(folder)]
+
+
+def small_jobs(folder: Path) -> list[Job]:
+    """Those that keep something to go on with, in fewer steps: what they write is what matters."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [train_job(folder, steps=12), online_job(folder, steps=6), sweep_job(steps=400)]
 
 
 def report_job(folder: Path) -> Job:

@@ -23,14 +23,15 @@ import psutil
 from tests.stress.table import Row
 
 WAIT = 600.0  # seconds that a run may take; longer is a hang
-TIMES = ("seconds", "peak_memory_gib")
+BESIDE = ("seconds", "peak_memory_gib", "git_commit")  # what a result is not: a commit may be made meanwhile
 
 
 @dataclass(frozen=True)
 class Job:
     """command, again: arguments behind `python`, with {out} for the run folder. files: results that are compared, by
-    name within the run folder; of JSON objects the measured times are left out. first: the file that says that work
-    begins. aim: a glob within the run folder; a kill that is aimed strikes when it first matches, after `skip` times.
+    name within the run folder; of JSON objects measured times and the commit are left out. first: the file that says
+    that work begins. aim: a glob within the run folder; a kill that is aimed strikes when it first matches, after
+    `skip` times.
     """
 
     name: str
@@ -42,9 +43,10 @@ class Job:
 
 
 def start(arguments: tuple[str, ...], out: Path, folder: Path) -> subprocess.Popen[str]:
-    """The command in a process group of its own."""
+    """The command in a process group of its own, on CPUs, with a cache of its own in `folder`."""
     words = [word.replace("{out}", str(out)) for word in arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    environment |= {"ACCELERATE_USE_CPU": "true", "XDG_CACHE_HOME": str(folder / "cache")}
     return subprocess.Popen(
         [sys.executable, *words],
         cwd=folder,
@@ -88,7 +90,7 @@ def until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> bool:
 
 
 def results(out: Path, files: tuple[str, ...]) -> dict[str, Any]:
-    """The bytes of every file; of JSON and its rows all but the times."""
+    """The bytes of every file; of JSON and its rows all but `BESIDE`."""
     return {name: _result(out / name) for name in files}
 
 
@@ -101,9 +103,9 @@ def _result(path: Path) -> Any:
 
 
 def timeless(value: Any) -> Any:
-    """A JSON value without what says how long it took."""
+    """A JSON value without what says how long it took, and from which commit."""
     if isinstance(value, dict):
-        return {key: timeless(item) for key, item in value.items() if key not in TIMES}
+        return {key: timeless(item) for key, item in value.items() if key not in BESIDE}
     return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
@@ -131,6 +133,7 @@ def kill(job: Job, folder: Path, *, times: int, aimed: int, root: int) -> Row:
         process = start(job.again, out, folder)
         said = said_by(process)
         row.tried += 1
+        print(f"  {job.name}, {row.tried} of {times}: {how}", file=sys.stderr, flush=True)
         if process.returncode:
             row.lost.append(f"{how}: going on ended with status {process.returncode}: {said.strip()[-300:]}")
         elif different := [name for name, value in results(out, job.files).items() if value != expected[name]]:

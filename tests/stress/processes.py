@@ -6,11 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.stress.jobs import train_arguments
+from tests.stress.jobs import TWO, train_arguments
 from tests.stress.kill import said_by, start, strike, until
 from tests.stress.table import Row
 
-TWO = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0")
 FIRST, LATER = 1e-6, 1e-4  # relative; behind Adam's division float32 sums of another order differ a little more
 
 

@@ -12,8 +12,8 @@ from tests.stress.kill import start
 from tests.stress.table import Row
 
 BLOCKS = 20  # means of neighbouring samples, which depend on one another
-SETTLED = 0.2  # share of the steps before which caches fill
-MOST = 0.05  # of the resident memory: what the whole run may grow by at most, by the upper end of the interval
+SETTLED = 0.25  # share of the steps before which caches fill
+MOST = 50.0  # MiB by which the rest may grow, by the upper end of the interval and from its first block to its last
 
 
 def slope(steps: np.ndarray, memory: np.ndarray) -> tuple[float, float, float]:
@@ -22,6 +22,16 @@ def slope(steps: np.ndarray, memory: np.ndarray) -> tuple[float, float, float]:
     fit = stats.linregress(x, y)
     half = stats.t.ppf(0.975, BLOCKS - 2) * fit.stderr
     return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
+
+
+def growth(steps: np.ndarray, memory: np.ndarray) -> tuple[str, float]:
+    """In words, and the most MiB that memory may have grown by over these steps."""
+    mean, low, high = (value * (steps[-1] - steps[0]) for value in slope(steps, memory))
+    blocks = [part.mean() for part in np.array_split(memory, BLOCKS)]
+    rise = float(blocks[-1] - blocks[0])
+    words = f"{memory.mean():.0f} MiB; over the last {steps[-1] - steps[0]:.0f} steps {mean:+.1f} MiB by the slope"
+    words += f" [{low:+.1f}, {high:+.1f}], {rise:+.1f} from the first of {BLOCKS} blocks to the last"
+    return f"{words}; {len(memory)} samples", float(max(high, rise))
 
 
 def samples(folder: Path, steps: int, root: int) -> tuple[np.ndarray, np.ndarray, str]:
@@ -51,17 +61,15 @@ def samples(folder: Path, steps: int, root: int) -> tuple[np.ndarray, np.ndarray
 
 
 def soak(folder: Path, *, steps: int, root: int) -> Row:
-    """Train for `steps` optimizer steps and judge the slope of the memory after the first fifth of them."""
+    """Train for `steps` optimizer steps and judge how memory grew after the first quarter of them."""
     row = Row("soak", f"{steps} optimizer steps, resident memory")
     at, memory, failed = samples(folder, steps, root)
     if failed:
         row.lost.append(f"the run failed: {failed[-300:]}")
         return row
     late = at > SETTLED * steps
-    mean, low, high = (value * 1000 for value in slope(at[late], memory[late]))
-    level = float(memory[late].mean())
     row.tried = steps
-    row.note = f"{level:.0f} MiB, slope {mean:+.2f} [{low:+.2f}, {high:+.2f}] MiB per 1000 steps, {late.sum()} samples"
-    if high / 1000 * steps > MOST * level:
+    row.note, most = growth(at[late], memory[late])
+    if most > MOST:
         row.lost.append(f"memory may grow: {row.note}")
     return row

@@ -1,6 +1,7 @@
 """The harness of `make hard` finds what it is there to find; a disk that fills costs one line and no checkpoint."""
 
 import errno
+import json
 
 import pytest
 from safetensors import SafetensorError
@@ -10,8 +11,8 @@ from llm.engine.checkpoints import last_checkpoint, unseal
 from llm.engine.engine import Engine
 from llm.engine.jsonl import Records
 from tests.stress.disk import small_disk
-from tests.stress.kill import Job, kill
-from tests.stress.soak import slope
+from tests.stress.kill import Job, kill, results, said_by, start
+from tests.stress.soak import MOST, growth, slope
 from tests.stress.tiny import tiny_model
 
 # Counts to 40, a line each; goes on behind the last whole line, or makes one of the mistakes.
@@ -61,6 +62,23 @@ def test_what_a_kill_loses_is_counted(mistake, words, tmp_path):
     else:
         assert row.lost
         assert any(words in line for line in row.lost)
+
+
+def test_a_commit_that_is_made_meanwhile_is_no_loss_and_another_setting_is(tmp_path):
+    found = []
+    for commit, seconds, beta in (("a", 1.0, 0.1), ("b", 2.0, 0.1), ("a", 1.0, 0.2)):
+        record = {"config": {"beta": beta}, "seconds": seconds, "versions": {"numpy": "2", "git_commit": commit}}
+        (tmp_path / "config.json").write_text(json.dumps(record))
+        found.append(results(tmp_path, ("config.json",)))
+    assert found[0] == found[1] != found[2]
+
+
+def test_what_is_started_runs_on_cpus_and_leaves_the_user_s_cache_alone(tmp_path):
+    """Without the first, two processes on a machine without a GPU are refused; without the second, what one run has
+    cached is never again written when it is killed."""
+    names = ("ACCELERATE_USE_CPU", "XDG_CACHE_HOME")
+    process = start(("-c", f"import os; print(*map(os.environ.get, {names}))"), tmp_path / "out", tmp_path)
+    assert said_by(process).split() == ["true", str(tmp_path / "cache")]
 
 
 @pytest.fixture
@@ -145,3 +163,21 @@ def test_the_slope_of_memory_comes_with_an_interval_that_holds_the_truth():
         assert low < mean < high
     assert 0.9 <= np.mean(inside) <= 0.99  # 95 % nominal; 200 draws: standard error 1.5 %
     assert slope(steps, 500 + 0.01 * steps)[0] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("kind", "grows"), [("flat", False), ("noise", False), ("slope", True), ("a jump at the end", True)]
+)
+def test_memory_that_grows_by_more_than_is_allowed_is_found(kind, grows):
+    import numpy as np
+
+    steps = np.arange(500.0, 2000.0)
+    added = {
+        "flat": 0 * steps,
+        "noise": np.random.default_rng(0).normal(0, 20, len(steps)),
+        "slope": 1.1 * MOST * (steps - 500) / 1500,
+        "a jump at the end": np.where(steps > 1900, 1.1 * MOST, 0.0),
+    }
+    words, most = growth(steps, 600 + added[kind])
+    assert (most > MOST) is grows
+    assert "over the last 1499 steps" in words
