@@ -15,6 +15,7 @@ from derivations.conformance.batch_laws import PSEUDO
 from derivations.conformance.batches import Batch, batch_of, examples, join
 from derivations.conformance.calls import CallError, loss_of
 from derivations.conformance.contracts import family_of
+from derivations.conformance.conventions import RENAMED
 from derivations.conformance.field_names import ENDINGS, WORDS, readings
 from derivations.conformance.how import read_off
 from derivations.conformance.identify import identify
@@ -106,9 +107,11 @@ def _noted(subject: Subject, mapping: dict[str, str]) -> Subject:
     form = next((form for ours in other.values() for form, ending in ENDINGS.items() if _ends(ours, ending)), "")
     if form:
         words += f" ({WORDS[form]})"
+    meant = {name: ours for ours, names in RENAMED.items() for name in names}
+    options = ", ".join(f"the option {name} is {meant[name]}" for name in subject.takes.values() if name in meant)
     _, part = loss_of(subject.backend.value(subject.raw, subject.examples[1]))
     where = f"of what it returns, {part} is taken as the loss" if part else ""
-    return replace(subject, read="; ".join(filter(None, [words, where])), part=part)
+    return replace(subject, read="; ".join(filter(None, [words, options, where])), part=part)
 
 
 def _ends(name: str, ending: str) -> bool:

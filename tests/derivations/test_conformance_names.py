@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the losses on trial here are written in torch")
@@ -60,6 +61,11 @@ def test_the_reading_is_said_and_another_is_taken_only_if_the_loss_is_right_in_i
     read = prepared(means, "simpo").read
     assert read.startswith("read policy_chosen_logps as chosen_mean_logp, policy_rejected_logps as rejected_mean_logp")
     assert read.endswith("; of what it returns, [0] is taken as the loss")
+
+    def with_tau(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, tau=0.1):
+        return np.logaddexp(0, -tau * (chosen_logp - ref_chosen_logp - rejected_logp + ref_rejected_logp))
+
+    assert prepared(with_tau, "dpo").read == "the option tau is beta"
     assert (
         "summed over each response" in prepared(means, "maxent", options={"alpha": 2.0, "gamma": 1.0, "beta": 2.0}).read
     )

@@ -38,16 +38,9 @@ def test_a_deviation_is_said_with_the_input_it_is_in(objective, form, returns, s
     assert says in str(identify(prepared(written(form, returns), objective)))
 
 
-@pytest.mark.parametrize(
-    "returns",
-    [
-        "-ls(beta * m + 0.1 * torch.sin(3 * w * l))",  # no sum of parts, no product, no function of one score
-        "-ls(beta * m) + 0.1 * where(nw == 5, w, 0.0)",  # what the grid, with lengths up to four, does not show
-    ],
-)
-def test_what_fresh_pairs_do_not_bear_out_is_not_said(returns):
-    found = str(identify(prepared(written("pair", returns), "dpo")))
-    assert found.startswith("unknown") or "length" in found or found == "dpo as named"
+def test_what_fresh_pairs_do_not_bear_out_is_not_said():
+    returns = "-ls(beta * m + 0.1 * torch.sin(3 * w * l))"  # no sum of parts, no product, no function of one score
+    assert str(identify(prepared(written("pair", returns), "dpo"))).startswith("unknown")
 
 
 def test_numbers_that_depend_on_lengths_and_parts_of_one_response_are_found_only_if_they_are_exact():
