@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import zmq
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from nbclient import NotebookClient
 from rich.console import Console
+from traitlets import Type
 from traitlets.config import Config
 
 from derivations.cli.command_line import run_command
@@ -25,6 +29,24 @@ from derivations.cli.files import write_text
 HERE = Path(__file__).resolve().parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PER_CELL = 900  # seconds before a cell counts as hung; a busy machine is slow, not hung
+
+
+class Requests(AsyncZMQSocketChannel):
+    """The channel on which cells are sent, and what a widget's output area tells the kernel.
+
+    Jupyter sends past asyncio, which may swallow the sign that an answer has come: the notebook would then wait for
+    ever. To ask the socket for its events makes asyncio look again.
+    """
+
+    def send(self, msg: dict[str, Any]) -> None:
+        super().send(msg)
+        self.socket.get(zmq.EVENTS)
+
+
+class Client(AsyncKernelClient):
+    """The kernel's client, with such a channel."""
+
+    shell_channel_class = Type(Requests)
 
 
 def run_cells(path: Path) -> Any:
@@ -40,7 +62,7 @@ def run_cells(path: Path) -> Any:
             resources={"metadata": {"path": str(path.parent)}},
             record_timing=False,
             coalesce_streams=True,  # else one print may become two outputs, by chance
-            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
+            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel", "client_factory": Client}}),
         ).execute()
     return notebook
 

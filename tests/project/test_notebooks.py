@@ -3,6 +3,8 @@
 import ast
 import importlib.util
 import re
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -92,6 +94,18 @@ def test_a_notebook_answers_one_question_in_10_to_30_cells_and_says_what_would_c
     for i in drawn:
         assert notebook.cells[i + 1].cell_type == "markdown", f"cell {i}: no sentence under its picture"
     assert not any(output.output_type == "error" for output in outputs(notebook))
+
+
+def test_an_output_area_that_tells_the_kernel_what_it_shows_keeps_no_notebook_waiting(tmp_path):
+    first = "import ipywidgets\npanel = ipywidgets.Output()\npanel"
+    shown = "with panel:\n    panel.clear_output(wait=True)\n    print('x' * 50000)"
+    cells = [first, *[shown, "print(len(panel.outputs))"] * 30]
+    path = tmp_path / "areas.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), path)
+    # a process that can be stopped: a cell that waits for an answer that came would do so for a quarter of an hour
+    subprocess.run([sys.executable, ROOT / "notebooks" / "execute.py", path], check=True, timeout=120)
+    run = nbformat.read(path, as_version=4)
+    assert [o.text for o in outputs(run) if o.get("name") == "stdout"] == ["1\n"] * 30
 
 
 def test_the_sliders_of_the_overoptimization_notebook_redraw_the_curves(executed, tmp_path):
