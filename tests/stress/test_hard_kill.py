@@ -2,6 +2,7 @@
 
 import errno
 import json
+import sys
 
 import pytest
 from safetensors import SafetensorError
@@ -183,6 +184,7 @@ def test_memory_that_grows_by_more_than_is_allowed_is_found(kind, grows):
     assert "over the last 1499 steps" in words
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="what is mapped from files is told on Linux only")
 def test_memory_that_a_process_takes_is_its_own_and_a_mapped_file_is_not(tmp_path):
     import numpy as np
     import psutil
