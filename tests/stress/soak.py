@@ -30,7 +30,8 @@ def growth(steps: np.ndarray, memory: np.ndarray) -> tuple[str, float]:
     blocks = [part.mean() for part in np.array_split(memory, BLOCKS)]
     rise = float(blocks[-1] - blocks[0])
     words = f"{memory.mean():.0f} MiB without libraries; over the last {steps[-1] - steps[0]:.0f} steps "
-    words += f"{mean:+.1f} MiB by the slope [{low:+.1f}, {high:+.1f}], {rise:+.1f} from the first of {BLOCKS} blocks to the last"
+    words += f"{mean:+.1f} MiB by the slope [{low:+.1f}, {high:+.1f}], "
+    words += f"{rise:+.1f} from the first of {BLOCKS} blocks to the last"
     return f"{words}; {len(memory)} samples", float(max(high, rise))
 
 
