@@ -13,6 +13,7 @@ import yaml
 from hypothesis import strategies as st
 
 from derivations.cli.files import write_json
+from tests.stress.adapter_readers import adapter_readers
 from tests.stress.data_readers import as_jsonl, data_readers
 from tests.stress.fuzz import Reader
 from tests.stress.rubbish import altered, as_bytes, damaged
@@ -191,4 +192,4 @@ def _proxy() -> dict[str, Any]:
 
 def llm_readers() -> list[Reader]:
     readers = [*data_readers(), recipe_reader(), *run_folder_readers()]
-    return [*readers, *checkpoint_readers(), *model_readers(), replay_reader(), *cache_readers()]
+    return [*readers, *checkpoint_readers(), *model_readers(), *adapter_readers(), replay_reader(), *cache_readers()]

@@ -83,3 +83,12 @@ def test_a_command_that_breaks_is_found_out(monkeypatch):
     monkeypatch.setattr(Sweep, "over_file", raising(KeyError("grid")))
     with place() as root, pytest.raises(Lost, match="from toybandit"):
         type_in("toybandit", ["sweep", "--grid", "coefficient=1"], root)
+
+
+def test_a_line_that_would_open_a_page_opens_none(monkeypatch):
+    import webbrowser
+
+    monkeypatch.setattr(webbrowser, "open", raising(KeyError("a page was opened")))
+    with place() as root:
+        assert type_in("toybandit", ["explore", "--seeds", "2", "--output", "out.html"], root) == "status 0"
+        assert list(root.rglob("out.html"))
