@@ -34,6 +34,7 @@ WORK = {
         "derivations.conformance.trial.run_zoo",
     ),
     "toybandit": (
+        "toybandit.cli_explore.explorer_page",
         "toybandit.experiment.run",
         "toybandit.cli_run._train",
         "toybandit.cli_sweep.sweep",
@@ -158,7 +159,6 @@ def type_in(program: str, arguments: list[str], root: Path) -> str:
     with contextlib.ExitStack() as stack:
         for target in WORK[program]:
             stack.enter_context(mock.patch(target, side_effect=Accepted))
-        stack.enter_context(mock.patch("webbrowser.open", return_value=False))
         stack.enter_context(mock.patch.object(sys, "argv", [program, *arguments]))
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(err))
