@@ -81,7 +81,7 @@ class Subject:
                 return guarded(lambda: self.function(**arguments, **given), "it raised")
         except OutOfTime as error:
             words = f"the function did not come back within {self.timeout:g} s (--timeout)"
-            raise InputError(f"{words}\n{contract(self.target.name)}") from error
+            raise InputError(words, below=contract(self.target.name)) from error
 
     def call(self, arrays: Arrays, target: Target | None = None) -> Any:
         """The loss that one call returns, a scalar or one value an example. Raises CallError."""
@@ -201,7 +201,7 @@ def make_subject(
             f"them in a small adapter\n{contract(objective)}"
         )
     if not names:
-        raise InputError(f"the function takes none of the arrays of {objective}\n{contract(objective)}")
+        raise InputError(f"the function takes none of the arrays of {objective}", below=contract(objective))
     if options.get("top") not in (None, 1, 2):
         raise InputError(f"--option top={options['top']}: rankings of three are tried, so top can be 1 or 2 here")
     given = _ours(options, known)

@@ -1,13 +1,14 @@
 """A fast part of `make fuzz`: every reader and every program on a few dozen generated inputs; and the law can fail."""
 
 import json
+import typing
 
 import pytest
 from hypothesis import strategies as st
 
 from derivations.cli.errors import InputError
 from tests.stress.fuzz import Lost, Reader, fuzz, law
-from tests.stress.lines import WORK, fuzz_lines, place, type_in
+from tests.stress.lines import REQUIRED, WORK, commands, fuzz_lines, place, type_in
 from tests.stress.llm_readers import llm_readers
 from tests.stress.other_readers import other_readers
 
@@ -28,6 +29,14 @@ def test_every_command_line_is_taken_or_refused_with_status_2(program):
     row = fuzz_lines(program, examples=EXAMPLES, root=7)
     assert row.lost == []
     assert row.tried >= EXAMPLES
+
+
+@pytest.mark.parametrize("program", WORK)
+def test_a_line_break_in_any_option_is_refused_in_one_line(program):
+    for name, kind in commands(program).items():
+        for option in typing.get_type_hints(kind):
+            with place() as root:  # type_in raises if a refusal has two lines
+                type_in(program, [name, *REQUIRED.get(name, []), f"--{option.replace('_', '-')}", "a\nb"], root)
 
 
 def raising(error):
