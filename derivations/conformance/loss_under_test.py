@@ -192,13 +192,14 @@ def make_subject(
         elif default is inspect.Parameter.empty:
             raise InputError(
                 f"the function's parameter {parameter!r} is not in the contract of {objective}; rename it with "
-                f"--map {parameter}=OURS, give it a value with --option {parameter}=VALUE, or write a small adapter\n"
-                f"{contract(objective)}"
+                f"--map {parameter}=OURS, give it a value with --option {parameter}=VALUE, or write a small adapter",
+                below=contract(objective),
             )
     if not names and _takes_anything(function):
         raise InputError(
             "the function takes **kwargs or *args, so its signature does not say which arrays it asks for; name "
-            f"them in a small adapter\n{contract(objective)}"
+            "them in a small adapter",
+            below=contract(objective),
         )
     if not names:
         raise InputError(f"the function takes none of the arrays of {objective}", below=contract(objective))
@@ -208,8 +209,8 @@ def make_subject(
     for name in required_of(objective):
         if name not in given:
             raise InputError(
-                f"{objective} needs {name}, and the function has no default for it; give --option {name}=NUMBER\n"
-                f"{contract(objective)}"
+                f"{objective} needs {name}, and the function has no default for it; give --option {name}=NUMBER",
+                below=contract(objective),
             )
     with input_errors():
         target = Target(objective, given)

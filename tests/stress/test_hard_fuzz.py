@@ -51,7 +51,7 @@ def raising(error):
     [
         (KeyError("prompt"), "KeyError"),
         (SystemExit(0), "SystemExit"),
-        (InputError("a.json is wrong\nand so on"), "no one short line"),
+        (InputError("a.json is wrong", below="and so on"), "no one short line"),
         (InputError("line 3 is wrong"), "does not name a.json"),
     ],
 )
