@@ -97,3 +97,14 @@ def test_a_command_that_breaks_is_found_out(monkeypatch):
 def test_a_line_that_would_open_a_page_in_the_browser_stops_before():
     with place() as root:
         assert type_in("toybandit", ["explore"], root) == "accepted"
+
+
+@pytest.mark.parametrize("reference", [[None], [{}], ["a"], 3])
+def test_a_batch_that_was_kept_with_something_else_for_its_reference_is_refused(reference, tmp_path):
+    from llm.offline.replay import _groups
+
+    row = {"where": "a line 1", "examples": [{"prompt": [1], "response": [2], "complete": True}], "reference": [-1]}
+    [(_, logps, _)] = _groups({"batch": [row]}, tmp_path)
+    assert logps.tolist() == [-1.0]
+    with pytest.raises(InputError, match=r"diverged\.json keeps no batch of a training step"):
+        _groups({"batch": [row | {"reference": reference}]}, tmp_path)
