@@ -8,13 +8,23 @@ from collections.abc import Iterator
 class InputError(Exception):
     """The user's input was wrong. The message says what was got, where, and how to mend it, in one line.
 
-    Not a ValueError: argument parsers catch those and frame them in words of their own. Control characters, which
-    names and files may hold and a terminal would obey, are shown as escapes. A very long line loses its middle.
+    Not a ValueError: argument parsers catch those and frame them in words of their own. Control characters and line
+    breaks, which names and files may hold and a terminal would obey, are shown as escapes. A very long line loses its
+    middle. below: more lines, which stand under it as they are, but for control characters.
     """
 
+    def __init__(self, words: str = "", *, below: str = "") -> None:
+        super().__init__(words)
+        self.below = below
+
     def __str__(self) -> str:
-        words = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in super().__str__())
-        return words if len(words) <= 1500 or "\n" in words else f"{words[:1000]} [...] {words[-400:]}"
+        words = _printable(super().__str__())
+        words = words if len(words) <= 1500 else f"{words[:1000]} [...] {words[-400:]}"
+        return "\n".join([words, *map(_printable, self.below.split("\n"))]) if self.below else words
+
+
+def _printable(line: str) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
 @contextlib.contextmanager

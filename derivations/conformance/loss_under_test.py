@@ -83,7 +83,7 @@ class Subject:
                 return guarded(lambda: self.function(**arguments, **given), "it raised")
         except OutOfTime as error:
             words = f"the function did not come back within {self.timeout:g} s (--timeout)"
-            raise InputError(f"{words}\n{contract(self.target.name)}") from error
+            raise InputError(words, below=contract(self.target.name)) from error
 
     def call(self, arrays: Arrays, target: Target | None = None) -> Any:
         """The loss that one call returns, a scalar or one value an example. Raises CallError."""
@@ -194,24 +194,25 @@ def make_subject(
         elif default is inspect.Parameter.empty:
             raise InputError(
                 f"the function's parameter {parameter!r} is not in the contract of {objective}; rename it with "
-                f"--map {parameter}=OURS, give it a value with --option {parameter}=VALUE, or write a small adapter\n"
-                f"{contract(objective)}"
+                f"--map {parameter}=OURS, give it a value with --option {parameter}=VALUE, or write a small adapter",
+                below=contract(objective),
             )
     if not names and _takes_anything(function):
         raise InputError(
             "the function takes **kwargs or *args, so its signature does not say which arrays it asks for; name "
-            f"them in a small adapter\n{contract(objective)}"
+            "them in a small adapter",
+            below=contract(objective),
         )
     if not names:
-        raise InputError(f"the function takes none of the arrays of {objective}\n{contract(objective)}")
+        raise InputError(f"the function takes none of the arrays of {objective}", below=contract(objective))
     if options.get("top") not in (None, 1, 2):
         raise InputError(f"--option top={options['top']}: rankings of three are tried, so top can be 1 or 2 here")
     given = _ours(options, known)
     for name in required_of(objective):
         if name not in given:
             raise InputError(
-                f"{objective} needs {name}, and the function has no default for it; give --option {name}=NUMBER\n"
-                f"{contract(objective)}"
+                f"{objective} needs {name}, and the function has no default for it; give --option {name}=NUMBER",
+                below=contract(objective),
             )
     with input_errors():
         target = Target(objective, given)

@@ -61,7 +61,7 @@ def mutate(place: str, subject: Subject, arguments: Sequence[str], *, timeout: f
     status, output = run_tests(place, None, arguments, timeout)
     if status != 0:
         words = "there are no tests" if status == 5 else f"the tests fail as they are (pytest says {status})"
-        raise InputError(f"{words}: pytest {' '.join(arguments)}\n{output[-1500:]}")
+        raise InputError(f"{words}: pytest {' '.join(arguments)}", below=output[-1500:])
     mutants = mutants_of(subject)
     survivors = [m for m in mutants if run_tests(place, m.subject.function, arguments, timeout)[0] == 0]
     wanted, unshown = assertions(subject, survivors)

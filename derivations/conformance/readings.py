@@ -142,7 +142,8 @@ def _callable(subject: Subject, *, fall_back: bool) -> Subject:
             other.run(batch)
             return _stepped(other)
     if failure:
-        raise InputError(f"the function could not be called: {failure}\n{contract(subject.target.name)}") from failure
+        words = f"the function could not be called: {failure}"
+        raise InputError(words, below=contract(subject.target.name)) from failure
     return subject
 
 

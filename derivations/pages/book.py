@@ -122,7 +122,6 @@ def write_book(results: list[Result], folder: Path, kernel: Verdict | None = Non
 
 def _index(results: list[Result]) -> str:
     by_id = {result.claim.id: result for result in results}
-    seconds = sum(result.seconds for result in results)
     lines = [
         TITLE,
         "",
@@ -141,7 +140,7 @@ def _index(results: list[Result]) -> str:
         "",
         HOW_TO_READ,
         "",
-        f"This run: {report.summary(results, seconds)}.",
+        f"This run: {report.summary(results, None)}.",
         "",
         "```{toctree}",
         ":maxdepth: 1",

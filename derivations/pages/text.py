@@ -107,8 +107,8 @@ def condition(result: Result) -> str:
     return result.condition if result.claim.expected == "iff" else f"holds {result.condition}"
 
 
-def summary(results: list[Result], seconds: float) -> str:
-    """The run in one line."""
+def summary(results: list[Result], seconds: float | None) -> str:
+    """The run in one line. seconds: what it took; None for a page that is the same whenever it is written."""
     verdicts = [result.verdict for result in results if result.ok]
     made = sum(result.mutants.made for result in results)
     equivalent = sum(len(result.mutants.equivalent) for result in results)
@@ -116,8 +116,9 @@ def summary(results: list[Result], seconds: float) -> str:
     equal, same = (sum(counts) for counts in zip(*(result.equalities for result in results), strict=True))
     argued = sum(bool(result.ok and result.argued) for result in results)
     decided, exact, refuted = (verdicts.count(kind) for kind in ("proved", "iff", "refuted"))
+    took = "" if seconds is None else f" in {seconds:.1f} s"
     lines = (
-        f"{len(results)} claims in {seconds:.1f} s: {decided} decided, {exact} decided with their exact condition",
+        f"{len(results)} claims{took}: {decided} decided, {exact} decided with their exact condition",
         f"{refuted} refuted as written, {len(results) - len(verdicts)} not as stated",
         f"{argued} of them with steps argued in words; {equal} equalities, {same} of them equal by construction",
         f"{made} mutants, {equivalent} equivalent, {survived} survived",

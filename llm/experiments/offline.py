@@ -17,7 +17,7 @@ from typing import Any
 import tyro
 
 from derivations.cli.command_line import run_command
-from derivations.cli.errors import InputError
+from derivations.cli.errors import InputError, input_errors
 from derivations.cli.files import to_json, write_json, write_text
 from derivations.evidence.protocol import read_protocol_file
 from derivations.evidence.results import read_result, start, start_all
@@ -70,7 +70,8 @@ def read_protocol(path: Path) -> tuple[dict[str, Any], str]:
             if type(protocol[name]) is not int or not 1 <= protocol[name] <= 1000:
                 raise InputError(f"{path}: {name} is {shown(protocol[name])}, expected 1 to 1000")
         for run in planned(protocol, True):
-            TrainConfig(objective=run.objective, seed=run.seed, **run_options(protocol, run))
+            with input_errors(f"{path}: ", kinds=(InputError,)):
+                TrainConfig(objective=run.objective, seed=run.seed, **run_options(protocol, run))
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no protocol like {PROTOCOL.name}: {type(error).__name__}: {error}") from None
     return protocol, fingerprint

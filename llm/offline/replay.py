@@ -77,7 +77,7 @@ def _groups(kept: Any, out: Path) -> list[tuple[Group, Tensor | None, float | No
         for row in kept["batch"]:
             examples = tuple(Example(tuple(e["prompt"]), tuple(e["response"]), e["complete"]) for e in row["examples"])
             group = Group(examples, row["where"], row.get("good"))
-            reference = torch.tensor(row["reference"]) if row["reference"] else None
+            reference = torch.tensor([float(v) for v in row["reference"]]) if row["reference"] else None
             found.append((group, reference, None if group.good is None else float(row["kl"])))
         return found
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -37,6 +37,14 @@ def test_the_book_has_every_claim_with_its_anchor_and_no_reference_leads_nowhere
         assert f'{result.claim.chapter}.html#{result.claim.id}"' in pages["index"]  # the graph's links
 
 
+def test_the_book_is_the_same_however_long_the_checks_took(results, tmp_path):
+    slow = [replace(result, seconds=result.seconds + 1) for result in results]
+    for found, folder in ((results, "first"), (slow, "slow")):
+        write_book(found, tmp_path / folder)
+    pages = [{page.name: page.read_text() for page in (tmp_path / folder).iterdir()} for folder in ("first", "slow")]
+    assert pages[0] == pages[1]
+
+
 def test_every_line_of_the_proof_page_names_claims_that_were_decided(results):
     page = (Path(__file__).parents[2] / "docs" / "proof.md").read_text(encoding="utf-8")
     named = set(re.findall(r"\{ref\}`([a-z0-9-]+)`", page))

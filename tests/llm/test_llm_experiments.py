@@ -25,6 +25,13 @@ def test_the_protocol_names_settings_that_train_takes():
     assert [r.seed for r in planned(protocol, with_file=True)] == sorted(r.seed for r in planned(protocol, True))
 
 
+def test_a_protocol_that_train_refuses_is_named(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(PROTOCOL.read_text().replace("alpha = 0.05", "alpha = 0.0"))
+    with pytest.raises(InputError, match=r"a\.toml: objective maxent: alpha is 0\.0, expected"):
+        read_protocol(path)
+
+
 def test_results_of_another_protocol_are_not_mixed_in(tmp_path):
     settings = Experiment(out=tmp_path)
     run = Run("planted", "dpo", 0)

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import pickle
 import re
 import shlex
 import sys
@@ -74,6 +75,12 @@ def test_a_message_carries_no_control_characters_and_no_endless_value():
     assert words.startswith("file.json: got 999")
     assert words.endswith("999; mend it")
     assert len(words) < 1500
+
+
+def test_a_message_is_one_line_whatever_it_names_unless_more_is_put_below_it():
+    error = InputError("no such file: a\nb\u2028c", below="contract\x1b:\n  logp")
+    assert str(error) == "no such file: a\\nb\\u2028c\ncontract\\x1b:\n  logp"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 (as between processes)
 
 
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path):

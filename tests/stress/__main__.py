@@ -34,7 +34,7 @@ class Hard:
     examples: int = 2000
     """fuzz: generated files for each reader, and lines for each program."""
     only: tuple[str, ...] = ()
-    """fuzz, kill and disk: only readers and commands whose name contains one of these; all by default."""
+    """fuzz, kill, disk and same: only readers and commands whose name contains one of these; all by default."""
     kills: int = 20
     """kill: times each command is killed; three in ten of them aimed at a file being written."""
     steps: int = 2000
@@ -104,7 +104,7 @@ def disk_part(hard: Hard, folder: Path) -> "Iterator[Row]":
 def same_part(hard: Hard, folder: Path) -> "Iterator[Row]":
     from tests.stress.same import same
 
-    yield from same(folder)
+    yield from same(folder, hard.takes)
 
 
 def processes_part(hard: Hard, folder: Path) -> "Iterator[Row]":

@@ -37,9 +37,10 @@ def fill(job: Job, folder: Path, *, times: int, root: int) -> Row:
         return row
     expected = results(folder / "whole", job.files)
     needed = sum(-(-path.stat().st_size // PAGE) * PAGE for path in (folder / "whole").rglob("*") if path.is_file())
+    widest = 4 if "checkpoints" in job.aim else 1  # of what is needed: a checkpoint is written beside the last
     went_on = 0
     for number in range(times):
-        size = max(PAGE, int(needed * (0.1 + 4 * (number + (root % 7) / 7) / times)) // PAGE * PAGE)
+        size = max(PAGE, int(needed * (0.1 + widest * (number + (root % 7) / 7) / times)) // PAGE * PAGE)
         with small_disk(folder / f"disk-{number}", size) as mounted:
             if not mounted:
                 row.note = "skipped: mounting a tmpfs is not allowed here"
@@ -51,14 +52,15 @@ def fill(job: Job, folder: Path, *, times: int, root: int) -> Row:
                 subprocess.run(["mount", "-o", "remount,size=100M", str(disk)], check=True)
                 process = start(job.again, disk / "run", folder)
                 said = said_by(process)
-                went_on += 1
                 if process.returncode:
                     problem = f"going on with more room ended with {process.returncode}: {said[-300:]}"
                 elif results(disk / "run", job.files) != expected:
                     problem = "after going on the results differ"
+                went_on += not problem
             if problem:
                 row.lost.append(f"{size} bytes: {problem}")
-    row.note = f"a run needs {needed} bytes; each went on to the same results with more room"
+    row.note = f"{times} sizes around the {needed} bytes of a run, of which {row.tried} filled; "
+    row.note += f"with more room {went_on} went on to the same results"
     return row
 
 

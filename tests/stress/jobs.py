@@ -90,4 +90,4 @@ def report_job(folder: Path) -> Job:
     command = ("-m", "tests.stress.small_report", "{out}", str(folder))
     files = ("claims.json.verdicts.json", "runs/toy-kl/metrics.jsonl", "runs/toy-kl/summary.json")
     files += ("runs/offline-dpo/metrics.jsonl", "runs/offline-dpo/summary.json")
-    return Job("make report, its stages small", command, command, files, first="stages", aim="stages/.*.tmp")
+    return Job("make report, its stages small", command, command, files, first="stages", aim="stages/.*.tmp", often=1)

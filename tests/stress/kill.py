@@ -31,7 +31,7 @@ class Job:
     """command, again: arguments behind `python`, with {out} for the run folder. files: results that are compared, by
     name within the run folder; of JSON objects measured times and the commit are left out. first: the file that says
     that work begins. aim: a glob within the run folder; a kill that is aimed strikes when it first matches, after
-    `skip` times.
+    up to `often - 1` times. often: how often it does so in a run, at least.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Job:
     files: tuple[str, ...]
     first: str = "config.json"
     aim: str = ""
+    often: int = 3
 
 
 def start(arguments: tuple[str, ...], out: Path, folder: Path) -> subprocess.Popen[str]:
@@ -150,7 +151,7 @@ def _kill_once(job: Job, out: Path, folder: Path, lasts: float, rng: random.Rand
     """Start, kill. Returns the moment in words; nothing if the run had ended before."""
     process = start(job.command, out, folder)
     if aim:
-        skip, delay = rng.randrange(3), rng.uniform(0, 0.01)
+        skip, delay = rng.randrange(job.often), rng.uniform(0, 0.01)
         for _ in range(skip):
             until(lambda: any(out.glob(job.aim)), process)
             until(lambda: not any(out.glob(job.aim)), process)

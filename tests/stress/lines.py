@@ -34,6 +34,7 @@ WORK = {
         "derivations.conformance.trial.run_zoo",
     ),
     "toybandit": (
+        "toybandit.cli_explore.explorer_page",
         "toybandit.experiment.run",
         "toybandit.cli_run._train",
         "toybandit.cli_sweep.sweep",
@@ -74,6 +75,17 @@ FILES = {
     "a.yaml": "objective: dpo\n",
     "a.toml": "[grid]\ncoefficient = [0.1]\n[settings]\nseeds = 2\n",
     "losses.py": "def f(logp):\n    return logp\n",
+}
+REQUIRED = {
+    "train": ["--objective", "dpo"],
+    "online": ["--regularizer", "kl", "--coefficient", "0.1"],
+    "show": ["retention-law"],
+    "derive": ["p*log(p)"],
+    "inspect-data": ["a.jsonl"],
+    "plot": ["run"],
+    "replay": ["run"],
+    "conform": ["losses.py:f", "--objective", "dpo"],
+    "book": ["--output", "out"],
 }
 
 
@@ -116,16 +128,7 @@ def lines(program: str) -> st.SearchStrategy[list[str]]:
                 pairs.append(st.just([flag]))
         if name == "train":
             pairs.append(st.sampled_from(("llama-3-8b-simpo", *PATHS)).map(lambda word: ["--recipe", word]))
-        required = {"train": ["--objective", "dpo"], "online": ["--regularizer", "kl", "--coefficient", "0.1"]}
-        required |= {
-            "show": ["retention-law"],
-            "derive": ["p*log(p)"],
-            "inspect-data": ["a.jsonl"],
-            "plot": ["run"],
-            "replay": ["run"],
-        }
-        required |= {"conform": ["losses.py:f", "--objective", "dpo"], "book": ["--output", "out"]}
-        start = st.sampled_from((required.get(name, []), required.get(name, []), []))
+        start = st.sampled_from((REQUIRED.get(name, []), REQUIRED.get(name, []), []))
         return st.tuples(start, st.lists(st.one_of(pairs), max_size=4)).map(
             lambda both: [name, *both[0], *itertools.chain(*both[1])]
         )

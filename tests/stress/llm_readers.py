@@ -12,7 +12,8 @@ import numpy as np
 import yaml
 from hypothesis import strategies as st
 
-from derivations.cli.files import write_json
+from derivations.cli.files import to_json, write_json
+from tests.stress.adapter_readers import adapter_readers
 from tests.stress.data_readers import as_jsonl, data_readers
 from tests.stress.fuzz import Reader
 from tests.stress.rubbish import altered, as_bytes, damaged
@@ -41,7 +42,7 @@ def run_folder_readers() -> list[Reader]:
         engine = SimpleNamespace(is_main=True, accelerator=SimpleNamespace(wait_for_everyone=lambda: None))
         open_run(TrainConfig(objective="dpo", out=folder, resume=True), {}, engine)  # type: ignore[arg-type]
 
-    config = {"config": {"objective": "dpo", "lr": 1e-5, "beta": None}, "versions": {"python": "3.11"}}
+    config = {"config": json.loads(to_json(vars(TrainConfig(objective="dpo")))), "versions": {"python": "3.11"}}
     rows = [{"step": 0, "split": "eval", "where": "a line 1", "loss": 0.7}] * 3
     return [
         Reader("config.json of train", "config.json", _json_inputs(config), resume, names=False),
@@ -182,7 +183,6 @@ def _proxy() -> dict[str, Any]:
     """What `save_proxy` writes."""
     from dataclasses import asdict
 
-    from derivations.cli.files import to_json
     from llm.online.proxy import Proxy
 
     proxy = Proxy(weights=np.array([0.5, -1.0]), scale=2.0, accuracy=0.6, slope=1.0, judged=40, ridge=0.1, pairs=100)
@@ -191,4 +191,4 @@ def _proxy() -> dict[str, Any]:
 
 def llm_readers() -> list[Reader]:
     readers = [*data_readers(), recipe_reader(), *run_folder_readers()]
-    return [*readers, *checkpoint_readers(), *model_readers(), replay_reader(), *cache_readers()]
+    return [*readers, *checkpoint_readers(), *model_readers(), *adapter_readers(), replay_reader(), *cache_readers()]

@@ -1,5 +1,6 @@
 """The same seed gives the same bits, another seed others; `--jobs` and the backend change nothing."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,11 @@ def commands(folder: Path) -> list[Twice]:
     ]
 
 
-def same(folder: Path) -> list[Row]:
-    """Each command twice, with another seed, and with more jobs."""
-    rows = []
+def same(folder: Path, takes: Callable[[str], bool]) -> Iterator[Row]:
+    """Each command whose name is taken twice, with another seed, and with more jobs."""
     for number, twice in enumerate(commands(folder)):
+        if not takes(twice.name):
+            continue
         row = Row("same", twice.name)
         kinds = {"first": (), "again": (), "other seed": twice.seed, "more jobs": twice.jobs}
         results: dict[str, dict[str, Any]] = {}
@@ -78,5 +80,4 @@ def same(folder: Path) -> list[Row]:
         if "other seed" in results and any(results["other seed"][n] == results["first"][n] for n in twice.files):
             row.lost.append("another seed gave the same bits")
         row.note = ", ".join(kind for kind in kinds if kind in results)
-        rows.append(row)
-    return rows
+        yield row

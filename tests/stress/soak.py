@@ -1,4 +1,4 @@
-"""A long run on a tiny model: resident memory against optimizer steps, with the slope's interval over blocks."""
+"""A long run on a tiny model: memory of its own against optimizer steps, with the slope's interval over blocks."""
 
 import time
 from pathlib import Path
@@ -29,13 +29,20 @@ def growth(steps: np.ndarray, memory: np.ndarray) -> tuple[str, float]:
     mean, low, high = (value * (steps[-1] - steps[0]) for value in slope(steps, memory))
     blocks = [part.mean() for part in np.array_split(memory, BLOCKS)]
     rise = float(blocks[-1] - blocks[0])
-    words = f"{memory.mean():.0f} MiB; over the last {steps[-1] - steps[0]:.0f} steps {mean:+.1f} MiB by the slope"
-    words += f" [{low:+.1f}, {high:+.1f}], {rise:+.1f} from the first of {BLOCKS} blocks to the last"
+    words = f"{memory.mean():.0f} MiB without libraries; over the last {steps[-1] - steps[0]:.0f} steps "
+    words += f"{mean:+.1f} MiB by the slope [{low:+.1f}, {high:+.1f}], "
+    words += f"{rise:+.1f} from the first of {BLOCKS} blocks to the last"
     return f"{words}; {len(memory)} samples", float(max(high, rise))
 
 
+def own_memory(process: psutil.Process) -> int:
+    """Resident bytes without those mapped from files (libraries), which the kernel drops and reads again at will."""
+    found = process.memory_info()
+    return int(found.rss - getattr(found, "shared", 0))  # only Linux tells
+
+
 def samples(folder: Path, steps: int, root: int) -> tuple[np.ndarray, np.ndarray, str]:
-    """(step, resident MiB) of a run, ten times a second, and what it said if it failed."""
+    """(step, MiB of its own) of a run, ten times a second, and what it said if it failed."""
     options = {
         "max-steps": steps,
         "checkpoint-every": 100,
@@ -51,7 +58,7 @@ def samples(folder: Path, steps: int, root: int) -> tuple[np.ndarray, np.ndarray
     while process.poll() is None:
         if metrics.exists():
             try:
-                found.append((metrics.read_bytes().count(b"\n"), watched.memory_info().rss / 2**20))
+                found.append((metrics.read_bytes().count(b"\n"), own_memory(watched) / 2**20))
             except psutil.NoSuchProcess:
                 break
         time.sleep(0.1)

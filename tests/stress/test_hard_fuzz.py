@@ -1,13 +1,14 @@
 """A fast part of `make fuzz`: every reader and every program on a few dozen generated inputs; and the law can fail."""
 
 import json
+import typing
 
 import pytest
 from hypothesis import strategies as st
 
 from derivations.cli.errors import InputError
 from tests.stress.fuzz import Lost, Reader, fuzz, law
-from tests.stress.lines import WORK, fuzz_lines, place, type_in
+from tests.stress.lines import REQUIRED, WORK, commands, fuzz_lines, place, type_in
 from tests.stress.llm_readers import llm_readers
 from tests.stress.other_readers import other_readers
 
@@ -30,6 +31,14 @@ def test_every_command_line_is_taken_or_refused_with_status_2(program):
     assert row.tried >= EXAMPLES
 
 
+@pytest.mark.parametrize("program", WORK)
+def test_a_line_break_in_any_option_is_refused_in_one_line(program):
+    for name, kind in commands(program).items():
+        for option in typing.get_type_hints(kind):
+            with place() as root:  # type_in raises if a refusal has two lines
+                type_in(program, [name, *REQUIRED.get(name, []), f"--{option.replace('_', '-')}", "a\nb"], root)
+
+
 def raising(error):
     def call():
         raise error
@@ -42,7 +51,7 @@ def raising(error):
     [
         (KeyError("prompt"), "KeyError"),
         (SystemExit(0), "SystemExit"),
-        (InputError("a.json is wrong\nand so on"), "no one short line"),
+        (InputError("a.json is wrong", below="and so on"), "no one short line"),
         (InputError("line 3 is wrong"), "does not name a.json"),
     ],
 )
@@ -83,3 +92,19 @@ def test_a_command_that_breaks_is_found_out(monkeypatch):
     monkeypatch.setattr(Sweep, "over_file", raising(KeyError("grid")))
     with place() as root, pytest.raises(Lost, match="from toybandit"):
         type_in("toybandit", ["sweep", "--grid", "coefficient=1"], root)
+
+
+def test_a_line_that_would_open_a_page_in_the_browser_stops_before():
+    with place() as root:
+        assert type_in("toybandit", ["explore"], root) == "accepted"
+
+
+@pytest.mark.parametrize("reference", [[None], [{}], ["a"], 3])
+def test_a_batch_that_was_kept_with_something_else_for_its_reference_is_refused(reference, tmp_path):
+    from llm.offline.replay import _groups
+
+    row = {"where": "a line 1", "examples": [{"prompt": [1], "response": [2], "complete": True}], "reference": [-1]}
+    [(_, logps, _)] = _groups({"batch": [row]}, tmp_path)
+    assert logps.tolist() == [-1.0]
+    with pytest.raises(InputError, match=r"diverged\.json keeps no batch of a training step"):
+        _groups({"batch": [row | {"reference": reference}]}, tmp_path)

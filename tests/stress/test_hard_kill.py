@@ -2,6 +2,7 @@
 
 import errno
 import json
+import sys
 
 import pytest
 from safetensors import SafetensorError
@@ -12,7 +13,7 @@ from llm.engine.engine import Engine
 from llm.engine.jsonl import Records
 from tests.stress.disk import small_disk
 from tests.stress.kill import Job, kill, results, said_by, start
-from tests.stress.soak import MOST, growth, slope
+from tests.stress.soak import MOST, growth, own_memory, slope
 from tests.stress.tiny import tiny_model
 
 # Counts to 40, a line each; goes on behind the last whole line, or makes one of the mistakes.
@@ -181,3 +182,18 @@ def test_memory_that_grows_by_more_than_is_allowed_is_found(kind, grows):
     words, most = growth(steps, 600 + added[kind])
     assert (most > MOST) is grows
     assert "over the last 1499 steps" in words
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is mapped from files is told on Linux only")
+def test_memory_that_a_process_takes_is_its_own_and_a_mapped_file_is_not(tmp_path):
+    import numpy as np
+    import psutil
+
+    here, size = psutil.Process(), 64 * 2**20
+    (tmp_path / "file").write_bytes(b"\1" * size)
+    before = own_memory(here)
+    mapped = np.memmap(tmp_path / "file", mode="r")
+    assert int(mapped[:: 2**12].sum()) == size // 2**12
+    assert own_memory(here) - before < size / 4
+    taken = np.ones(size, dtype=np.uint8)
+    assert own_memory(here) - before > 0.9 * taken.nbytes
