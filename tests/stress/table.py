@@ -4,7 +4,6 @@ Rows are kept in a JSON file as they come, so hard use can be run in pieces; `wr
 """
 
 import platform
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,18 +110,18 @@ def _cell(text: str) -> str:
 
 
 def _circumstances(records: list[dict[str, Any]]) -> list[str]:
-    """A line for each set of days, machines, versions and commits that the rows come from."""
-    groups: dict[str, Counter[str]] = {}
+    """A line for each set of days, machines and versions that the rows come from, with the commits of each part."""
+    groups: dict[str, dict[str, list[str]]] = {}
     for record in records:
         found, machine = record["versions"], record["machine"]
         packages = ", ".join(f"{name} {version}" for name, version in found.items() if name != "git_commit")
-        commit = f", commit {found['git_commit'][:7]}" if "git_commit" in found else ""
         place = f"{machine['cores']} cores of {machine['processor']}, {machine['memory_gib']} GiB"
-        groups.setdefault(f"{record['date']}{commit}; {place}; {packages}", Counter())[record["part"]] += 1
+        commits = groups.setdefault(f"{record['date']}; {place}; {packages}", {}).setdefault(record["part"], [])
+        commits.append(found.get("git_commit", "none")[:7])
     lines = []
-    for words, group in groups.items():
-        rows = ", ".join(f"{count} of {part}" for part, count in group.items())
-        lines.append(f"- Rows: {rows}. {_cell(words)}.")
+    for words, parts in groups.items():
+        told = "; ".join(f"{part} {len(c)} ({', '.join(dict.fromkeys(c))})" for part, c in parts.items())
+        lines.append(f"- {_cell(words)}. Rows, and the commits at which their pieces began: {told}.")
     return lines
 
 

@@ -26,8 +26,11 @@ def test_rows_are_kept_in_pieces_and_the_last_about_the_same_thing_counts(tmp_pa
     assert "| kill | llm train | 19 | 0 |  |" in page
     assert "Lost in all: 0." in page
     assert "killed after 2 s" not in page
-    assert "Rows: 1 of kill. 2001-02-03" in page  # each set of circumstances once
-    assert f"Rows: 1 of fuzz. {when['date']}" in page
+    then, now = page.split("## When, and with what")[1].strip().splitlines()  # each set of circumstances once
+    assert then.startswith("- 2001-02-03; ")
+    assert "began: kill 1 (" in then
+    assert now.startswith(f"- {when['date']}; ")
+    assert "began: fuzz 1 (" in now
     assert f"python {when['versions']['python']}" in page
 
 
