@@ -96,6 +96,8 @@ def _in_child(place: str, function: Callable[..., Any] | None, arguments: Sequen
     """Forget the user's modules, put the bug in, and run the tests."""
     import pytest
 
+    if "torch" in sys.modules:  # its other threads stayed with the parent, and to wait for them would be for ever
+        sys.modules["torch"].set_num_threads(1)
     root = Path.cwd().resolve()
     own = Path(__file__).resolve().parents[1]
     forget(
