@@ -42,7 +42,11 @@ def project(tmp_path):
 def test_what_mutate_hands_out_lets_no_bug_survive_and_the_plugin_says_so_inside_of_a_suite(project):
     python = (sys.executable, "-m")
     loss = ("mine.py:sppo", "--objective", "sppo", "--output", "test_missing.py")
-    first = run(*python, "derivations", "mutate", *loss, "--", "pytest", "test_mine.py", cwd=project)
+    with (project / "mine.py").open("a") as loss_file, (project / "test_mine.py").open("a") as tests_file:
+        loss_file.write("import torch\n\ntorch.ones(10**6).exp().sum()  # starts torch's other threads\n")
+        tests_file.write("torch.ones(10**6).exp().sum()\n")
+    arguments = (*loss, "--timeout", "20", "--", "pytest", "test_mine.py")
+    first = run(*python, "derivations", "mutate", *arguments, cwd=project, OMP_NUM_THREADS="2")
     assert first.returncode == 1, first.stdout + first.stderr
     assert "0 of 2 planted bugs of sppo are noticed, 2 survive" in first.stdout
     assert "SPPO pushes both up" in first.stdout
