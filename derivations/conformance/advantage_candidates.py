@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from derivations.arrays import log_softmax
 from derivations.conformance.batches import Batch
 from derivations.conformance.families import ADVANTAGE, OFF_POLICY
 from derivations.conformance.loss_under_test import Subject
@@ -90,11 +91,16 @@ BASELINES: dict[str, Callable[[Vector], Vector]] = {
     "reward minus the group's best": lambda r: r - r.max(),
     "reward minus the group's worst": lambda r: r - r.min(),
 }
+
+
+def _softmax(rewards: Vector) -> Vector:
+    found: Vector = np.exp(log_softmax(rewards))
+    return found
+
+
 RANKS: dict[str, Callable[[Vector], Vector]] = {
-    "a softmax of the group's rewards": lambda r: np.exp(r - r.max()) / np.exp(r - r.max()).sum(),
-    "a softmax of the group's rewards minus 1/k": lambda r: (
-        np.exp(r - r.max()) / np.exp(r - r.max()).sum() - 1 / len(r)
-    ),
+    "a softmax of the group's rewards": _softmax,
+    "a softmax of the group's rewards minus 1/k": lambda r: _softmax(r) - 1 / len(r),
     "one for the group's best": lambda r: (r == r.max()).astype(float),
 }
 

@@ -21,7 +21,7 @@ class Derived(Mapping[str, Any]):
     """Arrays by name, with those that follow from them by rules."""
 
     def __init__(self, arrays: Arrays, rules: Rules) -> None:
-        self._known, self._rules = dict(arrays), rules
+        self._given, self._known, self._rules = arrays, dict(arrays), rules
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._known:
@@ -37,8 +37,8 @@ class Derived(Mapping[str, Any]):
         return iter([*self._known, *(name for name in self._rules if name not in self._known and name in self)])
 
     def __or__(self, others: Arrays) -> "Derived":
-        """With other arrays in the place of some."""
-        return Derived({**self._known, **others}, self._rules)
+        """With other arrays in the place of some; what follows from them follows anew."""
+        return Derived({**self._given, **others}, self._rules)
 
     def __len__(self) -> int:
         return len(list(iter(self)))

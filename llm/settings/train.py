@@ -250,7 +250,7 @@ class TrainConfig:
         defaults: dict[str, Any] = DEFAULT_OPTIONS.get(self.objective, {})
         if self.objective not in (known := (*OBJECTIVES, *UNPAIRED, *PUBLISHED)):
             raise InputError(f"unknown objective {self.objective!r}{suggest(self.objective, list(known))}")
-        make: Any = make_unpaired if self.objective in UNPAIRED else make_objective
-        make = make_published if self.objective in PUBLISHED else make
+        made: dict[str, Any] = dict.fromkeys(UNPAIRED, make_unpaired) | dict.fromkeys(PUBLISHED, make_published)
+        make = made.get(self.objective, make_objective)
         with input_errors():
             return make(self.objective, **(defaults | given))
