@@ -34,6 +34,11 @@ class Group:
         return len(self.examples[0].prompt) + sum(len(e.response) for e in self.examples)
 
 
+def tokens_of(groups: Iterable[Group]) -> int:
+    """Tokens of all the groups."""
+    return sum(len(group) for group in groups)
+
+
 def encode_prompt(messages: Sequence[Message], tokenizer: Any) -> tuple[int, ...]:
     """Prompt ids up to the point where the response begins. Raises Unusable if the chat template refuses it."""
     if tokenizer.chat_template:

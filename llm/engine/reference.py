@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import transformers
 from torch import Tensor
 
 from derivations.cli.errors import InputError
-from llm.data.tokens import Group
+from llm.data.tokens import Group, tokens_of
 from llm.engine.checkpoints import first_line
 from llm.engine.engine import Engine
 from llm.sampling.reference_pool import weights_hash
@@ -63,14 +63,20 @@ class Precomputed:
     """Reference log-probs of fixed sets of comparisons, computed before training and looked up.
 
     Each set by itself, in passes of at most `tokens` tokens, as evaluation scores the policy: equal weights then give
-    equal bits. None: the device's own size (`llm.scoring.passes`).
+    equal bits. None: the device's own size (`llm.scoring.passes`). `counted` gets the tokens of each part that is done.
     """
 
-    def __init__(self, engine: Engine, *sets: Sequence[Group], tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *sets: Sequence[Group],
+        tokens: int | None = None,
+        counted: Callable[[int], None] = lambda tokens: None,
+    ) -> None:
         tokens = tokens or pass_sizes(engine.device.type).offline_tokens
         self.table: dict[tuple[Example, ...], Tensor] = {}
         for groups in sets:
-            parts = _cached(engine, groups, tokens).split([len(g.examples) for g in groups])
+            parts = _cached(engine, groups, tokens, counted).split([len(g.examples) for g in groups])
             self.table |= {g.examples: part for g, part in zip(groups, parts, strict=True)}
 
     def __call__(self, groups: Sequence[Group]) -> Tensor:
@@ -78,7 +84,7 @@ class Precomputed:
         return torch.cat([self.table[g.examples] for g in groups])
 
 
-def _cached(engine: Engine, groups: Sequence[Group], tokens: int) -> Tensor:
+def _cached(engine: Engine, groups: Sequence[Group], tokens: int, counted: Callable[[int], None]) -> Tensor:
     """Log-probs of every response, from the cache if this model has scored these tokens in this precision before."""
     model = engine.transformer
     digest = hashlib.sha256(weights_hash(model).encode())
@@ -92,7 +98,7 @@ def _cached(engine: Engine, groups: Sequence[Group], tokens: int) -> Tensor:
     count = sum(len(g.examples) for g in groups)
     values = engine.agree(stored(path, count) if engine.is_main and path.exists() else None)
     if values is None:
-        values = _computed(engine, groups, tokens)
+        values = _computed(engine, groups, tokens, counted)
         if engine.is_main:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")  # another run may be writing the same
@@ -101,11 +107,12 @@ def _cached(engine: Engine, groups: Sequence[Group], tokens: int) -> Tensor:
     return torch.from_numpy(values).to(engine.device)
 
 
-def _computed(engine: Engine, groups: Sequence[Group], tokens: int) -> np.ndarray:
+def _computed(engine: Engine, groups: Sequence[Group], tokens: int, counted: Callable[[int], None]) -> np.ndarray:
     """Every process its share: the first alone would let the others wait longer than NCCL does."""
 
     def score(part: Sequence[Group]) -> Sequence[np.ndarray]:
         logps = engine.logps(_examples(part)).cpu().numpy()
+        counted(tokens_of(part) * engine.processes)
         return np.split(logps, np.cumsum([len(g.examples) for g in part])[:-1])
 
     own = scored(groups[engine.rank :: engine.processes], tokens, score, engine=engine)

@@ -27,6 +27,10 @@ class Work:
     done: int = 0
     began: float = field(default_factory=time.monotonic)
 
+    def add(self, parts: int) -> None:
+        """So many more are done; never more than there are."""
+        self.done = min(self.total, self.done + parts)
+
     def said(self) -> str:
         """`simpo: 3 of 20, 12 s so far, about 68 s left`."""
         seconds = time.monotonic() - self.began
@@ -85,4 +89,4 @@ def progress(items: Sequence[T], what: str, *, quiet: bool) -> Iterator[T]:
     with working(what, quiet=quiet, total=len(items)) as work:
         for item in items:
             yield item
-            work.done += 1
+            work.add(1)

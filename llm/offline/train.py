@@ -18,7 +18,7 @@ from derivations.cli.errors import InputError
 from derivations.cli.files import write_json
 from llm.data.dataset import Data, announce, load_data, read_sources
 from llm.data.files import Skipped
-from llm.data.tokens import Group
+from llm.data.tokens import Group, tokens_of
 from llm.engine.determinism import set_determinism
 from llm.engine.engine import Engine
 from llm.engine.jsonl import Records
@@ -28,7 +28,7 @@ from llm.engine.nan_guard import stop_if_diverged
 from llm.engine.reference import EveryStep, Precomputed
 from llm.engine.run_folder import Run, as_started, finished, open_run
 from llm.engine.sharding import PLACEHOLDER, load_in_first
-from llm.engine.working import progress, working
+from llm.engine.working import Work, progress, working
 from llm.offline.ending import print_summary
 from llm.offline.metrics import Row, change, losses_and_rows, means
 from llm.offline.replay import as_records
@@ -82,8 +82,7 @@ def train(config: TrainConfig, *, loaded: tuple[Model, Tokenizer] | None = None)
     runs_on = describe(engine.accelerator, sharded=engine.sharded)
     if not silent:
         announce(config, objective, data, runs_on)
-    with working("log-probs of the untrained model", quiet=silent or not objective.regularizer.needs_reference):
-        reference = _reference(config, objective, engine, data)
+    reference = _reference(config, objective, engine, data, quiet=silent)
     resolved = {"objective_resolved": str(objective), "data_note": data.note, "data_fingerprint": data.fingerprint()}
     ran = {"runs_on": runs_on, "passes": what_ran(engine.device.type, pass_tokens(config, engine))}
     run = open_run(config, resolved | ran, engine)
@@ -98,10 +97,9 @@ def train(config: TrainConfig, *, loaded: tuple[Model, Tokenizer] | None = None)
         return 0 < step < config.max_steps
 
     def evaluate(step: int) -> float:
-        with working(
-            f"evaluating {len(data.evaluation)} held-out comparisons after {step} steps", quiet=silent or inside(step)
-        ):
-            rows = _evaluate(engine, objective, data.evaluation, reference, config)
+        what = f"evaluating {len(data.evaluation)} held-out comparisons after {step} steps, in tokens"
+        with working(what, quiet=silent or inside(step), total=tokens_of(data.evaluation)) as work:
+            rows = _evaluate(engine, objective, data.evaluation, reference, config, work)
         row = {"step": step} | {f"eval/{name}": value for name, value in means(rows).items()}
         stop_if_diverged(0.0, row["eval/loss"], step, [r["where"] for r in rows], config.out, config.lr)
         run.examples.add(*({"step": step, "split": "eval", **r} for r in rows))
@@ -168,7 +166,7 @@ def _engine(config: TrainConfig, model: Any) -> Engine:
     return engine
 
 
-def _reference(config: TrainConfig, objective: Trained, engine: Engine, data: Data) -> Reference:
+def _reference(config: TrainConfig, objective: Trained, engine: Engine, data: Data, *, quiet: bool) -> Reference:
     """The untrained model, before the first step (or the checkpoint) changes the weights."""
     if not objective.regularizer.needs_reference:
         return None
@@ -179,7 +177,8 @@ def _reference(config: TrainConfig, objective: Trained, engine: Engine, data: Da
     if isinstance(objective, Unpaired):
         batches = [[data.train[i] for i in step] for step in _schedule(len(data.train), config)]
         sets += [mismatched(batch, max_length=data.max_length) for batch in [*batches, data.evaluation]]
-    return Precomputed(engine, *sets, tokens=pass_tokens(config, engine))
+    with working("log-probs of the untrained model, in tokens", quiet=quiet, total=sum(map(tokens_of, sets))) as work:
+        return Precomputed(engine, *sets, tokens=pass_tokens(config, engine), counted=work.add)
 
 
 def accumulate(
@@ -227,13 +226,14 @@ def micro_batches(groups: Sequence[Group], *, size: int | None, tokens: int) -> 
 
 
 def _evaluate(
-    engine: Engine, objective: Trained, groups: Sequence[Group], reference: Reference, config: TrainConfig
+    engine: Engine, objective: Trained, groups: Sequence[Group], reference: Reference, config: TrainConfig, work: Work
 ) -> list[Row]:
-    """Measurements of every group, in order."""
+    """Measurements of every group, in order; `work` counts the tokens that are done."""
     kl, tokens = _point(engine, objective, groups, reference, config), pass_tokens(config, engine)
 
     def score(part: list[Group]) -> list[Row]:
         logp = engine.logps([e for g in part for e in g.examples])
+        work.add(tokens_of(part) * engine.processes)
         return losses_and_rows(objective, part, logp, reference(part) if reference else None, kl)[1]
 
     return engine.gather(scored(groups[engine.rank :: engine.processes], tokens, score, engine=engine))

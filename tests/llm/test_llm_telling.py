@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -45,6 +46,24 @@ def test_work_that_lasts_is_said_soon_and_again_in_a_pipe_with_what_is_left(monk
     with working("loading", quiet=True):
         time.sleep(0.2)
     assert capsys.readouterr().err == ""
+
+
+def test_evaluation_and_the_reference_count_the_tokens_that_are_done_to_their_end(
+    places, tiny_folder, tmp_path, monkeypatch
+):
+    works = {}
+
+    @contextmanager
+    def kept_working(what, *, quiet, total=0):
+        works[what] = work = module.Work(what, total)
+        yield work
+
+    monkeypatch.setattr("llm.offline.train.working", kept_working)
+    run_offline(tiny_folder, tmp_path / "a", **places, objective="dpo", quiet=False)
+    counted = {what: work for what, work in works.items() if what.endswith("in tokens")}
+    assert sum(what.startswith("evaluating 5 held-out") for what in counted) == 2
+    assert "log-probs of the untrained model, in tokens" in counted
+    assert all(work.done == work.total > 0 for work in counted.values()), counted
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
