@@ -223,36 +223,59 @@ def _short(file: IO[str], path: Path) -> Iterator[str]:
 
 
 def _parquet(path: Path) -> Rows:
+    try:
+        with path.open("rb") as file:
+            yield from _parquet_rows(file, str(path), path.stat().st_size)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {_first_line(error)}") from None
+
+
+def _parquet_rows(opened: Any, name: str, size: int) -> Rows:
+    """Rows of an open file of so many bytes, a few at a time: a whole row group may be larger than the memory."""
     import pyarrow
     import pyarrow.parquet
 
-    number = 0
+    number, budget = 0, most_bytes(size)
     try:
-        budget = most_bytes(path.stat().st_size)
-        with pyarrow.parquet.ParquetFile(path, buffer_size=CHUNK, pre_buffer=False) as file:  # no whole row group
+        with pyarrow.parquet.ParquetFile(opened, buffer_size=CHUNK, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=16):
                 for row in batch.to_pylist():
                     number += 1
                     budget -= len(repr(row))
                     if budget < 0:
-                        raise expands(path)
-                    yield f"{path} row {number}", row
+                        raise expands(Path(name))
+                    yield f"{name} row {number}", row
     except (OSError, pyarrow.ArrowException, ValueError, KeyError, OverflowError, MemoryError) as error:
-        raise InputError(f"cannot read {path}: {_first_line(error)}") from None
+        raise InputError(f"cannot read {name}: {_first_line(error)}") from None
 
 
 def _hub(name: str) -> Rows:
     """Rows of a data set, streamed: nothing is downloaded that is not read."""
-    from datasets import load_dataset
+    from datasets import load_dataset_builder
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     repository, _, split = name.partition(":")
     try:
-        for number, row in enumerate(load_dataset(repository, split=split or "train", streaming=True), start=1):
-            yield f"{name} row {number}", row
+        builder = load_dataset_builder(repository)
+        rows = _hub_rows(builder, split or "train")
+        yield from ((f"{name} row {number}", row) for number, row in enumerate(rows, start=1))
     except (OSError, ValueError, DatasetsError, HfHubHTTPError, HFValidationError) as error:
         raise InputError(f"data set {name!r} cannot be loaded: {_first_line(error)}") from None
+
+
+def _hub_rows(builder: Any, split: str) -> Iterator[Any]:
+    """Of Parquet its own reader's, since `datasets` holds a row group at a time; else those of `datasets`."""
+    import fsspec
+    from datasets.packaged_modules.parquet.parquet import Parquet
+
+    files = builder.config.data_files or {}
+    if not (isinstance(builder, Parquet) and split in files):
+        yield from builder.as_streaming_dataset(split=split)
+        return
+    for url in files[split]:
+        with fsspec.open(url, "rb") as file:
+            yield from (row for _, row in _parquet_rows(file, url, file.size))
 
 
 def _first_line(error: Exception) -> str:

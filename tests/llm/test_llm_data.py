@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import os
 
 import pyarrow.parquet
 import pytest
@@ -247,22 +248,50 @@ def test_json_nested_too_deep_is_refused(tmp_path):
         read_source(path)
 
 
-def test_a_hub_data_set_is_read_by_name_and_split(tmp_path, monkeypatch):
-    """The hub itself is not reached: its loader is replaced."""
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_hub_data_set_is_read_by_name_and_split(kind, tmp_path, monkeypatch):
+    """The hub itself is not reached: its data set is a folder here."""
     import datasets
 
-    asked = []
-
-    def load(name, split, streaming):
-        asked.append((name, split))
-        assert streaming, "a data set may be larger than the memory"
-        return datasets.Dataset.from_list([TEXT]).to_iterable_dataset()
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
+    real = datasets.load_dataset_builder
+    folder = tmp_path / "elsewhere" / "some-pairs"
+    for split in ("train", "test"):
+        rows = datasets.Dataset.from_list([TEXT] if split == "test" else [TEXT, TEXT])
+        rows.to_parquet(folder / f"{split}.parquet") if kind == "parquet" else rows.to_json(folder / f"{split}.jsonl")
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda name: real(str(tmp_path / "elsewhere" / name[6:])))
     monkeypatch.chdir(tmp_path)
-    assert read_source("owner/some-pairs").comparisons[0].responses == ("The oak.", "Grass.")
-    assert read_source("owner/some-pairs:test").comparisons[0].where == "owner/some-pairs:test row 1"
-    assert asked == [("owner/some-pairs", "train"), ("owner/some-pairs", "test")]
+    found = read_source("owner/some-pairs").comparisons
+    assert [c.responses for c in found] == 2 * [("The oak.", "Grass.")]
+    assert [c.where for c in read_source("owner/some-pairs:test").comparisons] == ["owner/some-pairs:test row 1"]
+    with pytest.raises(InputError, match="data set 'owner/some-pairs:no-such' cannot be loaded"):
+        read_source("owner/some-pairs:no-such")
+
+
+@pytest.mark.parametrize("name", ["own/big", "own/big/train.parquet"])
+def test_a_row_group_of_parquet_is_not_held_whole(name, tmp_path, monkeypatch):
+    """Neither of a file nor of a data set: two hundred rows of 100 kB in one row group, of which one is asked for."""
+    import datasets
+    import pyarrow
+    import pyarrow.parquet
+
+    from llm.data import containers
+
+    texts = [os.urandom(50_000).hex() for _ in range(200)]
+    (tmp_path / "own/big").mkdir(parents=True)
+    table = pyarrow.table({"prompt": texts, "chosen": texts})
+    path = tmp_path / "own/big/train.parquet"
+    pyarrow.parquet.write_table(table, path, row_group_size=200, use_dictionary=False, write_batch_size=4)
+    real = datasets.load_dataset_builder
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda name: real(str(tmp_path / name)))
+    rows = containers._parquet(path) if name.endswith("parquet") else containers._hub(name)
+    before = pyarrow.total_allocated_bytes()
+    assert next(rows)[1]["chosen"] == texts[0]
+    assert pyarrow.total_allocated_bytes() - before < 15e6  # of 40e6; 16 rows are 3.2e6, a page of a column 1e6
+    rows.close()
+
+
+def test_what_is_no_data_set_is_no_hub_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     require_source("owner/some-pairs")
     for name in ("no-such-file", "owner/file.jsonl", "a/b/c"):
         with pytest.raises(InputError, match="no such file"):
