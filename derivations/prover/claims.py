@@ -11,6 +11,7 @@ no wrong version of it is refuted, or if a claim it rests on fails.
 import fnmatch
 import functools
 import importlib
+import gc
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -210,7 +211,7 @@ def check_claims(claims: list[Claim], *, mutants: bool = True, jobs: int = 1) ->
     tasks = [(claim.id, mutants and claim.id in wanted) for claim in needed]
     if jobs > 1:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
+        with ProcessPoolExecutor(max_workers=jobs, mp_context=context, initializer=_prepare_worker) as pool:
             results = dict(pool.map(_check_by_id, tasks))
     else:
         results = dict(map(_check_by_id, tasks))
@@ -226,11 +227,16 @@ def check_claims(claims: list[Claim], *, mutants: bool = True, jobs: int = 1) ->
     return ordered
 
 
+def _prepare_worker() -> None:
+    """Load the claims, and have them left alone by garbage collection, which else reads all of them again and again."""
+    load_claims()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 def _check_by_id(task: tuple[str, bool]) -> tuple[str, Result]:
     """Worker: only the id travels to it, since proofs are functions, and only the outcome travels back."""
     name, mutants = task
-    if name not in CLAIMS:
-        load_claims()
     return name, check_claim(CLAIMS[name], mutants=mutants)
 
 
