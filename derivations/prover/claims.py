@@ -10,8 +10,8 @@ no wrong version of it is refuted, or if a claim it rests on fails.
 
 import fnmatch
 import functools
-import importlib
 import gc
+import importlib
 import multiprocessing
 import time
 from collections.abc import Callable
