@@ -99,6 +99,8 @@ def measured_lr(world: World, examples: Examples, objective: Published) -> float
     Polyak's step, loss / |gradient|^2, is where the loss of one pair by itself would be about 0; in the logits the
     squared gradient is taken as twice that of the larger slope. It is measured at pi_ref and 0.001 nats to every side
     of it, since the penalty of dpop has its corner there. For the losses built on log-sigmoids it is about 0.7 / s'^2.
+    No fixed step ends on a corner (dpop and slic step over theirs), and the logged loss of wpo can rise, because the
+    weight that descent holds grows.
     """
     logp, length, ref_logp = _at_examples(world, examples, world.ref_logp)
     shortest = np.inf
