@@ -5,6 +5,7 @@ Which of them come from a regularizer, and so have a regularized optimum, and wh
 `derivations.proofs.preference_losses`.
 """
 
+from functools import partial
 from typing import Any
 
 from derivations.arrays import Array, log_sigmoid, namespace, sigmoid
@@ -102,7 +103,7 @@ def apo_zero(
     Returns:
         [...], between 0 and 2.
     """
-    chosen, rejected = _log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)
+    chosen, rejected = log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)
     return sigmoid(-chosen) + sigmoid(rejected)
 
 
@@ -117,7 +118,7 @@ def apo_down(
     Returns:
         [...], between 0 and 2.
     """
-    chosen, rejected = _log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)
+    chosen, rejected = log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)
     return sigmoid(chosen) + sigmoid(rejected - chosen)
 
 
@@ -132,7 +133,7 @@ def slic(
     Returns:
         [...], >= 0.
     """
-    chosen, rejected = _log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)
+    chosen, rejected = log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)
     short = 1 - (chosen - rejected)
     return namespace(short).maximum(short, namespace(short).zeros_like(short))
 
@@ -148,10 +149,13 @@ def chi_po(
     Returns:
         [...]. Without the paper's clip of the margin at 2 R_max, which needs a bound on the reward.
     """
-    xp, scores = namespace(chosen_logp), []
-    for logp, ref in ((chosen_logp, ref_chosen_logp), (rejected_logp, ref_rejected_logp)):
-        scores.append(KL(beta).implicit_reward(logp, ref_logp=ref) + beta * xp.exp(logp - ref))
-    return pair_loss(*scores)
+    score = partial(chi_po_score, beta=beta)
+    return pair_loss(score(chosen_logp, ref_logp=ref_chosen_logp), score(rejected_logp, ref_logp=ref_rejected_logp))
+
+
+def chi_po_score(logp: Array, *, ref_logp: Array, beta: Any) -> Array:
+    """beta (u + log u), u = pi/pi_ref: the implicit reward of `chi_po`, [...] reward units."""
+    return KL(beta).implicit_reward(logp, ref_logp=ref_logp) + beta * namespace(logp).exp(logp - ref_logp)
 
 
 def r_dpo(
@@ -175,8 +179,16 @@ def r_dpo(
     Returns:
         [...]. What a longer response won by its length is taken for granted: it pulls less.
     """
-    chosen, rejected = _log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)
-    return pair_loss(chosen + alpha * chosen_length, rejected + alpha * rejected_length)
+    score = partial(r_dpo_score, beta=beta, alpha=alpha)
+    return pair_loss(
+        score(chosen_logp, length=chosen_length, ref_logp=ref_chosen_logp),
+        score(rejected_logp, length=rejected_length, ref_logp=ref_rejected_logp),
+    )
+
+
+def r_dpo_score(logp: Array, *, length: Array, ref_logp: Array, beta: Any, alpha: Any) -> Array:
+    """beta log pi/pi_ref + alpha |y|: the implicit reward of `r_dpo`, [...] reward units."""
+    return KL(beta).implicit_reward(logp, ref_logp=ref_logp) + alpha * length
 
 
 def ln_dpo(
@@ -198,8 +210,16 @@ def ln_dpo(
     Returns:
         [...].
     """
-    chosen = KL(beta).implicit_reward(chosen_logp, ref_logp=ref_chosen_logp) / chosen_length
-    return pair_loss(chosen, KL(beta).implicit_reward(rejected_logp, ref_logp=ref_rejected_logp) / rejected_length)
+    score = partial(ln_dpo_score, beta=beta)
+    return pair_loss(
+        score(chosen_logp, length=chosen_length, ref_logp=ref_chosen_logp),
+        score(rejected_logp, length=rejected_length, ref_logp=ref_rejected_logp),
+    )
+
+
+def ln_dpo_score(logp: Array, *, length: Array, ref_logp: Array, beta: Any) -> Array:
+    """(beta/|y|) log pi/pi_ref: the implicit reward of `ln_dpo`, [...] reward units."""
+    return KL(beta).implicit_reward(logp, ref_logp=ref_logp) / length
 
 
 def wpo(
@@ -223,7 +243,7 @@ def wpo(
     """
     xp = namespace(chosen_logp)
     weight = detached(xp.exp(chosen_logp / chosen_length + rejected_logp / rejected_length))
-    return weight * pair_loss(*_log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta))
+    return weight * pair_loss(*log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta))
 
 
 def sppo(
@@ -237,11 +257,11 @@ def sppo(
     Returns:
         [...], nats squared.
     """
-    chosen, rejected = _log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)
+    chosen, rejected = log_ratios(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)
     return ((chosen - 0.5) / beta) ** 2 + ((rejected + 0.5) / beta) ** 2
 
 
-def _log_ratios(
+def log_ratios(
     chosen: Array, rejected: Array, ref_chosen: Array, ref_rejected: Array, beta: Any
 ) -> tuple[Array, Array]:
     """beta log pi/pi_ref of the two responses."""

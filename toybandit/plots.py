@@ -107,7 +107,7 @@ def _online_label(settings: dict[str, Any], config: Path) -> str:
 def _offline_label(settings: dict[str, Any]) -> str:
     """`simpo beta=0.5 gamma=0.3`."""
     name = settings.get("regularizer") or settings.get("objective") or "dpo"
-    options = ("beta", "alpha", "gamma", "divergence", "order", "label_smoothing")
+    options = ("beta", "alpha", "gamma", "divergence", "order", "label_smoothing", "penalty")
     given = [f"{option}={settings[option]}" for option in options if settings.get(option) is not None]
     return " ".join([str(name), *given])
 

@@ -19,6 +19,7 @@ CHAPTERS = {
     "calls": "The calls that programs make",
     "gradients": "Gradients and optima of the losses",
     "slopes": "Slopes for descent without automatic differentiation",
+    "preference_slopes": "Slopes of the losses asked for by name",
     "estimators": "Policy-gradient and KL estimators",
     "group_normalization": "What normalizing by groups optimizes",
     "importance": "Samples of an old policy",

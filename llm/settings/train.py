@@ -15,6 +15,7 @@ import tyro
 from derivations.cli.errors import InputError, input_errors, suggest
 from derivations.cli.settings import Within, check_settings
 from derivations.names import OBJECTIVES, make_objective
+from derivations.published import PUBLISHED_OPTIONS
 from llm.data.containers import require_source
 from llm.data.row_formats.mapping import read_mapping
 from llm.engine.jsonl import require_out
@@ -52,10 +53,7 @@ DEFAULT_OPTIONS: dict[str, dict[str, float]] = {
     "simpo-shannon-pl": {"beta": 2.0},
     "maxent-pl": {"alpha": 0.05},
     "kto": {"beta": 0.1},
-    **{name: {"beta": 0.1} for name in PUBLISHED},
-    "r-dpo": {"beta": 0.1, "alpha": 0.05},
-    "ln-dpo": {"beta": 5.0},
-    "sppo": {"beta": 0.001},
+    **PUBLISHED_OPTIONS,
 }
 OPTIONS = (
     *("alpha", "beta", "gamma", "divergence", "order", "label_smoothing", "top"),

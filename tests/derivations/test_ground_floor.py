@@ -1,19 +1,23 @@
 """The formulas: one function on NumPy, torch and SymPy, finite everywhere, in value and gradient."""
 
+import inspect
+
 import mpmath
 import numpy as np
 import pytest
 import sympy as sp
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from derivations import preference_losses, preference_slopes
 from derivations.arrays import log_sigmoid, logsumexp, masked_sum
 from derivations.names import OBJECTIVES, make_objective, parse_regularizer
-from derivations.objectives import Objective, preference_metrics, rloo_advantage
+from derivations.objectives import Objective, pair_loss, preference_metrics, rloo_advantage
 from derivations.preferences import plackett_luce, rao_kupper, rao_kupper_tie
 from derivations.prover.symbolic import SymArray
 from derivations.prover.tracing import trace
+from derivations.published import PUBLISHED, SCORES, make_published
 from derivations.regularizers import KL, NONE, REGULARIZERS, Entropy, Sum
 
 mpmath.mp.dps = 50
@@ -159,6 +163,69 @@ def test_rloo_advantages_sum_to_zero_and_ignore_a_constant_reward(rewards, shift
     assert abs(advantage.sum()) < 1e-9
     np.testing.assert_allclose(rloo_advantage(r + shift), advantage, atol=1e-9)
     np.testing.assert_allclose(advantage[0], r[0] - np.mean(r[1:]), atol=1e-9)
+
+
+PAIR = {name: st.floats(-6, -0.05) for name in ("chosen", "rejected", "ref_chosen", "ref_rejected")}
+PAIR |= {"chosen_length": st.floats(0.2, 9), "rejected_length": st.floats(0.2, 9), "beta": st.floats(0.1, 2)}
+
+
+def published_batch(drawn, options):
+    """Log-probs, lengths and references [1, 2] of the drawn pair, and its options."""
+    logp, ref = ([[drawn[f"{side}{end}"] for end in ("chosen", "rejected")]] for side in ("", "ref_"))
+    length = [[drawn["chosen_length"], drawn["rejected_length"]]]
+    return np.array(logp), {"length": np.array(length), "ref_logp": np.array(ref)}, options | {"beta": drawn["beta"]}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@settings(max_examples=60, deadline=None)
+@given(drawn=st.fixed_dictionaries(PAIR), other=st.floats(0, 3))
+def test_slopes_of_published_losses_are_central_differences_of_the_loss_with_its_weight_held(name, drawn, other):
+    extra = {"dpop": {"penalty": other}, "r-dpo": {"alpha": other}}.get(name, {})
+    logp, given, options = published_batch(drawn, extra)
+    objective, h = make_published(name, **options), 1e-5
+    log_ratio = logp - given["ref_logp"]
+    corner = {"dpop": log_ratio[0, 0], "slic": 1 - drawn["beta"] * (log_ratio[0, 0] - log_ratio[0, 1])}
+    assume(abs(corner.get(name, 1)) > 1e-3)  # differences across a corner are no slope
+
+    def weight(at):
+        return np.exp(np.sum(at / given["length"])) if name == "wpo" else 1.0
+
+    found = objective.slopes(logp, **given)[0]
+    for i, step in enumerate(h * np.eye(2)):
+        high, low = (objective.losses(at, **given)[0] / weight(at) for at in (logp + step, logp - step))
+        # error h^2/6 times the third derivative, which is largest where a response is nearly certain (orpo)
+        assert found[i] == pytest.approx((high - low) / (2 * h) * weight(logp), rel=1e-5, abs=1e-7)
+
+
+def test_on_corners_and_at_certainty_the_slopes_are_those_of_autograd_and_finite():
+    # at the reference, where training starts, the penalty of dpop has its corner; the hinge has one at a margin of 1
+    cases = {"dpop": ((-2.0, -3.0), (-2.0, -1.0)), "slic": ((-1.0, -4.0), (-2.0, -3.0)), "orpo": ((-0.0, -1.0),) * 2}
+    for name, (logp, ref) in cases.items():
+        objective, given = make_published(name, beta=0.5), {"length": np.ones((1, 2)), "ref_logp": np.array([ref])}
+        x = torch.tensor([logp], dtype=torch.float64, requires_grad=True)
+        objective.losses(x, **{key: torch.tensor(value) for key, value in given.items()}).sum().backward()
+        found = objective.slopes(np.array([logp]), **given)
+        np.testing.assert_allclose(found, x.grad.numpy(), rtol=1e-12)
+        assert np.abs(found).max() > 0.1
+    assert make_published("orpo").slopes(np.array([[-1.0, 0.0]]), **given).tolist()[0][1] == 0  # its odds are held
+
+
+@settings(max_examples=20, deadline=None)
+@given(drawn=st.fixed_dictionaries(PAIR))
+def test_the_losses_that_have_an_implicit_reward_are_its_likelihood(drawn):
+    for name in SCORES:
+        logp, given, options = published_batch(drawn, {"alpha": 0.7} if name == "r-dpo" else {})
+        objective = make_published(name, **options)
+        rewards = objective.rewards(logp, **given)
+        assert pair_loss(rewards[:, 0], rewards[:, 1]) == pytest.approx(objective.losses(logp, **given), rel=1e-12)
+    assert set(SCORES) == {"chi-po", "r-dpo", "ln-dpo"}
+
+
+def test_every_published_loss_has_a_slope_that_takes_the_same_arguments():
+    for function in PUBLISHED.values():
+        assert getattr(preference_losses, function.__name__) is function
+        slope = getattr(preference_slopes, function.__name__)
+        assert inspect.signature(slope).parameters == inspect.signature(function).parameters
 
 
 def test_accuracy_counts_ties_as_one_half():

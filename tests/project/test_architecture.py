@@ -13,9 +13,9 @@ from tests.helpers import work
 ROOT = Path(__file__).parents[2]
 FORMULAS = {
     "arrays", "regularizers", "preferences", "objectives", "preference_losses", "off_policy", "advantages", "tokens",
-    "best_of_n", "retention", "slopes",
+    "best_of_n", "retention", "slopes", "preference_slopes",
 }  # fmt: skip
-GROUND_FLOOR = FORMULAS | {"names", "evidence", "cli"}
+GROUND_FLOOR = FORMULAS | {"names", "published", "evidence", "cli"}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from derivations.evidence.pictures import STYLES
@@ -170,6 +171,23 @@ def test_experiments_write_the_page_with_a_verdict(tmp_path, toybandit):
     assert statement["verdict"] in ("reproduced", "not reproduced", "depends")
     assert f"Statement 8: {statement['verdict']}" in (tmp_path / "out/toy.md").read_text()
     assert (tmp_path / "out/toy-protocol.toml").exists()
+
+
+def test_a_published_loss_is_trained_by_name_with_the_options_that_llm_train_has(tmp_path, toybandit):
+    few = ("--seeds", "3", "--pairs", "30", "--held-out", "10", "--steps", "20")
+    for name, given, expected in (
+        ("r-dpo", (), {"beta": 0.1, "alpha": 0.05, "penalty": None}),
+        ("dpop", ("--beta", "0.5", "--penalty", "2"), {"beta": 0.5, "alpha": None, "penalty": 2.0}),
+    ):
+        done = toybandit("offline", "--objective", name, *given, *few, "--out", name)
+        assert done.returncode == 0, done.stderr
+        assert f"found: {name} stopped early" in done.stdout
+        config = json.loads((tmp_path / name / "config.json").read_text())["config"]
+        assert {key: config[key] for key in expected} == expected
+        first, *_, last = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        assert first["loss"] == pytest.approx(np.log(2), abs=0.01)
+        assert last["loss"] < first["loss"]
+    assert read_run(tmp_path / "dpop").label == "dpop beta=0.5 penalty=2.0"
 
 
 def test_offline_takes_sums_and_formulas_and_refuses_a_strength_beside_them(tmp_path, toybandit):

@@ -7,9 +7,10 @@ from derivations.arrays import log_softmax
 from derivations.custom.derive import derive
 from derivations.names import make_objective, parse_regularizer
 from derivations.objectives import Objective
+from derivations.published import PUBLISHED, make_published
 from toybandit.bandit import seed_streams, shared_world, tabular_world
 from toybandit.data import Rankings, draw_pairs, draw_rankings
-from toybandit.offline import collect, default_lr, descend, loss_gradient
+from toybandit.offline import collect, default_lr, descend, loss_gradient, measured_lr
 from toybandit.online import Diverged
 from toybandit.policies import make_policy
 from toybandit.proxy import map_rewards
@@ -107,6 +108,50 @@ def test_training_lowers_the_loss_and_the_metrics_are_those_of_the_final_policy(
             shares.append(np.mean((1 + np.sign(rewards[:, 0] - rewards[:, -1])) / 2))
         accuracy.append(np.mean(shares))
     assert run.metrics["rewards/accuracies"][-1] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_gradient_of_a_published_loss_is_what_autograd_finds_on_a_softmax_table(name):
+    torch = pytest.importorskip("torch")
+    world, _, data = small()
+    objective = make_published(name, beta=0.5)
+    logits = np.random.default_rng(1).normal(size=world.gold.shape)
+    tensor = torch.tensor(logits, requires_grad=True)
+    logp, total = torch.log_softmax(tensor, -1), 0.0
+    for s, x in np.ndindex(data.kept.shape[:2]):  # one draw at a time, from the definition
+        kept = data.ranked[s, x][data.kept[s, x]]
+        given = {"length": torch.tensor(world.length[s, x][kept]), "ref_logp": torch.tensor(world.ref_logp[s, x][kept])}
+        total = total + objective.losses(logp[s, x][torch.tensor(kept)], **given).mean()
+    total.backward()
+    found = loss_gradient(world, collect(data), objective, log_softmax(logits))
+    assert found == pytest.approx(tensor.grad.numpy(), rel=1e-9, abs=1e-12)
+    assert np.abs(found).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_loss_descends_at_its_own_step_size_and_default_strength(name):
+    world, streams, data = small(arms=12)
+    objective = make_published(name)
+    run = descend(world, data, objective=objective, held_out=draw_pairs(world, streams, count=40), steps=200)
+    loss = run.metrics["loss"]
+    assert np.all(loss[-1] < loss[0])
+    # corners are stepped over (dpop, slic), far from the reference softmax is curved too (apo-zero, sppo), and the
+    # weight of wpo is held in its gradient and grows in its loss
+    most = {"dpop": 0.03, "slic": 0.03, "sppo": 0.03, "apo-zero": 1e-3, "wpo": np.inf}.get(name, 0.0)
+    assert np.all(np.diff(loss, axis=0) <= most * loss[0])
+    assert np.all(np.isfinite(run.logp))
+
+
+def test_the_measured_step_of_a_loss_that_is_dpo_is_the_stated_share_of_dpo_s():
+    world, _, data = small()
+    world, examples = world.with_equal_lengths(), collect(data)
+    for beta in (0.1, 2.0):
+        dpo = default_lr(world, make_objective("dpo", beta=beta))
+        for same in (make_published("ln-dpo", beta=beta), make_published("r-dpo", beta=beta)):
+            # Polyak's step, halved: log 2 / (2 (beta/2)^2) / 2 at the reference, beside it 1 % less
+            assert measured_lr(world, examples, same) == pytest.approx(np.log(2) / 2 * dpo, rel=0.01)
+    below = make_published("dpop", beta=0.1, penalty=9.0)  # on the steep side of its corner
+    assert measured_lr(world, examples, below) == pytest.approx(np.log(2) / (0.1 * 10) ** 2, rel=0.01)
 
 
 def test_early_stopping_takes_the_first_time_of_best_held_out_accuracy():
