@@ -11,10 +11,10 @@ from torch import Tensor
 
 from derivations.evidence.intervals import interval, proportion
 from derivations.objectives import Objective, preference_metrics
+from derivations.published import Published
 from llm.data.tokens import Group
 from llm.offline import unpaired
 from llm.scoring.packing import lengths, on_device, put_back
-from llm.settings.published import Published
 from llm.settings.unpaired import Trained, Unpaired
 
 Row = dict[str, Any]

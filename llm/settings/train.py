@@ -15,11 +15,10 @@ import tyro
 from derivations.cli.errors import InputError, input_errors, suggest
 from derivations.cli.settings import Within, check_settings
 from derivations.names import OBJECTIVES, make_objective
-from derivations.published import PUBLISHED_OPTIONS
+from derivations.published import PUBLISHED, PUBLISHED_OPTIONS, make_published
 from llm.data.containers import require_source
 from llm.data.row_formats.mapping import read_mapping
 from llm.engine.jsonl import require_out
-from llm.settings.published import PUBLISHED, make_published
 from llm.settings.unpaired import UNPAIRED, Trained, make_unpaired
 
 Dtype = Literal["float32", "bf16"]

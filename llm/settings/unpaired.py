@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from derivations import preference_losses
 from derivations.arrays import Array
 from derivations.objectives import Objective
+from derivations.published import Published
 from derivations.regularizers import KL
-from llm.settings.published import Published
 
 OPTIONS = ("beta", "desirable_weight", "undesirable_weight")
 UNPAIRED = ("kto",)

@@ -3,8 +3,8 @@
 from typing import Any
 
 from derivations.names import OBJECTIVES
+from derivations.published import PUBLISHED
 from derivations.regularizers import Regularizer
-from llm.settings.published import PUBLISHED
 from llm.settings.unpaired import UNPAIRED, Trained
 
 TITLES = {

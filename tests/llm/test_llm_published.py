@@ -8,12 +8,12 @@ import torch
 
 from derivations.cli.errors import InputError
 from derivations.conformance.further import PREFERENCE
+from derivations.published import PUBLISHED, make_published
 from llm.data.files import read_source
 from llm.data.tokens import encode
 from llm.engine.engine import Engine
 from llm.offline.train import accumulate
 from llm.scoring.packing import lengths
-from llm.settings.published import PUBLISHED, make_published
 from llm.settings.train import TrainConfig
 from llm.settings.words import objective_words
 from tests.helpers.llm_runs import load_double, read_rows, run_offline, write_pairs
