@@ -54,3 +54,57 @@ EIGHTH = (  # (objective, form, what it returns, what that is)
     ("grpo", "ratio", "(where(mask, ppo(a), 0.0) * n[:, None]).mean()", "LUSPO's lengths on token losses"),
     ("cispo", "ratio", "tok(-r.clamp(max=eps).detach() * a * lp)", "epsilon is taken as the bound itself"),
 )  # fmt: skip
+
+# Fresh threads and code: ms-swift 9927 (a margin broadcast to [B, B]), TRL's losses "exo_pair", "nca_pair", "bco_pair",
+# "sppo_hard", "discopop" and "aot_pair" taken for others, open-unlearning's NPO, AReaL 1346, ROLL 444, axon-rl/gem 113,
+# NeMo-RL 4161, grpo-flat 2, OpenRLHF 1295, TRL 4732 6121, prime-rl 1329, marin 1708, rl_games 229, miles 1573.
+
+NINTH = (  # held back until the eighth had been mended
+    ("dpo", "pair", "-ls(beta * ((w - rw)[:, None] - (l - rl))).mean()", "[B, B]: all with all"),
+    ("dpo", "pair", "torch.sigmoid(beta * m) * (ls(beta * m) - torch.tensor(0.999).log()) + torch.sigmoid(-beta * m)"
+     " * (ls(-beta * m) - torch.tensor(0.001).log())", "TRL's exo_pair"),
+    ("dpo", "pair", "-ls(beta * (w - rw)) - 0.5 * ls(-beta * (w - rw)) - 0.5 * ls(-beta * (l - rl))", "TRL's nca_pair"),
+    ("dpo", "pair", "(lambda d: -ls(beta * (w - rw) - d) - ls(-(beta * (l - rl) - d)))("
+     "(beta * torch.cat([w - rw, l - rl])).mean().detach())", "TRL's bco_pair: the batch's mean reward as a shift"),
+    ("dpo", "pair", "((w - rw) - 0.5 / beta) ** 2 + ((l - rl) + 0.5 / beta) ** 2", "TRL's sppo_hard"),
+    ("dpo", "pair", "-ls(beta * m) * (1 - torch.sigmoid(m / 0.05)) + (-beta * m).exp() * torch.sigmoid(m / 0.05)",
+     "TRL's discopop, its modulation without beta"),
+    ("dpo", "pair", "-ls(beta * (torch.sort(w - l)[0] - torch.sort(rw - rl)[0]))", "TRL's aot_pair"),
+    ("dpo", "pair", "-2 / beta * ls(-beta * (l - rl))", "NPO: the chosen response left out"),
+    ("dpo", "pair", "-ls(beta * (w.exp() / rw.exp() - l.exp() / rl.exp()))", "ratios for log-ratios"),
+    ("dpo", "pair", "-(torch.sigmoid(beta * m) + 1e-2).log()", "epsilon in the logarithm"),
+    ("dpo", "pair", "-ls(beta * m / (nw + nl))", "the margin over the tokens of both"),
+    ("dpo", "pair", "F.cross_entropy(torch.stack([beta * (w - rw), beta * (l - rl)], 1), torch.ones_like(w).long(), "
+     "reduction='none')", "the label is the rejected one"),
+    ("ipo", "pair", "(beta * m - 1 / (2 * beta)) ** 2", "beta twice"),
+    ("ipo", "pair", "(m / torch.maximum(nw, nl) - 1 / (2 * beta)) ** 2", "the margin over the padded length"),
+    ("simpo", "margin", "-ls(beta * (w / nw - l / nl - gamma)) + 0.2 * (-w / nw.sum())", "gamma beta, an NLL"),
+    ("simpo", "margin", "-ls(beta * (w - l) / nw.float().mean() - gamma)", "the mean length of the batch"),
+    ("orpo", "pair", "-w / nw - beta * ls((w / nw - l / nl) - ((1 - (w / nw).exp()) - (1 - (l / nl).exp())))",
+     "no log"),
+    ("dpop", "penalized", "-ls(beta * m - penalty * torch.relu(rw / nw - w / nw))", "penalty a token, no beta"),
+    ("apo-zero", "pair", "1 - torch.sigmoid(beta * (w - rw)) + 1 - torch.sigmoid(beta * (l - rl))", "both pushed up"),
+    ("r-dpo", "length-regularized", "-ls(beta * m + alpha * (nw - nl).abs())", "the size of the difference"),
+    ("kto", "unpaired", "where(desirable, 1 - torch.sigmoid(beta * (h - h[~desirable].mean().clamp(min=0))), "
+     "1 - torch.sigmoid(beta * (h[desirable].mean().clamp(min=0) - h)))", "the other kind's mean for kl"),
+    ("kto", "unpaired", "where(desirable, torch.sigmoid(beta * (h - kl)), torch.sigmoid(beta * (kl - h)))", "no 1 -"),
+    ("kto", "unpaired", "where(desirable, 1 - torch.sigmoid(beta * (h - kl)), 1 - torch.sigmoid(beta * (kl - h))).sum()"
+     " / desirable.sum()", "divided by the number of the desirable"),
+    ("kto", "unpaired", "where(desirable, -ls(beta * h), -ls(-beta * h))", "BCO without its shift"),
+    ("kl-loss-token", "kl", "((logps - ref_logps) ** 2 / 2).mean(-1)", "k2 averaged over the padding"),
+    ("kl-loss-token", "kl", "(d.exp() - d - 1).sum() / mask.sum()", "k3 the other way round, over all tokens"),
+    ("kl-loss", "kl", "(s / mask.sum(-1)) ** 2 / 2", "k2 of the mean log-ratio"),
+    ("kl-metric", "kl", "(where(mask, logps.exp() * d, 0.0)).sum(-1)", "weighted by the probability once more"),
+    ("entropy-token", "entropy", "-coefficient * where(mask, (p * q).sum(-1), 0.0).sum(-1) / n", "the sign"),
+    ("entropy-token", "entropy", "coefficient * where(mask, (p * q).mean(-1), 0.0).sum(-1) / n", "mean over words"),
+    ("grpo-advantage", "advantage", "((rewards - rewards.mean(0)) / (rewards.std(0) + 1e-4))", "the batch"),
+    ("grpo-advantage", "advantage", "(lambda z: (z - z.mean()) / (z.std() + 1e-8))(z.reshape(-1))", "whitened twice"),
+    ("rloo-advantage", "advantage", "(g - (g.sum(1, keepdim=True) - g) / group_size).reshape(-1)", "over k"),
+    ("grpo-advantage", "advantage", "where(std > 0.5, (g - mean) / std, g - mean).reshape(-1)", "std floor"),
+    ("rloo-advantage", "advantage", "loo * g.std(1, keepdim=True).repeat(1, group_size).reshape(-1)", "std on top"),
+    ("ppo-clip", "ratio", "tok(-where((r > 1 - eps) & (r < 1 + eps), r, torch.zeros_like(r)) * a)", "IcePop's mask"),
+    ("ppo-clip", "ratio", "tok(ppo(a, 1 / r))", "the ratio upside down"),
+    ("grpo", "ratio", "seq(ppo(a)) * len(mask)", "summed over samples"),
+    ("gspo", "ratio", "seq(ppo(a, (d.sum(-1, keepdim=True) / mask.sum()).exp() * torch.ones_like(d)))", "all tokens"),
+    ("cispo", "ratio", "tok(-clip(r).detach() * a * r)", "the ratio for its logarithm"),
+)  # fmt: skip
