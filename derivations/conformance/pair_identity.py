@@ -84,7 +84,6 @@ def _losses_of(subject: Subject, found: Identity) -> Losses:
     parts = [(c, terms[name.split(", or ")[0]]) for c, name in found.terms]
 
     def losses(batch: Batch) -> np.ndarray:
-        total: np.ndarray = sum(c * np.asarray(term(batch), dtype=float) for c, term in parts)
-        return total
+        return np.sum([c * np.asarray(term(batch), dtype=float) for c, term in parts], axis=0)
 
     return losses
