@@ -25,7 +25,15 @@ def batch_change(subject: Subject, wholes: list[Whole], losses: Losses) -> str:
             for words, change in _ideas(scores).items():
                 if all(whole.is_mean_of(losses(change(whole.batch))) for whole in wholes):
                     return f"{words}{score}"
+        if all(whole.mean_is(float(losses(_crossed(whole.batch)).mean())) for whole in wholes):
+            return "every chosen response meets every rejected one"
     return ""
+
+
+def _crossed(batch: Batch) -> Batch:
+    """Every chosen response with every rejected one."""
+    rows = np.arange(size(batch))
+    return _reordered(batch, np.repeat(rows, len(rows)), np.tile(rows, len(rows)))
 
 
 def over_the_batch(subject: Subject, wholes: list[Whole]) -> str:

@@ -191,6 +191,10 @@ def _of_distribution(logits: Vector, each: Vector, allowed: float) -> str:
         found, *_ = np.linalg.lstsq(matrix, each, rcond=None)
         if np.abs(matrix @ found - each).max() <= 10 * allowed * max(1.0, float(np.abs(each).max())):
             parts = [f"{number(c)} x {name}" for c, name in zip(found, chosen, strict=False) if abs(c) > 1e-6]
+            if len(chosen) == 1 and abs(abs(found[0]) * logits.shape[1] - 1) < 1e-6:
+                parts[0] += (
+                    f" (1/{logits.shape[1]}: over the vocabulary of {logits.shape[1]} it is averaged, not summed)"
+                )
             parts += [number(found[-1])] if abs(found[-1]) > 1e-6 else []
             return " + ".join(parts).replace("+ -", "- ")
     return ""
