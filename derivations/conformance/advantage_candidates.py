@@ -27,6 +27,25 @@ def _by_prompt(change: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
     return advantages
 
 
+def _the_other_way_round(change: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
+    """Each prompt's advantages from samples that stand as many places apart as there are prompts."""
+
+    def advantages(batch: Batch) -> Vector:
+        rows = groups_of(batch)
+        if len({len(row) for row in rows}) > 1:
+            return np.full(len(batch["rewards"]), np.nan)
+        table = batch["rewards"].reshape(-1, len(rows))
+        found: Vector = np.stack([change(column) for column in table.T], 1).ravel()
+        return found
+
+    return advantages
+
+
+def _so_far(summary: Callable[[Vector, Vector], Vector]) -> Callable[[Batch], Vector]:
+    """Rewards less a number of those that stand before them in the batch. summary: rewards, their running sums."""
+    return lambda batch: batch["rewards"] - summary(batch["rewards"], np.cumsum(batch["rewards"]))
+
+
 def _over_prompts(summary: Any) -> Callable[[Batch], Vector]:
     """Rewards less what the samples in the same place of every prompt have in common."""
 
@@ -114,6 +133,9 @@ def _plain(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
         yield words, _by_prompt(base)
     for words, base in RANKS.items():
         yield words, _by_prompt(base)
+    yield "reward minus the mean of all rewards so far in the batch", _so_far(lambda r, s: s / np.arange(1, len(r) + 1))
+    yield "reward minus the sum of all rewards before it in the batch", _so_far(lambda r, s: s - r)
+    yield from _misplaced()
     yield "reward minus the mean over prompts of the samples in its place", _over_prompts(np.mean)
     yield "reward minus the mean of the prompt before", _of_neighbour(1)
     yield "reward minus the next prompt's mean", _of_neighbour(-1)
@@ -142,6 +164,19 @@ def _plain(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
             yield (
                 f"{words.replace('group', 'batch')}, over {over}, of the batch",
                 lambda b, f=base, d=deviation: f(b["rewards"]) / d(b["rewards"]),  # type: ignore[misc]
+            )
+
+
+def _misplaced() -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
+    """Advantages of groups that lie the other way round: one reshape or transpose that is wrong."""
+    apart = ", in groups of samples that stand as many places apart as there are prompts"
+    for words, base in (BASELINES | RANKS).items():
+        yield f"{words}{apart}", _the_other_way_round(base)
+    for over, deviation in _deviations():
+        if " deviation + " in over:
+            yield (
+                f"reward minus the group's mean, over {over}{apart}",
+                _the_other_way_round(lambda r, d=deviation: (r - r.mean()) / d(r)),  # type: ignore[misc]
             )
 
 

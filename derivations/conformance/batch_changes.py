@@ -1,56 +1,81 @@
 """What a batch does to its pairs before their losses are taken: scores centred, sorted, or measured by the longest.
 
-Such a function is right, or a constant, on single pairs. Each idea changes the inputs of the objective that was asked
-for, whose losses are then held against those of the function on a whole batch.
+Such a function is right, or a constant, on single pairs. Each idea changes the inputs of a loss of single pairs (the
+objective that was asked for, or what single pairs showed), which is then held against the function on two batches.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from derivations.conformance.batches import Batch, batch_of, join, size, take
+from derivations.conformance.batches import Batch, size
 from derivations.conformance.families import PAIRS
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.whole_batch import Losses, Whole
 
 Vector = np.ndarray
 SIDES = ("chosen", "rejected")
 Scores = Callable[[Batch], tuple[Vector, Vector]]
 
 
-def batch_change(subject: Subject) -> str:
-    """What the function does to a batch of pairs in words; nothing if each pair is for itself."""
-    whole = join(PAIRS, batch_of(PAIRS)[:5])
-    found = subject.run(whole, gradient=False)
-    rows = [take(whole, [i]) for i in range(size(whole))]
-    each = np.array([subject.run(row, gradient=False).mean for row in rows])
-    if not np.all(np.isfinite(found.value)) or _same(found.value, each if found.value.ndim else each.mean()):
-        return ""
-    scores = _scores(subject)
+def batch_change(subject: Subject, wholes: list[Whole], losses: Losses) -> str:
+    """What happens to a batch of pairs before these losses are taken, in words; nothing if no idea fits."""
     with np.errstate(all="ignore"):
-        for words, change in _ideas(scores).items():
-            losses = np.asarray(subject.target.losses(change(whole)), dtype=float)
-            if _same(found.value, losses if found.value.ndim else losses.mean()):
-                return f"{subject.target.name} as named, but in a batch {words}"
+        for score, scores in _scores(subject).items():
+            for words, change in _ideas(scores).items():
+                if all(whole.is_mean_of(losses(change(whole.batch))) for whole in wholes):
+                    return f"{words}{score}"
+        if all(whole.mean_is(float(losses(_crossed(whole.batch)).mean())) for whole in wholes):
+            return "every chosen response meets every rejected one"
     return ""
 
 
-def _same(found: Vector, meant: Vector | float) -> bool:
-    return bool(np.all(np.abs(found - meant) <= 1e-6 * np.maximum(1.0, np.abs(meant))))
+def _crossed(batch: Batch) -> Batch:
+    """Every chosen response with every rejected one."""
+    rows = np.arange(size(batch))
+    return _reordered(batch, np.repeat(rows, len(rows)), np.tile(rows, len(rows)))
 
 
-def _scores(subject: Subject) -> Scores:
-    """The scores whose difference the objective looks at: means or sums, less the reference's where it has one."""
-    target = subject.target
+def over_the_batch(subject: Subject, wholes: list[Whole]) -> str:
+    """What is nothing for a single pair: a cross-entropy of scores over the batch, not of the pair."""
+    beta = float(next((v for v in subject.target.options.values() if isinstance(v, int | float)), 1.0))
+    for words, score in _everything():
+        for factor in dict.fromkeys((beta, 1.0)):
+            rows = [factor * score(whole.batch) for whole in wholes]
+            losses = [np.log(np.exp(x - x.max()).sum()) - (x - x.max()) for x in rows]
+            if all(whole.is_mean_of(x) for whole, x in zip(wholes, losses, strict=True)):
+                of = words if factor == 1 else f"{factor:g} x {words}"
+                return f"-log of the softmax over the batch of {of}, which is 0 for a single pair"
+    return ""
 
+
+def _everything() -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
+    """Scores of pairs and of one response."""
+    for name, kind, reference in (("log pi - log ref", "logp", True), ("log pi", "logp", False),
+                                  ("log pi/|y|", "mean_logp", False)):  # fmt: skip
+        scores = _score(kind, reference)
+        yield f"the margin of {name}", lambda b, f=scores: f(b)[0] - f(b)[1]  # type: ignore[misc]
+        yield f"{name} of the chosen response", lambda b, f=scores: f(b)[0]  # type: ignore[misc]
+        yield f"{name} of the rejected response", lambda b, f=scores: f(b)[1]  # type: ignore[misc]
+
+
+def _score(kind: str, reference: bool) -> Scores:
     def scores(batch: Batch) -> tuple[Vector, Vector]:
         named = PAIRS.derive(batch)
-        kind = "mean_logp" if target.needs_length else "logp"
-        each = [
-            named[f"{side}_{kind}"] - (named[f"ref_{side}_{kind}"] if target.needs_reference else 0.0) for side in SIDES
-        ]
-        return each[0], each[1]
+        w, l = (named[f"{side}_{kind}"] - (named[f"ref_{side}_{kind}"] if reference else 0.0) for side in SIDES)
+        return w, l
 
     return scores
+
+
+def _scores(subject: Subject) -> dict[str, Scores]:
+    """The scores whose difference the objective looks at, then the other usual ones, with what is said of them."""
+    own = ("mean_logp" if subject.target.needs_length else "logp", subject.target.needs_reference)
+    others = {
+        ("logp", True): "log pi - log ref", ("logp", False): "log pi",
+        ("mean_logp", True): "(log pi - log ref)/|y|", ("mean_logp", False): "log pi/|y|",
+    }  # fmt: skip
+    return {"": _score(*own)} | {f" (scores: {words})": _score(*how) for how, words in others.items() if how != own}
 
 
 def _ideas(scores: Scores) -> dict[str, Callable[[Batch], Batch]]:
@@ -58,19 +83,19 @@ def _ideas(scores: Scores) -> dict[str, Callable[[Batch], Batch]]:
         w, l = scores(batch)
         return w - l
 
-    def per_score(batch: Batch, raised: Vector, side: str = "chosen") -> Batch:
-        """The scores of one side raised, by their tokens."""
-        now = scores(_raised(batch, np.ones(size(batch)), side))[SIDES.index(side)]
-        worth = now - scores(batch)[SIDES.index(side)]
-        return _raised(batch, raised / worth, side)
+    def set_to(side: str, meant: Callable[[Batch], Vector]) -> Callable[[Batch], Batch]:
+        """The scores of one side made these, by their first tokens."""
+        place = SIDES.index(side)
 
-    def spread(ddof: int, centred: bool) -> Callable[[Batch], Batch]:
         def change(batch: Batch) -> Batch:
-            m = margin(batch)
-            meant = (m - m.mean() * centred) / m.std(ddof=ddof)
-            return per_score(batch, meant - m)
+            here = scores(batch)[place]
+            worth = scores(_raised(batch, np.ones(size(batch)), side))[place] - here
+            return _raised(batch, (meant(batch) - here) / worth, side)
 
         return change
+
+    def margin_to(meant: Callable[[Vector], Vector]) -> Callable[[Batch], Batch]:
+        return set_to("chosen", lambda b: meant(margin(b)) + scores(b)[1])
 
     def by_length(longest: Callable[[Vector], float]) -> Callable[[Batch], Batch]:
         def change(batch: Batch) -> Batch:
@@ -82,6 +107,10 @@ def _ideas(scores: Scores) -> dict[str, Callable[[Batch], Batch]]:
 
         return change
 
+    def with_lengths(summary: Callable[[Vector], float]) -> Callable[[Batch], Batch]:
+        """The lengths themselves, where a loss uses them beside log-probs."""
+        return lambda b: b | {f"{s}_length": np.full(size(b), summary(b[f"{s}_mask"].sum(-1))) for s in SIDES}
+
     def ordered(descending: bool) -> Callable[[Batch], Batch]:
         def change(batch: Batch) -> Batch:
             orders = [np.argsort(s)[:: -1 if descending else 1] for s in scores(batch)]
@@ -89,39 +118,67 @@ def _ideas(scores: Scores) -> dict[str, Callable[[Batch], Batch]]:
 
         return change
 
-    return {
-        "the mean margin is taken from every margin": lambda b: per_score(b, -margin(b).mean() + 0 * margin(b)),
-        "the margins are divided by their deviation (sample)": spread(1, False),
-        "the margins are divided by their deviation (population)": spread(0, False),
-        "the margins are standardized (sample deviation)": spread(1, True),
-        "the margins are standardized (population deviation)": spread(0, True),
-        "every margin is the mean margin": lambda b: per_score(b, margin(b).mean() - margin(b)),
-        "the scores of the chosen responses are centred": lambda b: per_score(b, -scores(b)[0].mean() + 0 * margin(b)),
-        "every rejected score is the mean of the rejected scores": lambda b: per_score(
-            b, scores(b)[1].mean() - scores(b)[1], "rejected"
+    def met(partner: Callable[[Vector], Vector]) -> Callable[[Batch], Batch]:
+        return lambda b: _reordered(b, np.arange(size(b)), partner(np.arange(size(b))))
+
+    of_margins: dict[str, Callable[[Vector], Vector]] = {
+        "the mean margin is taken from every margin": lambda m: m - m.mean(),
+        "the mean of the other margins is taken from every margin": lambda m: m - (m.sum() - m) / (len(m) - 1),
+        "the median margin is taken from every margin": lambda m: m - np.sort(m)[(len(m) - 1) // 2],
+        "the largest margin is taken from every margin": lambda m: m - m.max(),
+        "the least margin is taken from every margin": lambda m: m - m.min(),
+        "the margins are divided by their mean size": lambda m: m / np.abs(m).mean(),
+        "the margins are divided by their largest size": lambda m: m / np.abs(m).max(),
+        "every margin is the mean margin": lambda m: 0 * m + m.mean(),
+        "every margin is the sum of the margins": lambda m: 0 * m + m.sum(),
+        "every margin is multiplied by the number of pairs": lambda m: m * len(m),
+        "every margin is divided by the number of pairs": lambda m: m / len(m),
+    }
+    for kind, ddof in (("sample", 1), ("population", 0)):
+        of_margins |= {
+            f"the margins are divided by their deviation ({kind})": lambda m, d=ddof: m / m.std(ddof=d),  # type: ignore[misc]
+            f"the margins are standardized ({kind} deviation)": lambda m, d=ddof: (m - m.mean()) / m.std(ddof=d),  # type: ignore[misc]
+        }
+    of_sides: dict[str, Callable[[Vector], Vector]] = {
+        "the scores of the {} responses are centred": lambda s: s - s.mean(),
+        "every {} score is the mean of the {} scores": lambda s: 0 * s + s.mean(),
+        "every {} score is the mean of the {} scores, not below 0": lambda s: 0 * s + max(s.mean(), 0.0),
+        "every {} score is the mean of the other {} scores": lambda s: (s.sum() - s) / (len(s) - 1),
+        "every {} score is the largest of the {} scores": lambda s: 0 * s + s.max(),
+        "every {} score is the least of the {} scores": lambda s: 0 * s + s.min(),
+        "every {} score is the sum of the {} scores": lambda s: 0 * s + s.sum(),
+        "every {} score is that of the first pair's {} response": lambda s: 0 * s + s[0],
+        "every {} score is the log of the mean exponential of the {} scores": lambda s: (
+            0 * s + np.log(np.exp(s).mean())
         ),
-        "every chosen score is the mean of the chosen scores": lambda b: per_score(
-            b, scores(b)[0].mean() - scores(b)[0]
-        ),
-        "every rejected score is the largest of the rejected scores": lambda b: per_score(
-            b, scores(b)[1].max() - scores(b)[1], "rejected"
-        ),
-        "chosen and rejected scores are sorted before they are subtracted, so pairs are torn apart": ordered(False),
-        "chosen and rejected scores are sorted from the largest before they are subtracted, so pairs are torn apart": (
-            ordered(True)
-        ),
-        "each chosen response meets the next pair's rejected one": lambda b: _reordered(
-            b, np.arange(size(b)), np.roll(np.arange(size(b)), -1)
-        ),
-        "each chosen response meets the pair before's rejected one": lambda b: _reordered(
-            b, np.arange(size(b)), np.roll(np.arange(size(b)), 1)
-        ),
-        "each chosen response meets the rejected one from the other end": lambda b: _reordered(
-            b, np.arange(size(b)), np.arange(size(b))[::-1]
-        ),
-        "log-probs are divided by the longest response's length on their side, not by their own": by_length(np.max),
-        "log-probs are divided by the mean length on their side, not by their own": by_length(np.mean),
-    }  # fmt: skip
+    }
+    return (
+        {words: margin_to(change) for words, change in of_margins.items()}
+        | {
+            words.format(side, side): set_to(side, lambda b, c=change, p=place: c(scores(b)[p]))  # type: ignore[misc]
+            for words, change in of_sides.items()
+            for place, side in enumerate(SIDES)
+        }
+        | {
+            "every score is less the mean of all scores of the other side": lambda b: set_to(
+                "rejected", lambda x: scores(b)[1] - scores(b)[0].mean()
+            )(set_to("chosen", lambda x: scores(b)[0] - scores(b)[1].mean())(b)),
+            "both scores are the means of their side": lambda b: set_to(
+                "rejected", lambda x: 0 * margin(x) + scores(b)[1].mean()
+            )(set_to("chosen", lambda x: 0 * margin(x) + scores(b)[0].mean())(b)),
+            "chosen and rejected scores are sorted before they are subtracted, so pairs are torn apart": ordered(False),
+            "chosen and rejected scores are sorted from the largest before they are subtracted, so pairs are torn "
+            "apart": ordered(True),
+            "each chosen response meets the next pair's rejected one": met(lambda i: np.roll(i, -1)),
+            "each chosen response meets the pair before's rejected one": met(lambda i: np.roll(i, 1)),
+            "each chosen response meets the rejected one from the other end": met(lambda i: i[::-1]),
+            "both lengths are the means of their side": with_lengths(np.mean),
+            "both lengths are the largest of their side": with_lengths(np.max),
+            "both lengths are the sums of their side": with_lengths(np.sum),
+            "log-probs are divided by the longest response's length on their side, not by their own": by_length(np.max),
+            "log-probs are divided by the mean length on their side, not by their own": by_length(np.mean),
+        }
+    )
 
 
 def _raised(batch: Batch, by: Vector, side: str) -> Batch:

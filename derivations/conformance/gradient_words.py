@@ -1,17 +1,24 @@
 """How the gradient of a loss of pairs differs from that of its value: what is detached."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from derivations.conformance.backends import differences
+from derivations.conformance.derived import Arrays
 from derivations.conformance.grid import pair_of, response
 from derivations.conformance.loss_under_test import Subject
 
 
-def gradient_words(subject: Subject) -> str:
-    """Which response gets no gradient although the loss moves with it, or which gets another one; else nothing."""
-    batch = pair_of(response(3, 2), response(53, 3))
-    slopes = subject.run(batch).gradient
-    moved = differences(subject.backend, subject.call, batch, tuple(slopes))
+def gradient_words(subject: Subject, loss: Callable[[Arrays], Any] | None = None) -> str:
+    """Which response gets no gradient although the loss moves with it, or which gets another one; else nothing.
+
+    loss: another one than the function's.
+    """
+    batch, loss = pair_of(response(3, 2), response(53, 3)), loss or subject.call
+    _, slopes = subject.backend.gradient(loss, batch, subject.target.family.leaves)
+    moved = differences(subject.backend, loss, batch, tuple(slopes))
     dead = [leaf for leaf in slopes if not slopes[leaf].any() and np.abs(moved[leaf]).max() > 1e-6]
     if dead:
         return f"; no gradient reaches {' or '.join(dead)}"

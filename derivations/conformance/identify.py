@@ -9,81 +9,40 @@ for pairs) to one part in a million. Whatever is not explained so exactly is unk
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from derivations.arrays import Array, namespace
 from derivations.conformance.backends import SINGLE
-from derivations.conformance.batch_changes import batch_change
 from derivations.conformance.batch_laws import PSEUDO
 from derivations.conformance.batches import Batch, batch_of, join, size
 from derivations.conformance.calls import CallError
 from derivations.conformance.composites import composite
 from derivations.conformance.derived import Arrays
 from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, OFF_POLICY, PAIRS, UNPAIRED
-from derivations.conformance.formulas import formula
-from derivations.conformance.in_parts import in_parts
-from derivations.conformance.index import index
+from derivations.conformance.identity import MAKE_UP, Identity, in_words
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
 from derivations.conformance.known_off_policy import known_surrogate
-from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.pair_identity import pair_identity
 from derivations.conformance.ratio_use import MEASURED
 from derivations.conformance.reward_free import reward_free
 from derivations.conformance.stages import (
-    MIXED,
     OTHER_REDUCTIONS,
     PADDED,
     advantage_stage,
     matches_weights,
     pair_reduction,
 )
-from derivations.conformance.structure import structured
 from derivations.conformance.token_functions import token_function
-from derivations.conformance.unpaired_structure import unpaired_structure
+from derivations.conformance.unpaired_identity import unpaired_identity
+from derivations.conformance.whole_batch import reduced, whole_of
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
 MUCH = 30.0  # times the residual of the reading that fits best
-MAKE_UP = "a batch is reduced in a way that depends on its make-up"
 ACCEPT_ROUGH = 1e-4  # of differences of float32 values
-
-
-@dataclass(frozen=True)
-class Identity:
-    """The answer: named terms with coefficients (empty: unknown), the residual left, and how batches are reduced."""
-
-    terms: tuple[tuple[float, str], ...]
-    residual: float
-    reduction: str = ""
-
-    @property
-    def plain(self) -> bool:
-        """Whether it is one term, as it stands, reduced by the mean."""
-        return len(self.terms) == 1 and abs(self.terms[0][0] - 1) < 1e-5 and not self.reduction
-
-    @property
-    def known(self) -> bool:
-        return bool(self.terms)
-
-    @property
-    def nameless(self) -> bool:
-        """Whether what it does to a batch has no name."""
-        return any(words in self.reduction for words in (MAKE_UP, MIXED))
-
-    def __str__(self) -> str:
-        if not self.known and self.reduction:
-            return f"unknown in part: {self.reduction}"
-        if not self.known:
-            return f"unknown (the nearest sum of named terms leaves {self.residual:.2g} of it unexplained)"
-        c, name = self.terms[0]
-        if len(self.terms) == 1 and abs(c - 1) >= 1e-5 and " as named" in name:
-            scaled = ", with the wrong sign" if abs(c + 1) < 1e-5 else f", times {number(c)} (a constant factor)"
-            parts = [name.replace(" as named", "") + scaled]
-        else:
-            parts = [name if abs(c - 1) < 1e-5 else f"{number(c)} x {name}" for c, name in self.terms]
-        return " + ".join(parts) + (f"; {self.reduction}" if self.reduction else "")
 
 
 def identify(subject: Subject) -> Identity:
@@ -95,16 +54,37 @@ def identify(subject: Subject) -> Identity:
         known: Identity = subject.identity
         return known
     found = _identify(subject, value=subject.target.family.name not in PSEUDO)
-    by_gradient = subject.target.name in ("kl-loss", "kl-loss-token", "entropy-sequence")
-    if by_gradient and not found.known and (trained := _identify(subject, value=False)).known:
-        return trained
-    if subject.target.family.name in (*PSEUDO, ADVANTAGE.name) and (not found.known or found.nameless):
+    family = subject.target.family
+    if subject.target.name in ("kl-loss", "kl-loss-token", "entropy-sequence") and not found.known:
+        trained = _identify(subject, value=False)
+        if trained.known:
+            return trained if " as named" in str(trained) else _by_gradient(subject, trained)
+    if family.name in (*PSEUDO, ADVANTAGE.name) and (not found.known or found.nameless):
         return _composed(subject) or found
-    takes_apart = {UNPAIRED.name: unpaired_structure, KL_FAMILY.name: token_function, ENTROPY.name: token_function}
-    apart = takes_apart.get(subject.target.family.name)
-    if apart and not found.known and np.isfinite(found.residual) and (words := apart(subject)):
-        return Identity(((1.0, words),), 0.0)
+    if family is UNPAIRED:
+        return unpaired_identity(subject, found)
+    if family in (KL_FAMILY, ENTROPY) and not found.known and np.isfinite(found.residual):
+        words = token_function(subject)
+        return in_words(words, _beside(subject)) if words else found
     return found
+
+
+def _by_gradient(subject: Subject, trained: Identity) -> Identity:
+    """A term that has the gradient of a named one and another value: by its value, where that has words."""
+    words = token_function(subject) if subject.target.family is KL_FAMILY else ""
+    if words:
+        return in_words(f"{words} (the gradient is that of {trained})", _beside(subject))
+    return replace(trained, reduction="; ".join(filter(None, ["by its gradient, not by its value", trained.reduction])))
+
+
+def _beside(subject: Subject) -> str:
+    """What a batch does to a term of single responses, where it is not their mean."""
+    try:
+        if not whole_of(subject).apart:
+            return ""
+        return reduced([whole_of(subject), whole_of(subject, fresh=subject.target.family is KL_FAMILY)]) or MAKE_UP
+    except CallError:
+        return ""
 
 
 def _composed(subject: Subject) -> Identity | None:
@@ -145,22 +125,8 @@ def _identify(subject: Subject, *, value: bool) -> Identity:
                 other, reduction="; ".join(filter(None, [other.reduction, "but not for rewards of 0 and 1"]))
             )
     if subject.target.family is PAIRS and value:
-        return _pairs(subject, found)
+        return pair_identity(subject, found)
     return found
-
-
-def _pairs(subject: Subject, found: Identity) -> Identity:
-    """A loss of pairs that is no named one: what a batch does to it, or what it is made of."""
-    try:
-        if words := batch_change(subject):
-            return Identity(((1.0, words),), 0.0)
-        if found.known or not np.isfinite(found.residual):
-            return found
-        mains = main_terms(subject)
-        words = structured(subject, mains) or formula(subject) or in_parts(subject, mains) or index(subject)
-    except CallError:
-        return found
-    return Identity(((1.0, words),), 0.0) if words else found
 
 
 def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
@@ -195,6 +161,8 @@ def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
         best = min(best, residual)
         if len(names) == 1 and residual > max(MUCH * nearest, 1e-12):
             continue  # another reading fits much better: a guard of 1e-6 is not one of 1e-8
+        if len(names) == 2 and names[1] == f"{names[0]}{SWAPPED}" and abs(sum(found)) < 1e-6 * abs(found[0]):
+            continue  # -log sigmoid(x) + log sigmoid(-x) is -x, and said so
         if residual < accept and all(abs(c) > 1e-6 for c in found):
             coefficients = dict(zip(names, map(float, found), strict=True))
             words = tuple((c, ", or ".join([name, *twins(name)])) for name, c in coefficients.items())

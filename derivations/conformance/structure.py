@@ -23,16 +23,29 @@ from derivations.conformance.token_parts import token_parts
 Vector = np.ndarray
 
 
-def structured(subject: Subject, mains: list[Term]) -> str:
-    """The structure in words, with what it has otherwise than the objective and what of it gets no gradient."""
+def structured(subject: Subject, mains: list[Term]) -> tuple[str, Rule | None]:
+    """The structure in words, with what it has otherwise than the objective and what of it gets no gradient.
+
+    Returns:
+        The words, "" for none, and the rule that gives the losses, where there is one.
+    """
     grid, strengths = grid_of(subject), strengths_of(subject)
     if not np.all(np.isfinite(grid.values)):
-        return ""
+        return "", None
     with np.errstate(all="ignore"):
         if found := structure(subject, mains, grid):
-            return f"{found.words}{gradient_words(subject)}{_otherwise(subject, found, grid)}"
+            slopes = gradient_words(subject) or _not_held_constant(subject, found.words, mains)
+            return f"{found.words}{slopes}{_otherwise(subject, found, grid)}", found.rule
         words = token_parts(subject, grid, list(undone(grid.values, *strengths, turns=grid.turns)), strengths)
-        return f"{words}{gradient_words(subject)}" if words else ""
+        return (f"{words}{gradient_words(subject)}" if words else ""), None
+
+
+def _not_held_constant(subject: Subject, words: str, mains: list[Term]) -> str:
+    """Which named loss has a part that gets no gradient, while the function has one by all of its value."""
+    for name, term in mains:
+        if name in words and gradient_words(subject, term):
+            return f"; but a gradient flows through what {name.removesuffix(' as named')} holds constant"
+    return ""
 
 
 def _otherwise(subject: Subject, found: Structure, grid: Grid) -> str:

@@ -38,6 +38,8 @@ def _words(subject: Subject, value: Values, allowed: float) -> str:
     each = np.array([value(token[None]) for token in tokens])
     if not np.all(np.isfinite(each)):
         return ""
+    if not of_kl and (words := _across_tokens(value, tokens, allowed)):
+        return words
     how = _adding_up(value, tokens, each, of_kl, allowed)
     what = _of_token(value, tokens, each, allowed) if of_kl else _of_distribution(tokens, each, allowed)
     if not how or not what:
@@ -124,6 +126,27 @@ def _gradient(subject: Subject, tokens: Vector) -> str:
 # ---------------------------------------------------------------- entropy
 
 
+def _across_tokens(value: Values, tokens: Vector, allowed: float) -> str:
+    """A softmax that runs over the tokens, or over everything, instead of over the vocabulary."""
+    chosen = [tokens[rows] for rows in ([0, 1], [2, 3, 4], [5, 6, 7, 8], [9, 3])]
+    found = np.array([value(rows) for rows in chosen])
+    for axis, over in ((0, "the tokens, not over the vocabulary"), ((0, 1), "tokens and vocabulary at once")):
+        logs = [rows - np.log(np.exp(rows).sum(axis, keepdims=True)) for rows in chosen]
+        for words, term in (
+            ("the sum of p log p", lambda q: np.exp(q) * q),
+            ("the sum of log-probs", lambda q: q),
+            ("the sum of squared probabilities", lambda q: np.exp(2 * q)),
+        ):
+            sums = np.array([term(q).sum() for q in logs])
+            lengths = np.array([len(rows) for rows in chosen])
+            for how, over_tokens in (("summed", 1), ("averaged", lengths)):
+                meant = sums / over_tokens
+                factor = float(meant @ found) / float(meant @ meant)
+                if np.abs(found - factor * meant).max() <= allowed * np.abs(found).max():
+                    return f"{number(factor)} x {words}, {how} over tokens, where the softmax runs over {over}"
+    return ""
+
+
 def _entropy_batch(tokens: Vector) -> Batch:
     mask = np.ones((1, len(tokens)), dtype=bool)
     return {"logits": tokens[None], "tokens": np.zeros((1, len(tokens)), dtype=np.int64), "mask": mask}
@@ -168,6 +191,10 @@ def _of_distribution(logits: Vector, each: Vector, allowed: float) -> str:
         found, *_ = np.linalg.lstsq(matrix, each, rcond=None)
         if np.abs(matrix @ found - each).max() <= 10 * allowed * max(1.0, float(np.abs(each).max())):
             parts = [f"{number(c)} x {name}" for c, name in zip(found, chosen, strict=False) if abs(c) > 1e-6]
+            if len(chosen) == 1 and abs(abs(found[0]) * logits.shape[1] - 1) < 1e-6:
+                parts[0] += (
+                    f" (1/{logits.shape[1]}: over the vocabulary of {logits.shape[1]} it is averaged, not summed)"
+                )
             parts += [number(found[-1])] if abs(found[-1]) > 1e-6 else []
             return " + ".join(parts).replace("+ -", "- ")
     return ""

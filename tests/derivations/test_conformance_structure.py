@@ -30,6 +30,24 @@ NAMED = [
     ("kl-loss", "kl", "(d.exp() * d - d.exp() + 1).sum(-1)", "summed over tokens"),
     ("entropy-token", "entropy", "-coefficient * where(mask, 1 - (p * p).sum(-1), 0.0).sum(-1) / n",
      "the sum of squared probabilities - 1, averaged over tokens"),
+    # what a batch does to what single examples show
+    ("dpo", "pair", "-torch.log_softmax(beta * m, 0)", "-log of the softmax over the batch of 0.1 x the margin"),
+    ("dpo", "pair", "1 - torch.sigmoid(beta * (w - rw - (l - rl).mean().clamp(min=0)))",
+     "; but in a batch every rejected score is the mean of the rejected scores"),
+    ("dpo", "pair", "-ls(beta * m) * nw / nw.sum()", "dpo as named; weighed by the length of the chosen response"),
+    ("dpo", "pair", "-(w - l)", "- log pi(w) + log pi(l)"),
+    ("wpo", "pair", "-ls(beta * m) * (w / nw + l / nl).exp()", "a gradient flows through what wpo holds constant"),
+    ("kto", "unpaired", "1 - torch.sigmoid(beta * (h - h.mean()) * where(desirable, 1, -1))",
+     "kto as named, but in a batch the reference point is the batch's mean log-ratio"),
+    ("kto", "unpaired", "where(desirable, -ls(beta * (h - h.mean().clamp(min=0))), "
+     "-ls(beta * (h.mean().clamp(min=0) - h)))",
+     "the reference point is the batch's mean log-ratio, not below 0"),
+    ("kl-loss", "kl", "((-d).exp() + d + 1).sum(-1)", "exp(-(log pi - log ref)) + 1, summed over tokens"),
+    ("entropy-token", "entropy", "(logits.softmax(1) * logits.log_softmax(1)).sum(-1).sum(-1) / n",
+     "where the softmax runs over the tokens, not over the vocabulary"),
+    ("grpo-advantage", "advantage", "((t := rewards.view(group_size, -1)) - t.mean(0))"
+     ".div(t.std(0) + 1e-4).reshape(-1)",
+     "in groups of samples that stand as many places apart as there are prompts"),
 ]  # fmt: skip
 
 

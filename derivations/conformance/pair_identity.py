@@ -1,0 +1,89 @@
+"""A loss of pairs that is no named one: what it is made of on single pairs, and what a batch adds to that."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from derivations.conformance.batch_changes import batch_change, over_the_batch
+from derivations.conformance.batches import Batch
+from derivations.conformance.calls import CallError
+from derivations.conformance.families import PAIRS
+from derivations.conformance.formulas import formula
+from derivations.conformance.identity import MAKE_UP, Identity, in_words
+from derivations.conformance.in_parts import in_parts
+from derivations.conformance.index import index
+from derivations.conformance.known_losses import extra_terms, main_terms
+from derivations.conformance.laws import number
+from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.stages import pair_reduction
+from derivations.conformance.structure import structured
+from derivations.conformance.whole_batch import Losses, Whole, reduced, whole_of
+
+
+def pair_identity(subject: Subject, found: Identity) -> Identity:
+    """The answer for a loss of pairs, of which single pairs gave this one."""
+    try:
+        wholes = [whole_of(subject)]
+        if not np.all(np.isfinite(wholes[0].value)):
+            return found
+        if wholes[0].apart:
+            wholes.append(whole_of(subject, fresh=True))
+            if words := batch_change(subject, wholes, subject.target.losses):
+                return in_words(f"{subject.target.name} as named, but in a batch {words}")
+        if np.ptp(wholes[0].each) < 1e-12:
+            return found if found.known and not wholes[0].apart else _constant(subject, wholes)
+        if found.known:
+            unsaid = found.nameless or (wholes[0].value.ndim and not wholes[0].same_mean)
+            return _with_batch(subject, found, wholes, _losses_of(subject, found)) if unsaid else found
+        if not np.isfinite(found.residual):
+            return found
+        return _taken_apart(subject, wholes) or found
+    except CallError:
+        return found
+
+
+def _taken_apart(subject: Subject, wholes: list[Whole]) -> Identity | None:
+    """What single pairs show in words, and what a batch of them does."""
+    mains, losses = main_terms(subject), None
+    words, rule = structured(subject, mains)
+    if rule is not None:
+
+        def losses(batch: Batch) -> np.ndarray:
+            return np.asarray(rule(PAIRS.derive(batch)), dtype=float)
+
+    words = words or formula(subject) or in_parts(subject, mains) or index(subject)
+    if not words:
+        return None
+    return _with_batch(subject, in_words(words), wholes, losses) if wholes[0].apart else in_words(words)
+
+
+def _constant(subject: Subject, wholes: list[Whole]) -> Identity:
+    """A loss that is the same for every single pair."""
+    same = f"the constant {number(float(wholes[0].each[0]))}"
+    if not wholes[0].apart:
+        return in_words(same)
+    if words := over_the_batch(subject, wholes):
+        return in_words(words)
+    return in_words(f"{same} for single pairs", reduced(wholes) or MAKE_UP)
+
+
+def _with_batch(subject: Subject, found: Identity, wholes: list[Whole], losses: Losses | None) -> Identity:
+    """The same, with what a batch adds to it."""
+    words = reduced(wholes)
+    if not words and losses and (changed := batch_change(subject, wholes, losses)):
+        words = f"but in a batch {changed}"
+    if not words:
+        whole = wholes[0].batch
+        words = pair_reduction(subject, whole, subject.run(whole))
+    return replace(found, reduction=words or MAKE_UP)
+
+
+def _losses_of(subject: Subject, found: Identity) -> Losses:
+    """The named terms, summed."""
+    terms = dict(extra_terms(subject)) | dict(main_terms(subject))
+    parts = [(c, terms[name.split(", or ")[0]]) for c, name in found.terms]
+
+    def losses(batch: Batch) -> np.ndarray:
+        return np.sum([c * np.asarray(term(batch), dtype=float) for c, term in parts], axis=0)
+
+    return losses

@@ -1,0 +1,56 @@
+"""A loss of single responses that is no named one: by what one response shows, and by what a batch does."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from derivations.conformance.calls import CallError
+from derivations.conformance.identity import MAKE_UP, Identity, in_words
+from derivations.conformance.known_unpaired import unpaired_mains
+from derivations.conformance.laws import number
+from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.unpaired_changes import reference_point
+from derivations.conformance.unpaired_structure import unpaired_structure
+from derivations.conformance.whole_batch import Whole, reduced, whole_of
+
+
+def unpaired_identity(subject: Subject, found: Identity) -> Identity:
+    """The answer for a loss of single responses, of which examples gave this one."""
+    try:
+        wholes = [whole_of(subject)]
+        if not np.all(np.isfinite(wholes[0].value)):
+            return found
+        constant = np.ptp(wholes[0].each) < 1e-12
+        if not wholes[0].apart or (found.plain and wholes[0].same_mean):
+            if constant:
+                return in_words(f"the constant {number(float(wholes[0].each[0]))}")
+            words = "" if found.known or not np.isfinite(found.residual) else unpaired_structure(subject)
+            return in_words(words) if words else found
+        return _of_batch(subject, found, [*wholes, whole_of(subject, fresh=True)], constant)
+    except CallError:
+        return found
+
+
+def _of_batch(subject: Subject, found: Identity, wholes: list[Whole], constant: bool) -> Identity:
+    """The answer where a batch is not the mean of its responses."""
+    words = reduced(wholes)
+    if not words and (known := _by_batch(subject, wholes)):
+        return in_words(known)
+    if constant:
+        return in_words(f"the constant {number(float(wholes[0].each[0]))} for single responses", words or MAKE_UP)
+    if found.known:
+        return replace(found, reduction=words or MAKE_UP)
+    apart = unpaired_structure(subject)
+    return in_words(apart, words or MAKE_UP) if apart else found
+
+
+def _by_batch(subject: Subject, wholes: list[Whole]) -> str:
+    """The objective, or another reading of it, with a number of the batch for its reference point."""
+    if words := reference_point(subject, wholes, subject.target.losses):
+        return f"{subject.target.name} as named, but in a batch {words}"
+    for name, losses in unpaired_mains(subject):
+        if name.count(",") > 1 or "reference point" in name or name == "KTO":
+            continue
+        if words := reference_point(subject, wholes, losses, plain=True):
+            return f"{name}, and in a batch {words}"
+    return ""

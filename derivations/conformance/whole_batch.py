@@ -1,0 +1,130 @@
+"""A batch beside its examples one at a time: whether they see each other, and how their losses become the scalar."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from derivations.conformance.backends import SINGLE
+from derivations.conformance.batches import Batch, batch_of, join, size, take
+from derivations.conformance.families import PAIRS, UNPAIRED
+from derivations.conformance.grid import fresh_pairs, response
+from derivations.conformance.loss_under_test import Subject
+
+Vector = np.ndarray
+Losses = Callable[[Batch], Vector]  # a batch -> the loss of every example
+
+
+@dataclass(frozen=True)
+class Whole:
+    """One batch, what the function makes of it, and what it makes of each of its examples alone, [B]."""
+
+    batch: Batch
+    value: Vector
+    each: Vector
+    allowed: float
+
+    @property
+    def apart(self) -> bool:
+        """Whether the batch is neither its examples nor their mean."""
+        return not self.is_mean_of(self.each)
+
+    def is_mean_of(self, losses: Vector) -> bool:
+        """Whether these losses of the examples are what comes back, or their mean is."""
+        return self.same(losses if self.value.ndim else losses.mean())
+
+    @property
+    def same_mean(self) -> bool:
+        """Whether its mean is that of the examples, so that it trains the same."""
+        return self.mean_is(float(self.each.mean()))
+
+    def mean_is(self, meant: float) -> bool:
+        """Whether the scalar that is trained, the mean of what comes back, is this."""
+        return bool(abs(self.value.mean() - meant) <= self.allowed * max(1.0, abs(meant)))
+
+    def same(self, meant: Vector | float) -> bool:
+        """Whether this is what the function gave."""
+        return bool(np.all(np.abs(self.value - meant) <= self.allowed * np.maximum(1.0, np.abs(meant))))
+
+
+def whole_of(subject: Subject, *, fresh: bool = False) -> Whole:
+    """A batch of the family's examples, or another one of other numbers. Raises CallError."""
+    family = subject.target.family
+    if not fresh:
+        batch = join(family, batch_of(family)[: 5 if family is PAIRS else None])
+    else:
+        batch = join(family, fresh_pairs() if family is PAIRS else _fresh_responses(family is UNPAIRED))
+    each = np.array([subject.run(take(batch, [i]), gradient=False).mean for i in range(size(batch))])
+    coarse = subject.rough or subject.backend.dtype == SINGLE
+    return Whole(batch, subject.run(batch, gradient=False).value, each, 1e-4 if coarse else 1e-6)
+
+
+def _fresh_responses(liked: bool) -> list[Batch]:
+    found = []
+    for i, n in enumerate((3, 1, 4, 2, 2, 5, 3)):
+        logps, reference = response(600 + i, n)
+        one: Batch = {"logps": logps[None], "ref_logps": reference[None], "mask": np.ones((1, n), dtype=bool)}
+        if n > 1:  # the batch's mean log-ratio is below 0, that of the examples above
+            one |= {"logps": reference[None], "ref_logps": logps[None]}
+        found.append(one | ({"desirable": np.array([i % 3 > 0]), "kl": np.array([0.2])} if liked else {}))
+    return found
+
+
+def reduced(wholes: list[Whole]) -> str:
+    """How the losses of the examples become the scalar, by values alone, where it is not their mean; or nothing."""
+    if all(whole.same_mean for whole in wholes):
+        return "its values are in part averages over the batch already, which leaves their mean as it is"
+    with np.errstate(all="ignore"):
+        ideas = [_reductions(whole) for whole in wholes]
+    for words in ideas[0]:
+        if all(whole.mean_is(idea[words]) for whole, idea in zip(wholes, ideas, strict=True)):
+            return words
+        if all(whole.mean_is(idea[words] / len(whole.each)) for whole, idea in zip(wholes, ideas, strict=True)):
+            return f"{words}, and divided by the number of examples once more"
+    return ""
+
+
+def _reductions(whole: Whole) -> dict[str, float]:
+    each, batch = whole.each, whole.batch
+    found = {
+        "summed over the batch, not averaged": each.sum(),
+        "divided by the number of examples twice": each.mean() / len(each),
+        "divided by the number of examples minus 1": each.sum() / (len(each) - 1),
+        "the first example of the batch alone": each[0],
+        "the last example of the batch alone": each[-1],
+        "the largest loss of the batch": each.max(),
+        "the least loss of the batch": each.min(),
+        "the root of the mean square": np.sqrt((each**2).mean()),
+        "the log of the mean exponential": np.log(np.exp(each).mean()),
+    }
+    for side in ("chosen response", "rejected response", "response"):
+        mask = batch.get("mask" if side == "response" else f"{side.split()[0]}_mask")
+        if mask is not None:
+            n, width = mask.sum(-1), mask.shape[1]
+            found |= {
+                f"weighed by the length of the {side}, so an average over tokens": (each * n).sum() / n.sum(),
+                f"summed and divided by the tokens of every {side}": each.sum() / n.sum(),
+                f"divided by the padded width of the {side}": each.mean() / width,
+                f"summed and divided by the padded width of the {side}": each.sum() / width,
+                f"averaged over the padding of the {side} too": (each * n).mean() / width,
+            }
+    if "desirable" in batch:
+        found |= _by_kind(each, batch["desirable"])
+    return found
+
+
+def _by_kind(each: Vector, liked: Vector) -> dict[str, float]:
+    """Reductions that look at how many of a batch are desirable."""
+    good, bad, n = each[liked], each[~liked], len(each)
+    return {
+        "the mean of the desirable plus the mean of the undesirable ones": good.mean() + bad.mean(),
+        "half the mean of the desirable plus half the mean of the undesirable ones": (good.mean() + bad.mean()) / 2,
+        "averaged over the desirable ones alone": good.mean(),
+        "averaged over the undesirable ones alone": bad.mean(),
+        "the mean of the desirable minus the mean of the undesirable ones": good.mean() - bad.mean(),
+        "the sum of the desirable over all plus the mean of the undesirable ones": good.sum() / n + bad.mean(),
+        "the mean of the desirable plus the sum of the undesirable ones over all": good.mean() + bad.sum() / n,
+        "summed and divided by the number of desirable ones": each.sum() / len(good),
+        "summed and divided by the number of undesirable ones": each.sum() / len(bad),
+        "each kind weighed by the share of the other": (good.sum() * len(bad) + bad.sum() * len(good)) / n**2,
+    }
