@@ -14,8 +14,9 @@ import gc
 import importlib
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,6 +31,7 @@ from derivations.prover.verdicts import missing
 from derivations.prover.written import not_allowed, replacements, writing
 
 Expected = Literal["proved", "refuted", "iff"]
+SELDOM = 50_000, 20, 100  # thresholds of garbage collection while claims are checked
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,8 @@ def check_claims(claims: list[Claim], *, mutants: bool = True, jobs: int = 1) ->
         with ProcessPoolExecutor(max_workers=jobs, mp_context=context, initializer=_prepare_worker) as pool:
             results = dict(pool.map(_check_by_id, tasks))
     else:
-        results = dict(map(_check_by_id, tasks))
+        with _seldom_collected():
+            results = dict(map(_check_by_id, tasks))
     ordered = []
     for item in needed:  # dependencies come first, so failure spreads in one pass
         result = results[item.id]
@@ -231,7 +234,18 @@ def _prepare_worker() -> None:
     """Load the claims, and have them left alone by garbage collection, which else reads all of them again and again."""
     load_claims()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(*SELDOM)
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Garbage collection at fewer allocations: terms are many, and few of them refer to each other in a circle."""
+    before = gc.get_threshold()
+    gc.set_threshold(*SELDOM)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _check_by_id(task: tuple[str, bool]) -> tuple[str, Result]:
