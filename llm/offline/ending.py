@@ -27,6 +27,7 @@ def print_summary(summary: dict[str, Any], config: TrainConfig) -> None:
         )
     print_table(title, ("held out", "before", "after", "change", "95 % interval"), rows, quiet=False)
     print(in_words(summary))
+    print(what_next(summary, config))
     kept = f"every comparison's numbers are in {config.out / 'examples.jsonl'}"
     if config.save:
         kept = f"the model with its card is in {config.out / 'checkpoints' / 'last'}, " + kept
@@ -44,3 +45,16 @@ def in_words(summary: dict[str, Any]) -> str:
         f"{summary['eval_pairs']} held-out comparisons {after['mean']:.0%} [{after['low']:.0%}, {after['high']:.0%}] "
         f"are ranked right, {before['mean']:.0%} before training. One run: intervals are over comparisons only."
     )
+
+
+def what_next(summary: dict[str, Any], config: TrainConfig) -> str:
+    """What the numbers suggest: a smaller step, a whole pass over the data, or the control."""
+    loss, n, used = summary["change"]["loss"], summary["train_pairs"], summary["steps"] * config.batch_size
+    if loss["low"] > 0:
+        return f"Next: a smaller --lr than {config.lr:g}, since the held-out loss rises."
+    if used < n and summary["steps"] == config.max_steps:
+        steps = -(-n // config.batch_size)
+        return f"Next: the run saw {used} of {n} comparisons; one pass over them is --max-steps {steps}."
+    if loss["high"] >= 0:
+        return f"Next: more steps or a larger --lr than {config.lr:g}, since the held-out loss does not move clearly."
+    return "Next: other --seed values, since the intervals here do not include what another order of the data does."

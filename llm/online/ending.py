@@ -35,6 +35,8 @@ def print_summary(summary: Row, samples: Sequence[Row], config: OnlineConfig) ->
     title = f"{steps} steps in {seconds:.0f} s, {memory:.1f} GiB: {config.out}"
     print_table(title, ("held-out topics", "before", "after", "95 % interval"), rows, quiet=False)
     print(*in_words(summary), sep="\n")
+    other = "kl --coefficient 0.05" if config.regularizer == "none" else "none and no --coefficient"
+    print(f"Next: the same with --regularizer {other}; the difference of the two runs is the regularizer's part.")
     print(*texts(samples, steps), sep="\n")
     print(f"Every metric, of training topics too, is in {config.out / 'summary.json'}; every text in samples.jsonl.")
 

@@ -18,6 +18,7 @@ from llm.engine import working as module
 from llm.engine.engine import Engine
 from llm.engine.interrupt import kept
 from llm.engine.working import progress, working
+from llm.offline.ending import what_next
 from llm.online.views import kept_view, view
 from llm.scoring.models import load_model
 from llm.scoring.packing import Example
@@ -84,6 +85,22 @@ def test_the_command_line_sets_the_waiting_of_threads_before_torch_is_loaded():
     env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert done.stdout.split() == ["PASSIVE", "False"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("loss", "steps", "expected"),
+    [
+        ((0.1, 0.2), 20, "a smaller --lr than 1e-05"),
+        ((-0.1, 0.2), 20, "the run saw 80 of 261 comparisons; one pass over them is --max-steps 66"),
+        ((-0.2, -0.1), 20, "one pass over them is --max-steps 66"),
+        ((-0.1, 0.2), 66, "more steps or a larger --lr than 1e-05"),
+        ((-0.2, -0.1), 66, "other --seed values"),
+    ],
+)
+def test_the_end_of_a_run_says_what_its_numbers_suggest(loss, steps, expected, tmp_path):
+    config = TrainConfig(objective="dpo", out=tmp_path, lr=1e-5, batch_size=4, max_steps=steps)
+    summary = {"change": {"loss": dict(zip(("low", "high"), loss, strict=True))}, "train_pairs": 261, "steps": steps}
+    assert expected in what_next(summary, config)
 
 
 def test_resume_without_a_checkpoint_says_so_and_keeps_the_earlier_run(places, tiny_folder, tmp_path, capsys):
