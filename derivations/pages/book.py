@@ -23,7 +23,7 @@ from derivations.rocq.report import note, whole
 PACKAGE = Path(__file__).parents[1]
 VERDICTS = {
     "proved": "decided",
-    "iff": "holds with an exact condition",
+    "iff": "decided with an exact condition",
     "refuted": "refuted as written",
     "failed": "FAILED",
 }
