@@ -42,6 +42,7 @@ from derivations.conformance.whole_batch import reduced, whole_of
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
 MUCH = 30.0  # times the residual of the reading that fits best
+EXACT = 1e-12
 ACCEPT_ROUGH = 1e-4  # of differences of float32 values
 
 
@@ -154,12 +155,15 @@ def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
         others = [n for n, _ in mains if n != name and _stem(n) == _stem(name)]
         return [n for n in others if float(np.linalg.norm(column(n) - column(name))) <= size]
 
-    alone = [(name, _fit(goal, [column(name)])[1]) for name, _ in mains]
-    nearest = min((residual for _, residual in alone), default=1.0)
+    nearest = 1.0
+    for name, _ in mains:
+        nearest = min(nearest, _fit(goal, [column(name)])[1])
+        if nearest <= EXACT:
+            break  # none can be nearer, and the others need not be computed
     for names in _hypotheses([name for name, _ in mains], [name for name, _ in extras]):
         found, residual = _fit(goal, [column(name) for name in names])
         best = min(best, residual)
-        if len(names) == 1 and residual > max(MUCH * nearest, 1e-12):
+        if len(names) == 1 and residual > max(MUCH * nearest, EXACT):
             continue  # another reading fits much better: a guard of 1e-6 is not one of 1e-8
         if len(names) == 2 and names[1] == f"{names[0]}{SWAPPED}" and abs(sum(found)) < 1e-6 * abs(found[0]):
             continue  # -log sigmoid(x) + log sigmoid(-x) is -x, and said so
