@@ -71,14 +71,14 @@ soak: setup      ## 2000 optimizer steps on a tiny random model: does memory gro
 
 dist: setup      ## wheels and source archives in out/dist; the wheels installed, without torch, and used (a minute)
 	@$(PYTHON) -m venv $(VENV)/release
-	@$(VENV)/release/bin/pip install --quiet --disable-pip-version-check build
+	@$(VENV)/release/bin/python -m pip install --quiet --disable-pip-version-check build
 	@rm -rf out/dist && $(VENV)/release/bin/python -m build --outdir out/dist . >/dev/null
 	@$(VENV)/release/bin/python -m build --outdir out/dist llm >/dev/null && ls -l out/dist
 	@$(PY) tests/try_wheel.py out/dist
 
 sbom: setup      ## what is installed, with versions and licences: out/sbom.json (CycloneDX) and out/licences.md
 	@$(PYTHON) -m venv $(VENV)/release
-	@$(VENV)/release/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom pip-licenses
+	@$(VENV)/release/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom pip-licenses
 	@mkdir -p out
 	@$(VENV)/release/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml -o out/sbom.json $(PY)
 	@$(VENV)/release/bin/pip-licenses --python $(PY) --format markdown --with-urls --output-file out/licences.md
