@@ -247,13 +247,14 @@ def tally():
     """Print what each is called, and how many of each set are unknown."""
     from wrong_by_hand_last import SEVENTH
     from wrong_by_hand_more import FIFTH, SIXTH
+    from wrong_by_hand_tenth import TENTH
     from wrong_by_hand_threads import EIGHTH, NINTH
 
     from derivations.conformance import prepared
     from derivations.conformance.identify import identify
 
-    named = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
-    every = (FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, EIGHTH, NINTH)
+    named = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+    every = (FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, EIGHTH, NINTH, TENTH)
     for name, cases in zip(named, every, strict=True):
         unknown = 0
         for objective, form, returns, *_ in cases:
