@@ -229,14 +229,14 @@ def _reduction(subject: Subject, found: dict[str, float]) -> str:
         return "a batch of several could not be tried"
     if family is ADVANTAGE:
         return advantage_stage(subject)
-    if result.value.ndim or not family.leaves:
+    if not family.leaves:
         return ""
     terms = dict(extra_terms(subject)) | dict(main_terms(subject))
 
-    def total(arrays: Arrays, *, pooled: bool, factor: float = 1.0) -> Array:
+    def total(arrays: Arrays, *, pooled: float = 0.0, factor: float = 1.0) -> Array:
         means = {name: namespace(*arrays.values()).mean(terms[name](arrays)) for name in found}
         if pooled:
-            means |= {name: _pooled(name, arrays) for name in found if name in POOLED}
+            means |= {name: pooled * _pooled(name, arrays) for name in found if name in POOLED}
         return factor * sum(c * means[name] for name, c in found.items())
 
     def matches(**how: Any) -> bool:
@@ -244,14 +244,19 @@ def _reduction(subject: Subject, found: dict[str, float]) -> str:
         relative, least = (1e-2, 1e-3) if subject.rough else (1e-5, 1e-7)
         return all(np.allclose(result.gradient[leaf], slopes[leaf], relative, least) for leaf in family.leaves)
 
-    if matches(pooled=False):
+    if matches():
         return ""
-    if matches(pooled=False, factor=float(size(whole))):
+    if matches(factor=float(size(whole))):
         return "summed over the batch, not averaged"
-    if set(found) & set(POOLED) and matches(pooled=True):
-        return "the NLL is averaged over all tokens of a batch, so pairs weigh by their length"
-    if family is PAIRS and (words := pair_reduction(subject, whole, result)):
-        return words
+    if set(found) & set(POOLED):
+        if matches(pooled=1.0):
+            return "the NLL is averaged over all tokens of a batch, so pairs weigh by their length"
+        if matches(pooled=1 / size(whole)):
+            return "the NLL is divided by all tokens of a batch and by the number of pairs, so it fades in large ones"
+    if family is PAIRS:
+        each = np.array([subject.run(part, gradient=False).mean for part in parts])
+        if words := pair_reduction(whole, each, result.mean):
+            return words
     for words, weigh in OTHER_REDUCTIONS.items():
         concerned = family.name in ("kl", "entropy") or words == PADDED
         if concerned and matches_weights(subject, whole, result, {n: terms[n] for n in found}, found, weigh):

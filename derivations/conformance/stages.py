@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from derivations.conformance.batches import Batch, batch_of, join, size, take
+from derivations.conformance.batches import Batch, batch_of, join, size
 from derivations.conformance.families import ADVANTAGE
 from derivations.conformance.laws import close, tolerance
 from derivations.conformance.loss_under_test import Result, Subject
@@ -52,10 +52,12 @@ def matches_weights(
     return all(np.allclose(result.gradient[leaf], slopes[leaf], 1e-5, 1e-7) for leaf in subject.target.family.leaves)
 
 
-def pair_reduction(subject: Subject, whole: Batch, result: Result) -> str:
-    """How the losses of pairs become the scalar, by its value alone, where it is not their mean or sum."""
-    rows = [take(whole, [i]) for i in range(size(whole))]
-    each = np.array([subject.run(row, gradient=False).mean for row in rows])
+def pair_reduction(whole: Batch, each: np.ndarray, mean: float) -> str:
+    """How the losses of pairs become the scalar, by its value alone, where it is not their mean or sum.
+
+    Args:
+        whole: the batch. each: [B], the loss of each of its pairs alone. mean: what the batch gave.
+    """
     w, l = (whole[f"{side}_mask"].sum(-1).astype(float) for side in ("chosen", "rejected"))
     with np.errstate(all="ignore"):
         margins = -np.log(np.expm1(each))
@@ -78,7 +80,7 @@ def pair_reduction(subject: Subject, whole: Batch, result: Result) -> str:
             "summed and divided by the padded width": each.sum() / whole["chosen_mask"].shape[1],
             "averaged over the pairs that are lost": each[margins < 0].mean() if (margins < 0).any() else np.nan,
         }
-    return next((words for words, value in ideas.items() if abs(value - result.mean) <= 1e-6 * abs(result.mean)), "")
+    return next((words for words, value in ideas.items() if abs(value - mean) <= 1e-6 * abs(mean)), "")
 
 
 def advantage_stage(subject: Subject) -> str:

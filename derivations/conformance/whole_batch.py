@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from derivations.conformance.backends import SINGLE
-from derivations.conformance.batches import Batch, batch_of, join, size, take
+from derivations.conformance.batches import Batch, batch_of, join, pad
 from derivations.conformance.families import PAIRS, UNPAIRED
 from derivations.conformance.grid import fresh_pairs, response
 from derivations.conformance.loss_under_test import Subject
@@ -17,7 +17,7 @@ Losses = Callable[[Batch], Vector]  # a batch -> the loss of every example
 
 @dataclass(frozen=True)
 class Whole:
-    """One batch, what the function makes of it, and what it makes of each of its examples alone, [B]."""
+    """One padded batch, what the function makes of it, and of each of its examples alone and without padding, [B]."""
 
     batch: Batch
     value: Vector
@@ -48,13 +48,14 @@ class Whole:
 
 
 def whole_of(subject: Subject, *, fresh: bool = False) -> Whole:
-    """A batch of the family's examples, or another one of other numbers. Raises CallError."""
+    """A batch of the family's examples, or another one of other numbers, wider than needed. Raises CallError."""
     family = subject.target.family
-    if not fresh:
-        batch = join(family, batch_of(family)[: 5 if family is PAIRS else None])
+    if fresh:
+        parts = fresh_pairs() if family is PAIRS else _fresh_responses(family is UNPAIRED)
     else:
-        batch = join(family, fresh_pairs() if family is PAIRS else _fresh_responses(family is UNPAIRED))
-    each = np.array([subject.run(take(batch, [i]), gradient=False).mean for i in range(size(batch))])
+        parts = batch_of(family)[: 5 if family is PAIRS else None]
+    batch = pad(family, join(family, parts), right=int(fresh))
+    each = np.array([subject.run(part, gradient=False).mean for part in parts])
     coarse = subject.rough or subject.backend.dtype == SINGLE
     return Whole(batch, subject.run(batch, gradient=False).value, each, 1e-4 if coarse else 1e-6)
 
