@@ -17,7 +17,7 @@ from derivations.conformance.whole_batch import Losses, Whole
 
 Vector = np.ndarray
 SIDES = ("chosen", "rejected")
-ROLES = {"policy": ("",), "reference": ("ref_",), "policy and reference": ("", "ref_")}
+ROLES = {"the policy": ("",), "the reference": ("ref_",), "policy and reference": ("", "ref_")}
 Scores = Callable[[Batch], tuple[Vector, Vector]]
 
 
@@ -196,7 +196,9 @@ def _ideas(scores: Scores) -> dict[str, Callable[[Batch], Batch]]:
             "every score is less the mean of all scores of its side": less(lambda w, l: (w.mean(), l.mean())),
             "every score is less the mean of all scores of the batch": less(lambda w, l: ((w + l).mean() / 2,) * 2),
             "the margins of policy and reference are sorted apart, then subtracted": sorted_apart(False),
-            "the margins of policy and reference are sorted apart from the largest, then subtracted": sorted_apart(True),
+            "the margins of policy and reference are sorted apart from the largest, then subtracted": sorted_apart(
+                True
+            ),
             "both scores are the means of their side": lambda b: set_to(
                 "rejected", lambda x: 0 * margin(x) + scores(b)[1].mean()
             )(set_to("chosen", lambda x: 0 * margin(x) + scores(b)[0].mean())(b)),

@@ -17,7 +17,7 @@ import numpy as np
 from derivations.arrays import Array, namespace
 from derivations.conformance.backends import SINGLE
 from derivations.conformance.batch_laws import PSEUDO
-from derivations.conformance.batches import Batch, batch_of, join, size
+from derivations.conformance.batches import Batch, batch_of, join, pad, size
 from derivations.conformance.calls import CallError
 from derivations.conformance.composites import composite
 from derivations.conformance.derived import Arrays
@@ -34,11 +34,10 @@ from derivations.conformance.stages import (
     PADDED,
     advantage_stage,
     matches_weights,
-    pair_reduction,
 )
 from derivations.conformance.token_functions import token_function
 from derivations.conformance.unpaired_identity import unpaired_identity
-from derivations.conformance.whole_batch import reduced, whole_of
+from derivations.conformance.whole_batch import padding, reduced, whole_of
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
 MUCH = 30.0  # times the residual of the reading that fits best
@@ -82,7 +81,8 @@ def _beside(subject: Subject) -> str:
     try:
         if not whole_of(subject).apart:
             return ""
-        return reduced([whole_of(subject), whole_of(subject, fresh=subject.target.family is KL_FAMILY)]) or MAKE_UP
+        wholes = [whole_of(subject), whole_of(subject, fresh=subject.target.family is KL_FAMILY)]
+        return reduced(wholes) or padding(subject, wholes[0]) or MAKE_UP
     except CallError:
         return ""
 
@@ -222,7 +222,7 @@ def _fit(goal: np.ndarray, columns: list[np.ndarray]) -> tuple[np.ndarray, float
 def _reduction(subject: Subject, found: dict[str, float]) -> str:
     """How a batch becomes a scalar, where it is not the mean over examples."""
     family, parts = subject.target.family, batch_of(subject.target.family)[:3]
-    whole = join(family, parts)
+    whole = pad(family, join(family, parts), right=1)  # no more examples than columns
     try:
         result = subject.run(whole)
     except CallError:
@@ -253,10 +253,6 @@ def _reduction(subject: Subject, found: dict[str, float]) -> str:
             return "the NLL is averaged over all tokens of a batch, so pairs weigh by their length"
         if matches(pooled=1 / size(whole)):
             return "the NLL is divided by all tokens of a batch and by the number of pairs, so it fades in large ones"
-    if family is PAIRS:
-        each = np.array([subject.run(part, gradient=False).mean for part in parts])
-        if words := pair_reduction(whole, each, result.mean):
-            return words
     for words, weigh in OTHER_REDUCTIONS.items():
         concerned = family.name in ("kl", "entropy") or words == PADDED
         if concerned and matches_weights(subject, whole, result, {n: terms[n] for n in found}, found, weigh):

@@ -17,9 +17,8 @@ from derivations.conformance.known_losses import extra_terms, main_terms
 from derivations.conformance.known_pairs import Term
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
-from derivations.conformance.stages import pair_reduction
 from derivations.conformance.structure import structured
-from derivations.conformance.whole_batch import Losses, Whole, reduced, whole_of
+from derivations.conformance.whole_batch import Losses, Whole, padding, reduced, whole_of
 
 TWO_SIDED = ("-log sigmoid of each response's reward alone, summed", "SPPO", "APO zero")
 
@@ -38,7 +37,7 @@ def pair_identity(subject: Subject, found: Identity) -> Identity:
         if np.ptp(wholes[0].each) < 1e-12:
             return found if found.known and not wholes[0].apart else _constant(subject, wholes)
         if found.known:
-            unsaid = found.nameless or (wholes[0].value.ndim and not wholes[0].same_mean)
+            unsaid = found.nameless or (wholes[0].value.ndim and not wholes[0].same_mean and not found.reduction)
             return _with_batch(subject, found, wholes, _losses_of(subject, found)) if unsaid else found
         if not np.isfinite(found.residual):
             return found
@@ -74,7 +73,7 @@ def _constant(subject: Subject, wholes: list[Whole]) -> Identity:
         return in_words(same)
     if words := over_the_batch(subject, wholes):
         return in_words(words)
-    return in_words(f"{same} for single pairs", reduced(wholes) or MAKE_UP)
+    return in_words(f"{same} for single pairs", reduced(wholes) or padding(subject, wholes[0]) or MAKE_UP)
 
 
 def _with_batch(subject: Subject, found: Identity, wholes: list[Whole], losses: Losses | None) -> Identity:
@@ -84,9 +83,7 @@ def _with_batch(subject: Subject, found: Identity, wholes: list[Whole], losses: 
     words = reduced(wholes)
     if not words and losses and (changed := batch_change(subject, wholes, losses)):
         words = f"but in a batch {changed}"
-    if not words:
-        words = pair_reduction(wholes[0].batch, wholes[0].each, float(wholes[0].value.mean()))
-    return replace(found, reduction=words or MAKE_UP)
+    return replace(found, reduction=words or padding(subject, wholes[0]) or MAKE_UP)
 
 
 def _losses_of(subject: Subject, found: Identity) -> Losses:

@@ -116,7 +116,7 @@ def _gradient(subject: Subject, batch: Batch) -> str:
     """What the gradient is, where it is not that of the value."""
     if flows(subject, batch):
         return ""
-    dead = not any(slope.any() for slope in subject.run(batch).gradient.values())
+    dead = all(np.abs(slope).max() < 1e-12 for slope in subject.run(batch).gradient.values())
     return "; no gradient" if dead else "; its gradient is not that of its value"
 
 

@@ -11,7 +11,7 @@ from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.unpaired_changes import reference_point
 from derivations.conformance.unpaired_structure import unpaired_structure
-from derivations.conformance.whole_batch import Whole, reduced, whole_of
+from derivations.conformance.whole_batch import Whole, padding, reduced, whole_of
 
 
 def unpaired_identity(subject: Subject, found: Identity) -> Identity:
@@ -38,6 +38,7 @@ def _of_batch(subject: Subject, found: Identity, wholes: list[Whole], constant: 
     words = reduced(wholes)
     if not words and (known := _by_batch(subject, wholes)):
         return in_words(known)
+    words = words or padding(subject, wholes[0])
     if constant:
         return in_words(f"the constant {number(float(wholes[0].each[0]))} for single responses", words or MAKE_UP)
     if found.known:

@@ -1,6 +1,6 @@
-"""A tenth set of wrong losses: slips of ordinary code, written without a look at the kit or at what it had been tried on.
+"""A tenth set of wrong losses: slips of ordinary code, written without a look at the kit.
 
-It was committed before it was tried.
+It was committed before it was tried: one was unknown then, and four got a name that was false or said too little.
 """
 
 TENTH = (  # (objective, form, what it returns, what that is)
@@ -15,7 +15,7 @@ TENTH = (  # (objective, form, what it returns, what that is)
     ("ipo", "pair", "(beta * m - 1 / (2 * beta)) ** 2", "beta twice"),
     ("ipo", "pair", "(w / nw - l / nl - 1 / (2 * beta)) ** 2", "the reference left out of means"),
     ("simpo", "margin", "-ls(beta * (w / nw**2 - l / nl**2) - gamma)", "means are divided by the length again"),
-    ("simpo", "margin", "-ls(beta * (w / nw.float().mean() - l / nl.float().mean()) - gamma)", "the batch's mean length"),
+    ("simpo", "margin", "-ls(beta * (w / nw.float().mean() - l / nl.float().mean()) - gamma)", "the mean length"),
     ("cdpo", "smoothed", "-(1 - label_smoothing) * ls(beta * m) - label_smoothing * ls(beta * m)", "no flip: DPO"),
     ("cdpo", "smoothed", "(-(1 - label_smoothing) * ls(beta * m) + label_smoothing * ls(-beta * m)) / "
      "(1 - label_smoothing)", "robust DPO over 1 - e for 1 - 2 e"),
