@@ -55,7 +55,7 @@ NAMED = [
      "of the batch; its gradient in a batch is not that of its value"),
     ("ipo", "pair", "(torch.sort(w - l)[0] - torch.sort(rw - rl)[0] - 1 / (2 * beta)) ** 2",
      "in a batch the margins of policy and reference are sorted apart, then subtracted"),
-    ("dpo", "pair", "-ls(beta * m) + (lambda v: v - v.detach())(m.var(correction=0))", "dpo as named; its gradient in a"),
+    ("dpo", "pair", "-ls(beta * m) + (lambda v: v - v.detach())(m.var(correction=0))", "as named; its gradient in a"),
     ("dpo", "pair", "-ls(beta * m) - 0.3 * w.sum() / nw.sum()", "the NLL is averaged over all tokens of a batch"),
     ("dpo", "pair", "-ls(beta * m) - 0.3 * w / nw.sum()", "the NLL is divided by all tokens of a batch and by the num"),
     ("orpo", "pair", "-(w + l) / (nw + nl) - beta * ls(w / nw - l / nl - torch.log1p(-(w / nw).exp()) + "
