@@ -17,7 +17,7 @@ import numpy as np
 from derivations.arrays import Array, namespace
 from derivations.conformance.backends import SINGLE
 from derivations.conformance.batch_laws import PSEUDO
-from derivations.conformance.batches import Batch, batch_of, join, pad, size
+from derivations.conformance.batches import Batch, batch_of, has_hole, join, pad, size
 from derivations.conformance.calls import CallError
 from derivations.conformance.composites import composite
 from derivations.conformance.derived import Arrays
@@ -65,6 +65,8 @@ def identify(subject: Subject) -> Identity:
     if family in (KL_FAMILY, ENTROPY) and not found.known and np.isfinite(found.residual):
         words = token_function(subject)
         return in_words(words, _beside(subject)) if words else found
+    if family in (KL_FAMILY, ENTROPY) and found.nameless:
+        return replace(found, reduction=_beside(subject) or MAKE_UP)
     return found
 
 
@@ -117,15 +119,28 @@ def _composed(subject: Subject) -> Identity | None:
 
 def _identify(subject: Subject, *, value: bool) -> Identity:
     found = _among(subject, subject.examples, value=value)
-    plain = [batch for batch in subject.examples if "rewards" not in batch or set(batch["rewards"]) - {0.0, 1.0}]
-    if not found.known and len(plain) < len(subject.examples):
-        other = _among(subject, plain, value=value)
-        if other.known:
-            return replace(
-                other, reduction="; ".join(filter(None, [other.reduction, "but not for rewards of 0 and 1"]))
-            )
+    for words, plain in _but_not(subject).items():
+        if not found.known and len(plain) < len(subject.examples):
+            other = _among(subject, plain, value=value)
+            said = [other.reduction, "" if other.reduction and HOLE in words else words]
+            found = replace(other, reduction="; ".join(filter(None, said))) if other.known else found
     if subject.target.family is PAIRS and value:
         return pair_identity(subject, found)
+    return found
+
+
+HOLE = "where a mask has a hole"
+
+
+def _but_not(subject: Subject) -> dict[str, list[Batch]]:
+    """What may be otherwise for some examples, and the other examples."""
+    found = {
+        "but not for rewards of 0 and 1": [
+            batch for batch in subject.examples if "rewards" not in batch or set(batch["rewards"]) - {0.0, 1.0}
+        ]
+    }
+    if subject.per_token and subject.target.family.name not in PSEUDO:
+        found[f"but not {HOLE}"] = [batch for batch in subject.examples if not has_hole(batch)]
     return found
 
 
@@ -251,6 +266,8 @@ def _reduction(subject: Subject, found: dict[str, float]) -> str:
     if set(found) & set(POOLED):
         if matches(pooled=1.0):
             return "the NLL is averaged over all tokens of a batch, so pairs weigh by their length"
+        if matches(pooled=whole["chosen_mask"].mean()):
+            return "the NLL is averaged over all places of the padded batch, also those under the mask"
         if matches(pooled=1 / size(whole)):
             return "the NLL is divided by all tokens of a batch and by the number of pairs, so it fades in large ones"
     for words, weigh in OTHER_REDUCTIONS.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from derivations.conformance.backends import SINGLE
-from derivations.conformance.batches import Batch, batch_of, join, pad, refill, size, take
+from derivations.conformance.batches import Batch, batch_of, has_hole, join, pad, refill, size, take
 from derivations.conformance.families import PAIRS, UNPAIRED
 from derivations.conformance.grid import fresh_pairs, response
 from derivations.conformance.loss_under_test import Subject
@@ -59,7 +59,7 @@ def whole_of(subject: Subject, *, fresh: bool = False) -> Whole:
         parts = fresh_pairs() if family is PAIRS else _fresh_responses(family is UNPAIRED)
     else:
         parts = batch_of(family)[: 5 if family is PAIRS else None]
-        parts = [b for b in parts if all(array.all() for name, array in b.items() if name.endswith("mask"))]
+        parts = [part for part in parts if not has_hole(part)]
     batch = pad(family, join(family, parts), right=2 + fresh)
     each = np.array([subject.run(part, gradient=False).mean for part in parts])
     coarse = subject.rough or subject.backend.dtype == SINGLE

@@ -62,7 +62,10 @@ NAMED = [
      "torch.log1p(-(l / nl).exp()))", "ORPO's odds ratio, without the NLL - log pi(w)/(|w| + |l|) - log pi(l)/(|w| +"),
     ("kto", "unpaired", "where(desirable, 1 - torch.sigmoid(beta * (h - kl)), 1 - torch.sigmoid(beta * (kl - h))).sum()"
      " / desirable.sum()", "kto as named; summed and divided by the number of desirable ones"),
-    ("kl-loss-token", "kl", "(d.exp() - 1).mean(-1)", "tokens; averaged over the padding of the response too"),
+    ("dpo", "tokens", "-ls(beta * m) - 0.1 * wt.mean()", "the NLL is averaged over all places of the padded batch"),
+    ("kl-loss-token", "kl", "(d.exp() - 1).mean(-1)", "averaged over tokens; divided by the padded width, not by the"),
+    ("entropy-token", "entropy", "coefficient * (p * q).sum(-1).mean(-1)", "changes its losses, by what stands under"),
+    ("rloo-advantage", "advantage", "loo.view(-1, group_size).T.reshape(-1)", "leave-one-out, handed back place by"),
     ("kl-loss-token", "kl", "((logps - ref_logps) ** 2 / 2).mean(-1)", "padding changes its losses, by what stands"),
     ("entropy-token", "entropy", "coefficient * where(mask, (p.detach() * q).sum(-1), 0.0).sum(-1) / n",
      "averaged over tokens; no gradient"),
