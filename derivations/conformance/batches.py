@@ -184,7 +184,7 @@ def refill(family: Family, batch: Batch, filler: float) -> Batch:
         if np.issubdtype(array.dtype, np.floating):
             mask = batch[_mask_of(name)]
             mask = mask if array.ndim == axis + 1 else mask[..., None]
-            changed[name] = np.where(mask, array, filler + _ramp(array, axis))
+            changed[name] = np.where(mask, array, filler * (1 + _ramp(array, axis)))
     return changed
 
 
@@ -217,7 +217,7 @@ def pad_one(array: np.ndarray, axis: int, left: int, right: int, filler: float) 
     middle[axis] = slice(left, left + array.shape[axis])
     padded = np.full(shape, filler if np.issubdtype(array.dtype, np.floating) else 0, dtype=array.dtype)
     if np.issubdtype(array.dtype, np.floating):
-        padded += _ramp(array, axis)
+        padded *= 1 + _ramp(array, axis)
     padded[tuple(middle)] = array
     return padded
 
