@@ -41,6 +41,32 @@ def _the_other_way_round(change: Callable[[Vector], Vector]) -> Callable[[Batch]
     return advantages
 
 
+def _in_turn(over: Callable[[Vector], float]) -> Callable[[Batch], Vector]:
+    """Means and deviations of the prompts laid out in turn beside the samples, not each beside its own."""
+
+    def advantages(batch: Batch) -> Vector:
+        rows = groups_of(batch)
+        if len({len(row) for row in rows}) > 1:
+            return np.full(len(batch["rewards"]), np.nan)
+        means, deviations = np.array([(r.mean(), over(r)) for r in (batch["rewards"][row] for row in rows)]).T
+        found: Vector = (batch["rewards"] - np.tile(means, len(rows[0]))) / np.tile(deviations, len(rows[0]))
+        return found
+
+    return advantages
+
+
+def _turned(base: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
+    """Each prompt's advantages, handed back place by place and not prompt by prompt."""
+
+    def advantages(batch: Batch) -> Vector:
+        rows = groups_of(batch)
+        if len({len(row) for row in rows}) > 1:
+            return np.full(len(batch["rewards"]), np.nan)
+        return np.stack([base(batch["rewards"][row]) for row in rows], 1).ravel()
+
+    return advantages
+
+
 def _so_far(summary: Callable[[Vector, Vector], Vector]) -> Callable[[Batch], Vector]:
     """Rewards less a number of those that stand before them in the batch. summary: rewards, their running sums."""
     return lambda batch: batch["rewards"] - summary(batch["rewards"], np.cumsum(batch["rewards"]))
@@ -89,7 +115,8 @@ def _deviations() -> Iterator[tuple[str, Callable[[Vector], float]]]:
                 f"the {kind} deviation, at least {least:g}",
                 lambda r, d=ddof, g=least: float(max(r.std(ddof=d), g)),  # type: ignore[misc]
             )
-    yield "the range + 1e-8", lambda r: float(np.ptp(r) + 1e-8)
+    for guard in (1e-8, 1e-6, 1e-4):
+        yield f"the range + {guard:g}", lambda r, g=guard: float(np.ptp(r) + g)  # type: ignore[misc]
     yield "the largest size + 1e-8", lambda r: float(np.abs(r).max() + 1e-8)
     yield "the sum of sizes about the mean", lambda r: float(np.abs(r - r.mean()).sum() or 1e-300)
     yield "the root of the sum of squares about the mean", lambda r: float(((r - r.mean()) ** 2).sum() ** 0.5 or 1e-300)
@@ -168,12 +195,21 @@ def _plain(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
 
 
 def _misplaced() -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
-    """Advantages of groups that lie the other way round: one reshape or transpose that is wrong."""
+    """Advantages of groups that lie the other way round, or beside others' means: one reshape or repeat is wrong."""
     apart = ", in groups of samples that stand as many places apart as there are prompts"
+    turned = ", handed back place by place, so to samples of other prompts (a transpose)"
     for words, base in (BASELINES | RANKS).items():
         yield f"{words}{apart}", _the_other_way_round(base)
+        yield f"{words}{turned}", _turned(base)
+    in_turn = ", of the prompts in turn, not of its own (repeat for repeat_interleave)"
+    yield f"reward minus the mean{in_turn}", _in_turn(lambda r: 1.0)
     for over, deviation in _deviations():
         if " deviation + " in over:
+            yield f"reward minus the mean, over {over}{in_turn}", _in_turn(deviation)
+            yield (
+                f"reward minus the group's mean, over {over}{turned}",
+                _turned(lambda r, d=deviation: (r - r.mean()) / d(r)),  # type: ignore[misc]
+            )
             yield (
                 f"reward minus the group's mean, over {over}{apart}",
                 _the_other_way_round(lambda r, d=deviation: (r - r.mean()) / d(r)),  # type: ignore[misc]

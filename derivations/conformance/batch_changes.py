@@ -4,17 +4,20 @@ Such a function is right, or a constant, on single pairs. Each idea changes the 
 objective that was asked for, or what single pairs showed), which is then held against the function on two batches.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from derivations.conformance.batches import Batch, size
 from derivations.conformance.families import PAIRS
+from derivations.conformance.gradient_words import held_words
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.whole_batch import Losses, Whole
 
 Vector = np.ndarray
 SIDES = ("chosen", "rejected")
+ROLES = {"the policy": ("",), "the reference": ("ref_",), "policy and reference": ("", "ref_")}
 Scores = Callable[[Batch], tuple[Vector, Vector]]
 
 
@@ -24,7 +27,7 @@ def batch_change(subject: Subject, wholes: list[Whole], losses: Losses) -> str:
         for score, scores in _scores(subject).items():
             for words, change in _ideas(scores).items():
                 if all(whole.is_mean_of(losses(change(whole.batch))) for whole in wholes):
-                    return f"{words}{score}"
+                    return f"{words}{score}{held_words(subject, wholes[0].batch)}"
         if all(whole.mean_is(float(losses(_crossed(whole.batch)).mean())) for whole in wholes):
             return "every chosen response meets every rejected one"
     return ""
@@ -89,20 +92,31 @@ def _ideas(scores: Scores) -> dict[str, Callable[[Batch], Batch]]:
 
         def change(batch: Batch) -> Batch:
             here = scores(batch)[place]
-            worth = scores(_raised(batch, np.ones(size(batch)), side))[place] - here
-            return _raised(batch, (meant(batch) - here) / worth, side)
+            worth = scores(_raised(batch, np.ones(size(batch)), f"{side}_logps"))[place] - here
+            return _raised(batch, (meant(batch) - here) / worth, f"{side}_logps")
 
         return change
 
     def margin_to(meant: Callable[[Vector], Vector]) -> Callable[[Batch], Batch]:
         return set_to("chosen", lambda b: meant(margin(b)) + scores(b)[1])
 
-    def by_length(longest: Callable[[Vector], float]) -> Callable[[Batch], Batch]:
+    def by_length(common: Callable[[Vector], float]) -> Callable[[Batch], Batch]:
         def change(batch: Batch) -> Batch:
             for side in SIDES:
-                n = batch[f"{side}_mask"].sum(-1, keepdims=True)
-                share = n / longest(n)
+                mask = batch[f"{side}_mask"]
+                share = mask.sum(-1, keepdims=True) / common(mask)
                 batch = batch | {f"{r}{side}_logps": batch[f"{r}{side}_logps"] * share for r in ("", "ref_")}
+            return batch
+
+        return change
+
+    def unmasked(roles: tuple[str, ...]) -> Callable[[Batch], Batch]:
+        """What stands under the mask, added to the first token."""
+
+        def change(batch: Batch) -> Batch:
+            for side, role in itertools.product(SIDES, roles):
+                name, mask = f"{role}{side}_logps", batch[f"{side}_mask"]
+                batch = _raised(batch, np.where(mask, 0.0, batch[name]).sum(-1), name)
             return batch
 
         return change
@@ -115,6 +129,24 @@ def _ideas(scores: Scores) -> dict[str, Callable[[Batch], Batch]]:
         def change(batch: Batch) -> Batch:
             orders = [np.argsort(s)[:: -1 if descending else 1] for s in scores(batch)]
             return _reordered(batch, orders[0], orders[1])
+
+        return change
+
+    def sorted_apart(descending: bool) -> Callable[[Batch], Batch]:
+        def meant(batch: Batch) -> Vector:
+            both = [w - l for w, l in (_score("logp", False)(batch), _score("logp", True)(batch))]
+            policy, reference = (np.sort(x)[:: -1 if descending else 1] for x in (both[0], both[0] - both[1]))
+            return policy - reference + scores(batch)[1]
+
+        return set_to("chosen", meant)
+
+    def less(shift: Callable[[Vector, Vector], tuple[Vector, Vector]]) -> Callable[[Batch], Batch]:
+        """Both scores less some number, which no function of their difference sees."""
+
+        def change(batch: Batch) -> Batch:
+            w, l = scores(batch)
+            first, second = shift(w, l)
+            return set_to("rejected", lambda _: l - second)(set_to("chosen", lambda _: w - first)(batch))
 
         return change
 
@@ -160,9 +192,13 @@ def _ideas(scores: Scores) -> dict[str, Callable[[Batch], Batch]]:
             for place, side in enumerate(SIDES)
         }
         | {
-            "every score is less the mean of all scores of the other side": lambda b: set_to(
-                "rejected", lambda x: scores(b)[1] - scores(b)[0].mean()
-            )(set_to("chosen", lambda x: scores(b)[0] - scores(b)[1].mean())(b)),
+            "every score is less the mean of all scores of the other side": less(lambda w, l: (l.mean(), w.mean())),
+            "every score is less the mean of all scores of its side": less(lambda w, l: (w.mean(), l.mean())),
+            "every score is less the mean of all scores of the batch": less(lambda w, l: ((w + l).mean() / 2,) * 2),
+            "the margins of policy and reference are sorted apart, then subtracted": sorted_apart(False),
+            "the margins of policy and reference are sorted apart from the largest, then subtracted": sorted_apart(
+                True
+            ),
             "both scores are the means of their side": lambda b: set_to(
                 "rejected", lambda x: 0 * margin(x) + scores(b)[1].mean()
             )(set_to("chosen", lambda x: 0 * margin(x) + scores(b)[0].mean())(b)),
@@ -175,17 +211,24 @@ def _ideas(scores: Scores) -> dict[str, Callable[[Batch], Batch]]:
             "both lengths are the means of their side": with_lengths(np.mean),
             "both lengths are the largest of their side": with_lengths(np.max),
             "both lengths are the sums of their side": with_lengths(np.sum),
-            "log-probs are divided by the longest response's length on their side, not by their own": by_length(np.max),
-            "log-probs are divided by the mean length on their side, not by their own": by_length(np.mean),
+            "log-probs are divided by the longest response's length on their side, not by their own": by_length(
+                lambda mask: mask.sum(-1).max()
+            ),
+            "log-probs are divided by the padded width on their side, not by their own length": by_length(
+                lambda mask: mask.shape[1]
+            ),
+            "log-probs are divided by the mean length on their side, not by their own": by_length(
+                lambda mask: mask.sum(-1).mean()
+            ),
+            **{f"the padding counts in the log-probs of {words}": unmasked(roles) for words, roles in ROLES.items()},
         }
     )
 
 
-def _raised(batch: Batch, by: Vector, side: str) -> Batch:
-    """The first token of one side of every pair raised."""
-    name = f"{side}_logps"
+def _raised(batch: Batch, by: Vector, name: str) -> Batch:
+    """The first token of these log-probs raised in every pair."""
     changed = batch[name].copy()
-    first = batch[f"{side}_mask"].argmax(-1)
+    first = batch[f"{name.removeprefix('ref_').removesuffix('logps')}mask"].argmax(-1)
     changed[np.arange(len(changed)), first] += by
     return batch | {name: changed}
 

@@ -155,6 +155,11 @@ def holed(family: Family) -> Batch:
     return next(b for b in examples(family) for n, a in b.items() if n.endswith("mask") and not a[..., 1:2].any())
 
 
+def has_hole(batch: Batch) -> bool:
+    """Whether an example without padding has places under its mask."""
+    return not all(array.all() for name, array in batch.items() if name.endswith("mask"))
+
+
 def pad(family: Family, batch: Batch, *, left: int = 0, right: int = 0, filler: float = -0.77) -> Batch:
     """Add masked-out positions on either side; `filler` stands under the mask (token ids get 0, the EOS of a pad)."""
     if left == right == 0:
@@ -179,7 +184,7 @@ def refill(family: Family, batch: Batch, filler: float) -> Batch:
         if np.issubdtype(array.dtype, np.floating):
             mask = batch[_mask_of(name)]
             mask = mask if array.ndim == axis + 1 else mask[..., None]
-            changed[name] = np.where(mask, array, filler)
+            changed[name] = np.where(mask, array, filler * (1 + _ramp(array, axis)))
     return changed
 
 
@@ -211,8 +216,15 @@ def pad_one(array: np.ndarray, axis: int, left: int, right: int, filler: float) 
     shape[axis] += left + right
     middle[axis] = slice(left, left + array.shape[axis])
     padded = np.full(shape, filler if np.issubdtype(array.dtype, np.floating) else 0, dtype=array.dtype)
+    if np.issubdtype(array.dtype, np.floating):
+        padded *= 1 + _ramp(array, axis)
     padded[tuple(middle)] = array
     return padded
+
+
+def _ramp(array: np.ndarray, axis: int) -> np.ndarray:
+    """What makes the logits under a mask unlike for every word, else 0."""
+    return np.arange(array.shape[-1]) / 2 if array.ndim > axis + 1 else np.zeros(1)
 
 
 def size(batch: Batch) -> int:

@@ -5,10 +5,27 @@ from typing import Any
 
 import numpy as np
 
-from derivations.conformance.backends import differences
+from derivations.conformance.backends import SINGLE, differences
+from derivations.conformance.batches import Batch
 from derivations.conformance.derived import Arrays
 from derivations.conformance.grid import pair_of, response
 from derivations.conformance.loss_under_test import Subject
+
+
+def held_words(subject: Subject, batch: Batch) -> str:
+    """That a part of a batch's loss gets no gradient, where the objective has none such; else nothing."""
+    if flows(subject, batch) or gradient_words(subject, subject.target.losses):
+        return ""
+    return "; its gradient in a batch is not that of its value, so a part of it is detached"
+
+
+def flows(subject: Subject, batch: Batch) -> bool:
+    """Whether the gradient by a batch is that of its value, as far as the precision tells."""
+    if subject.rough or subject.coarse or subject.backend.dtype == SINGLE:
+        return True
+    slopes = subject.run(batch).gradient
+    moved = differences(subject.backend, subject.call, batch, tuple(slopes))
+    return all(np.allclose(slopes[leaf], moved[leaf], rtol=1e-5, atol=1e-7) for leaf in slopes)
 
 
 def gradient_words(subject: Subject, loss: Callable[[Arrays], Any] | None = None) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from derivations.arrays import Array, namespace
 from derivations.conformance.backends import SINGLE
 from derivations.conformance.batch_laws import PSEUDO
-from derivations.conformance.batches import Batch, batch_of, join, size
+from derivations.conformance.batches import Batch, batch_of, has_hole, join, pad, size
 from derivations.conformance.calls import CallError
 from derivations.conformance.composites import composite
 from derivations.conformance.derived import Arrays
@@ -34,11 +34,10 @@ from derivations.conformance.stages import (
     PADDED,
     advantage_stage,
     matches_weights,
-    pair_reduction,
 )
 from derivations.conformance.token_functions import token_function
 from derivations.conformance.unpaired_identity import unpaired_identity
-from derivations.conformance.whole_batch import reduced, whole_of
+from derivations.conformance.whole_batch import padding, reduced, whole_of
 
 ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implementations to 1e-7
 MUCH = 30.0  # times the residual of the reading that fits best
@@ -67,6 +66,8 @@ def identify(subject: Subject) -> Identity:
     if family in (KL_FAMILY, ENTROPY) and not found.known and np.isfinite(found.residual):
         words = token_function(subject)
         return in_words(words, _beside(subject)) if words else found
+    if family in (KL_FAMILY, ENTROPY) and found.nameless:
+        return replace(found, reduction=_beside(subject) or MAKE_UP)
     return found
 
 
@@ -83,7 +84,8 @@ def _beside(subject: Subject) -> str:
     try:
         if not whole_of(subject).apart:
             return ""
-        return reduced([whole_of(subject), whole_of(subject, fresh=subject.target.family is KL_FAMILY)]) or MAKE_UP
+        wholes = [whole_of(subject), whole_of(subject, fresh=subject.target.family is KL_FAMILY)]
+        return reduced(wholes) or padding(subject, wholes[0]) or MAKE_UP
     except CallError:
         return ""
 
@@ -118,15 +120,28 @@ def _composed(subject: Subject) -> Identity | None:
 
 def _identify(subject: Subject, *, value: bool) -> Identity:
     found = _among(subject, subject.examples, value=value)
-    plain = [batch for batch in subject.examples if "rewards" not in batch or set(batch["rewards"]) - {0.0, 1.0}]
-    if not found.known and len(plain) < len(subject.examples):
-        other = _among(subject, plain, value=value)
-        if other.known:
-            return replace(
-                other, reduction="; ".join(filter(None, [other.reduction, "but not for rewards of 0 and 1"]))
-            )
+    for words, plain in _but_not(subject).items():
+        if not found.known and len(plain) < len(subject.examples):
+            other = _among(subject, plain, value=value)
+            said = [other.reduction, "" if other.reduction and HOLE in words else words]
+            found = replace(other, reduction="; ".join(filter(None, said))) if other.known else found
     if subject.target.family is PAIRS and value:
         return pair_identity(subject, found)
+    return found
+
+
+HOLE = "where a mask has a hole"
+
+
+def _but_not(subject: Subject) -> dict[str, list[Batch]]:
+    """What may be otherwise for some examples, and the other examples."""
+    found = {
+        "but not for rewards of 0 and 1": [
+            batch for batch in subject.examples if "rewards" not in batch or set(batch["rewards"]) - {0.0, 1.0}
+        ]
+    }
+    if subject.per_token and subject.target.family.name not in PSEUDO:
+        found[f"but not {HOLE}"] = [batch for batch in subject.examples if not has_hole(batch)]
     return found
 
 
@@ -226,21 +241,21 @@ def _fit(goal: np.ndarray, columns: list[np.ndarray]) -> tuple[np.ndarray, float
 def _reduction(subject: Subject, found: dict[str, float]) -> str:
     """How a batch becomes a scalar, where it is not the mean over examples."""
     family, parts = subject.target.family, batch_of(subject.target.family)[:3]
-    whole = join(family, parts)
+    whole = pad(family, join(family, parts), right=1)  # no more examples than columns
     try:
         result = subject.run(whole)
     except CallError:
         return "a batch of several could not be tried"
     if family is ADVANTAGE:
         return advantage_stage(subject)
-    if result.value.ndim or not family.leaves:
+    if not family.leaves:
         return ""
     terms = dict(extra_terms(subject)) | dict(main_terms(subject))
 
-    def total(arrays: Arrays, *, pooled: bool, factor: float = 1.0) -> Array:
+    def total(arrays: Arrays, *, pooled: float = 0.0, factor: float = 1.0) -> Array:
         means = {name: namespace(*arrays.values()).mean(terms[name](arrays)) for name in found}
         if pooled:
-            means |= {name: _pooled(name, arrays) for name in found if name in POOLED}
+            means |= {name: pooled * _pooled(name, arrays) for name in found if name in POOLED}
         return factor * sum(c * means[name] for name, c in found.items())
 
     def matches(**how: Any) -> bool:
@@ -248,14 +263,17 @@ def _reduction(subject: Subject, found: dict[str, float]) -> str:
         relative, least = (1e-2, 1e-3) if subject.rough else (1e-5, 1e-7)
         return all(np.allclose(result.gradient[leaf], slopes[leaf], relative, least) for leaf in family.leaves)
 
-    if matches(pooled=False):
+    if matches():
         return ""
-    if matches(pooled=False, factor=float(size(whole))):
+    if matches(factor=float(size(whole))):
         return "summed over the batch, not averaged"
-    if set(found) & set(POOLED) and matches(pooled=True):
-        return "the NLL is averaged over all tokens of a batch, so pairs weigh by their length"
-    if family is PAIRS and (words := pair_reduction(subject, whole, result)):
-        return words
+    if set(found) & set(POOLED):
+        if matches(pooled=1.0):
+            return "the NLL is averaged over all tokens of a batch, so pairs weigh by their length"
+        if matches(pooled=whole["chosen_mask"].mean()):
+            return "the NLL is averaged over all places of the padded batch, also those under the mask"
+        if matches(pooled=1 / size(whole)):
+            return "the NLL is divided by all tokens of a batch and by the number of pairs, so it fades in large ones"
     for words, weigh in OTHER_REDUCTIONS.items():
         concerned = family.name in ("kl", "entropy") or words == PADDED
         if concerned and matches_weights(subject, whole, result, {n: terms[n] for n in found}, found, weigh):

@@ -10,9 +10,9 @@ from derivations.conformance.grid import SIDES, Grid, on_grid, small
 from derivations.conformance.known_pairs import Term
 from derivations.conformance.laws import number
 from derivations.conformance.lengths import of_lengths, table
-from derivations.conformance.linear_scores import Rule, Structure, sides
+from derivations.conformance.linear_scores import Rule, Structure, linear, sides
 from derivations.conformance.one_sided import candidates
-from derivations.conformance.outer import Outer
+from derivations.conformance.outer import OUTER, Outer
 
 Vector = np.ndarray
 
@@ -39,7 +39,7 @@ def named_sums(grid: Grid, mains: list[Term], strengths: tuple[float, ...]) -> I
         terms = [kept[i] for i in chosen]
         rest = grid.of(grid.values - sum(c * each.values for c, (_, each) in zip(found, terms, strict=True)))
         parts = (
-            sides(rest, strengths)
+            sides(rest, strengths) or _exactly(linear(rest, OUTER[0]))
             if not _nothing(rest, grid)
             else Structure("", lambda named: 0.0 * named["chosen_logp"])
         )
@@ -49,6 +49,11 @@ def named_sums(grid: Grid, mains: list[Term], strengths: tuple[float, ...]) -> I
             yield _added([(float(c), term) for c, (term, _) in zip(found, terms, strict=True)], parts)
     if unnamed:
         yield unnamed
+
+
+def _exactly(found: Structure | None) -> Structure | None:
+    """Only what has a rule."""
+    return found if found and found.rule else None
 
 
 def _with_unnamed(factor: float, name: str, rest: Grid) -> Structure:
@@ -81,7 +86,10 @@ def _added(terms: list[tuple[float, Term]], parts: Structure) -> Structure:
         total: Vector = rest(named) if rest else np.zeros(1)
         return total + sum(c * np.asarray(loss(named)) for c, (_, loss) in terms)
 
-    return Structure(" + ".join(filter(None, [*words, parts.words])).replace("+ -", "- "), rule if rest else None)
+    return Structure(
+        " + ".join(filter(None, [*words, parts.words])).replace("+ - ", "- ").replace("+ -", "- "),
+        rule if rest else None,
+    )
 
 
 def _weighted(grid: Grid, kept: list[tuple[Term, Grid]]) -> Iterator[Structure]:

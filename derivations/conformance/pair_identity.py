@@ -9,15 +9,18 @@ from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
 from derivations.conformance.families import PAIRS
 from derivations.conformance.formulas import formula
+from derivations.conformance.gradient_words import held_words
 from derivations.conformance.identity import MAKE_UP, Identity, in_words
 from derivations.conformance.in_parts import in_parts
 from derivations.conformance.index import index
 from derivations.conformance.known_losses import extra_terms, main_terms
+from derivations.conformance.known_pairs import Term
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
-from derivations.conformance.stages import pair_reduction
 from derivations.conformance.structure import structured
-from derivations.conformance.whole_batch import Losses, Whole, reduced, whole_of
+from derivations.conformance.whole_batch import Losses, Whole, padding, reduced, whole_of
+
+TWO_SIDED = ("-log sigmoid of each response's reward alone, summed", "SPPO", "APO zero")
 
 
 def pair_identity(subject: Subject, found: Identity) -> Identity:
@@ -28,18 +31,24 @@ def pair_identity(subject: Subject, found: Identity) -> Identity:
             return found
         if wholes[0].apart:
             wholes.append(whole_of(subject, fresh=True))
-            if words := batch_change(subject, wholes, subject.target.losses):
-                return in_words(f"{subject.target.name} as named, but in a batch {words}")
+            for name, losses in [(f"{subject.target.name} as named", subject.target.losses), *_two_sided(subject)]:
+                if words := batch_change(subject, wholes, losses):
+                    return in_words(f"{name}, but in a batch {words}")
         if np.ptp(wholes[0].each) < 1e-12:
             return found if found.known and not wholes[0].apart else _constant(subject, wholes)
         if found.known:
-            unsaid = found.nameless or (wholes[0].value.ndim and not wholes[0].same_mean)
+            unsaid = found.nameless or (wholes[0].value.ndim and not wholes[0].same_mean and not found.reduction)
             return _with_batch(subject, found, wholes, _losses_of(subject, found)) if unsaid else found
         if not np.isfinite(found.residual):
             return found
         return _taken_apart(subject, wholes) or found
     except CallError:
         return found
+
+
+def _two_sided(subject: Subject) -> list[Term]:
+    """Named losses that are no functions of the margin, so that a shift of both scores is seen."""
+    return [(name, term) for name, term in main_terms(subject) if name in TWO_SIDED]
 
 
 def _taken_apart(subject: Subject, wholes: list[Whole]) -> Identity | None:
@@ -64,18 +73,17 @@ def _constant(subject: Subject, wholes: list[Whole]) -> Identity:
         return in_words(same)
     if words := over_the_batch(subject, wholes):
         return in_words(words)
-    return in_words(f"{same} for single pairs", reduced(wholes) or MAKE_UP)
+    return in_words(f"{same} for single pairs", reduced(wholes) or padding(subject, wholes[0]) or MAKE_UP)
 
 
 def _with_batch(subject: Subject, found: Identity, wholes: list[Whole], losses: Losses | None) -> Identity:
     """The same, with what a batch adds to it."""
+    if not wholes[0].apart:  # the values are those of its pairs
+        return replace(found, reduction=held_words(subject, wholes[0].batch).removeprefix("; ") or MAKE_UP)
     words = reduced(wholes)
     if not words and losses and (changed := batch_change(subject, wholes, losses)):
         words = f"but in a batch {changed}"
-    if not words:
-        whole = wholes[0].batch
-        words = pair_reduction(subject, whole, subject.run(whole))
-    return replace(found, reduction=words or MAKE_UP)
+    return replace(found, reduction=words or padding(subject, wholes[0]) or MAKE_UP)
 
 
 def _losses_of(subject: Subject, found: Identity) -> Losses:

@@ -24,6 +24,7 @@ MEANS: dict[str, Callable[[Vector, Vector], Vector]] = {  # log-ratios [N, T], m
     "the ratio of the tokens before it": lambda d, m: d.cumsum(-1) - d,
     "the ratio of the tokens from it on": lambda d, m: d.sum(-1, keepdims=True) - d.cumsum(-1) + d,
     "the batch's mean ratio": lambda d, m: d.sum() / m.sum() + 0 * d,
+    "the response's ratio over all tokens of the batch": lambda d, m: d.sum(-1, keepdims=True) / m.sum() + 0 * d,
     "the response's ratio over the padded width": lambda d, m: d.sum(-1, keepdims=True) / m.shape[1] + 0 * d,
 }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from derivations.conformance.batches import Batch, batch_of, join, size, take
+from derivations.conformance.batches import Batch, batch_of, join, size
 from derivations.conformance.families import ADVANTAGE
 from derivations.conformance.laws import close, tolerance
 from derivations.conformance.loss_under_test import Result, Subject
@@ -50,35 +50,6 @@ def matches_weights(
 
     slopes = subject.backend.gradient(total, whole, subject.target.family.leaves)[1]
     return all(np.allclose(result.gradient[leaf], slopes[leaf], 1e-5, 1e-7) for leaf in subject.target.family.leaves)
-
-
-def pair_reduction(subject: Subject, whole: Batch, result: Result) -> str:
-    """How the losses of pairs become the scalar, by its value alone, where it is not their mean or sum."""
-    rows = [take(whole, [i]) for i in range(size(whole))]
-    each = np.array([subject.run(row, gradient=False).mean for row in rows])
-    w, l = (whole[f"{side}_mask"].sum(-1).astype(float) for side in ("chosen", "rejected"))
-    with np.errstate(all="ignore"):
-        margins = -np.log(np.expm1(each))
-        ideas = {
-            "the log of the mean probability, not the mean of the logs": -np.log(np.exp(-each).mean()),
-            "the log-sigmoid of the mean margin, not the mean of the log-sigmoids": np.log1p(np.exp(-margins.mean())),
-            "pairs weigh by the length of the chosen response": (each * w).sum() / w.sum(),
-            "pairs weigh by the length of the rejected response": (each * l).sum() / l.sum(),
-            "pairs weigh by the length of both responses": (each * (w + l)).sum() / (w + l).sum(),
-            "the largest loss of the batch": each.max(),
-            "the least loss of the batch": each.min(),
-            "the median of the batch": np.sort(each)[(len(each) - 1) // 2],
-            "the first pair of the batch alone": each[0],
-            "the last pair of the batch alone": each[-1],
-            "the square root of the mean square": np.sqrt((each**2).mean()),
-            "divided by the number of pairs minus 1": each.sum() / (len(each) - 1),
-            "divided by the number of pairs twice": each.mean() / len(each),
-            "summed and divided by the tokens of the chosen responses": each.sum() / w.sum(),
-            "summed and divided by all tokens": each.sum() / (w + l).sum(),
-            "summed and divided by the padded width": each.sum() / whole["chosen_mask"].shape[1],
-            "averaged over the pairs that are lost": each[margins < 0].mean() if (margins < 0).any() else np.nan,
-        }
-    return next((words for words, value in ideas.items() if abs(value - result.mean) <= 1e-6 * abs(result.mean)), "")
 
 
 def advantage_stage(subject: Subject) -> str:

@@ -8,6 +8,7 @@ from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
 from derivations.conformance.families import KL_FAMILY
+from derivations.conformance.gradient_words import flows
 from derivations.conformance.grid import response
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
@@ -27,14 +28,14 @@ def token_function(subject: Subject) -> str:
 
     try:
         with np.errstate(all="ignore"):
-            return _words(subject, value, allowed)
+            words = _words(subject, value, allowed)
+        return words and words + _gradient(subject, make(_tokens(subject)[:8]))
     except CallError:
         return ""
 
 
 def _words(subject: Subject, value: Values, allowed: float) -> str:
-    of_kl = subject.target.family is KL_FAMILY
-    tokens = _kl_tokens() if of_kl else _distributions()
+    of_kl, tokens = subject.target.family is KL_FAMILY, _tokens(subject)
     each = np.array([value(token[None]) for token in tokens])
     if not np.all(np.isfinite(each)):
         return ""
@@ -42,10 +43,11 @@ def _words(subject: Subject, value: Values, allowed: float) -> str:
         return words
     how = _adding_up(value, tokens, each, of_kl, allowed)
     what = _of_token(value, tokens, each, allowed) if of_kl else _of_distribution(tokens, each, allowed)
-    if not how or not what:
-        return ""
-    slope = _gradient(subject, tokens) if of_kl else ""
-    return f"{what}, {how}{slope}"
+    return f"{what}, {how}" if how and what else ""
+
+
+def _tokens(subject: Subject) -> Vector:
+    return _kl_tokens() if subject.target.family is KL_FAMILY else _distributions()
 
 
 def _adding_up(value: Values, tokens: Vector, each: Vector, of_kl: bool, allowed: float) -> str:
@@ -110,17 +112,12 @@ def pieces(d: Vector, each: Vector, allowed: float) -> str:
     return f"a function of the log-ratio alone that is none of the usual ones ({table})"
 
 
-def _gradient(subject: Subject, tokens: Vector) -> str:
+def _gradient(subject: Subject, batch: Batch) -> str:
     """What the gradient is, where it is not that of the value."""
-    width, said = 1e-4, []
-    for token in tokens[:8]:
-        own = float(subject.run(_kl_batch(token[None])).gradient["logps"][0, 0])
-        sides = [subject.run(_kl_batch(token[None] + [[h, 0.0]]), gradient=False).mean for h in (width, -width)]
-        said.append((own, (sides[0] - sides[1]) / (2 * width)))
-    own_, moved = np.array(said).T
-    if np.allclose(own_, moved, rtol=1e-3, atol=1e-5):
+    if flows(subject, batch):
         return ""
-    return "; no gradient" if not own_.any() else "; its gradient is not that of its value"
+    dead = all(np.abs(slope).max() < 1e-12 for slope in subject.run(batch).gradient.values())
+    return "; no gradient" if dead else "; its gradient is not that of its value"
 
 
 # ---------------------------------------------------------------- entropy

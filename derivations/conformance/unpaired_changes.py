@@ -10,6 +10,7 @@ import numpy as np
 
 from derivations.conformance.batches import Batch
 from derivations.conformance.families import UNPAIRED
+from derivations.conformance.gradient_words import flows
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.whole_batch import Losses, Whole
 
@@ -42,6 +43,7 @@ SUMMARIES: dict[str, Summary] = {
     "the mean size of the {}": lambda h, g: 0 * h + np.abs(h).mean(),
     "the mean over the batch of its {} where it is positive": lambda h, g: 0 * h + np.maximum(h, 0).mean(),
 }
+FLOWS = ", and a gradient flows through it"
 BOUNDS: dict[str, Callable[[Vector], Vector]] = {
     "": lambda x: x,
     ", not below 0": lambda x: np.maximum(x, 0),
@@ -58,7 +60,8 @@ def reference_point(subject: Subject, wholes: list[Whole], losses: Losses, *, pl
     with np.errstate(all="ignore"):
         for words, point in _points((1.0,) if plain else (1.0, 1 / beta, beta, 0.5, 2.0)):
             if all(whole.is_mean_of(losses(whole.batch | {"kl": point(whole.batch)})) for whole in wholes):
-                return f"the reference point is {words}"
+                inside = "" if "reference point" in words or not flows(subject, wholes[0].batch) else FLOWS
+                return f"the reference point is {words}{inside}"
     return ""
 
 

@@ -11,7 +11,7 @@ from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.unpaired_changes import reference_point
 from derivations.conformance.unpaired_structure import unpaired_structure
-from derivations.conformance.whole_batch import Whole, reduced, whole_of
+from derivations.conformance.whole_batch import Whole, padding, reduced, whole_of
 
 
 def unpaired_identity(subject: Subject, found: Identity) -> Identity:
@@ -33,15 +33,27 @@ def unpaired_identity(subject: Subject, found: Identity) -> Identity:
 
 def _of_batch(subject: Subject, found: Identity, wholes: list[Whole], constant: bool) -> Identity:
     """The answer where a batch is not the mean of its responses."""
+    if not np.all(np.isfinite(wholes[0].each)):
+        return _only_in_batches(subject, wholes) or found
     words = reduced(wholes)
     if not words and (known := _by_batch(subject, wholes)):
         return in_words(known)
+    words = words or padding(subject, wholes[0])
     if constant:
         return in_words(f"the constant {number(float(wholes[0].each[0]))} for single responses", words or MAKE_UP)
     if found.known:
         return replace(found, reduction=words or MAKE_UP)
     apart = unpaired_structure(subject)
     return in_words(apart, words or MAKE_UP) if apart else found
+
+
+def _only_in_batches(subject: Subject, wholes: list[Whole]) -> Identity | None:
+    """A named loss, summed up in a way that gives no number for some responses alone."""
+    for name, losses in [(f"{subject.target.name} as named", subject.target.losses), *unpaired_mains(subject)]:
+        if words := reduced([replace(whole, each=np.asarray(losses(whole.batch))) for whole in wholes]):
+            return in_words(name, words)
+    words = _by_batch(subject, wholes)
+    return in_words(words) if words else None
 
 
 def _by_batch(subject: Subject, wholes: list[Whole]) -> str:

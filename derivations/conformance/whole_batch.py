@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from derivations.conformance.backends import SINGLE
-from derivations.conformance.batches import Batch, batch_of, join, size, take
+from derivations.conformance.batches import Batch, batch_of, has_hole, join, pad, refill, size, take
 from derivations.conformance.families import PAIRS, UNPAIRED
 from derivations.conformance.grid import fresh_pairs, response
 from derivations.conformance.loss_under_test import Subject
@@ -17,7 +17,7 @@ Losses = Callable[[Batch], Vector]  # a batch -> the loss of every example
 
 @dataclass(frozen=True)
 class Whole:
-    """One batch, what the function makes of it, and what it makes of each of its examples alone, [B]."""
+    """One padded batch, what the function makes of it, and of each of its examples alone and without padding, [B]."""
 
     batch: Batch
     value: Vector
@@ -40,21 +40,28 @@ class Whole:
 
     def mean_is(self, meant: float) -> bool:
         """Whether the scalar that is trained, the mean of what comes back, is this."""
-        return bool(abs(self.value.mean() - meant) <= self.allowed * max(1.0, abs(meant)))
+        return self.same(meant, of=self.value.mean())
 
-    def same(self, meant: Vector | float) -> bool:
-        """Whether this is what the function gave."""
-        return bool(np.all(np.abs(self.value - meant) <= self.allowed * np.maximum(1.0, np.abs(meant))))
+    def same(self, meant: Vector | float, of: Vector | None = None) -> bool:
+        """Whether this is what the function gave, or (of) some other numbers are."""
+        found = self.value if of is None else of
+        near = np.abs(found - meant) <= self.allowed * np.maximum(1.0, np.abs(meant))
+        return bool(np.all(near & np.isfinite(meant)))
 
 
 def whole_of(subject: Subject, *, fresh: bool = False) -> Whole:
-    """A batch of the family's examples, or another one of other numbers. Raises CallError."""
+    """A batch of the family's examples, or another one of other numbers. Raises CallError.
+
+    It is wider than the longest response, and than it has examples, so that no divisor is mistaken for another.
+    """
     family = subject.target.family
-    if not fresh:
-        batch = join(family, batch_of(family)[: 5 if family is PAIRS else None])
+    if fresh:
+        parts = fresh_pairs() if family is PAIRS else _fresh_responses(family is UNPAIRED)
     else:
-        batch = join(family, fresh_pairs() if family is PAIRS else _fresh_responses(family is UNPAIRED))
-    each = np.array([subject.run(take(batch, [i]), gradient=False).mean for i in range(size(batch))])
+        parts = batch_of(family)[: 5 if family is PAIRS else None]
+        parts = [part for part in parts if not has_hole(part)]
+    batch = pad(family, join(family, parts), right=2 + fresh)
+    each = np.array([subject.run(part, gradient=False).mean for part in parts])
     coarse = subject.rough or subject.backend.dtype == SINGLE
     return Whole(batch, subject.run(batch, gradient=False).value, each, 1e-4 if coarse else 1e-6)
 
@@ -84,6 +91,20 @@ def reduced(wholes: list[Whole]) -> str:
     return ""
 
 
+def padding(subject: Subject, whole: Whole) -> str:
+    """That padding changes the losses of the examples, if that is all that a batch does to them; else nothing."""
+    family = subject.target.family
+
+    def rows(batch: Batch) -> Vector:
+        return np.array([subject.run(take(batch, [i]), gradient=False).mean for i in range(size(batch))])
+
+    padded = rows(whole.batch)
+    if not whole.is_mean_of(padded):
+        return ""
+    filled = not np.allclose(rows(refill(family, whole.batch, -0.4)), padded, rtol=1e-6)
+    return f"padding changes its losses, by {'what stands under the mask' if filled else 'its width'}"
+
+
 def _reductions(whole: Whole) -> dict[str, float]:
     each, batch = whole.each, whole.batch
     found = {
@@ -94,6 +115,7 @@ def _reductions(whole: Whole) -> dict[str, float]:
         "the last example of the batch alone": each[-1],
         "the largest loss of the batch": each.max(),
         "the least loss of the batch": each.min(),
+        "the median of the batch": np.sort(each)[(len(each) - 1) // 2],
         "the root of the mean square": np.sqrt((each**2).mean()),
         "the log of the mean exponential": np.log(np.exp(each).mean()),
     }
@@ -108,9 +130,23 @@ def _reductions(whole: Whole) -> dict[str, float]:
                 f"summed and divided by the padded width of the {side}": each.sum() / width,
                 f"averaged over the padding of the {side} too": (each * n).mean() / width,
             }
+    if "chosen_mask" in batch:
+        found |= _by_pairs(each, *(batch[f"{side}_mask"].sum(-1) for side in ("chosen", "rejected")))
     if "desirable" in batch:
         found |= _by_kind(each, batch["desirable"])
     return found
+
+
+def _by_pairs(each: Vector, w: Vector, l: Vector) -> dict[str, float]:
+    """Reductions that look at the lengths of both responses, or at probabilities and margins, if these are such."""
+    margins = -np.log(np.expm1(each))
+    return {
+        "the log of the mean probability, not the mean of the logs": -np.log(np.exp(-each).mean()),
+        "the log-sigmoid of the mean margin, not the mean of the log-sigmoids": np.log1p(np.exp(-margins.mean())),
+        "pairs weigh by the length of both responses": (each * (w + l)).sum() / (w + l).sum(),
+        "summed and divided by all tokens": each.sum() / (w + l).sum(),
+        "averaged over the pairs that are lost": each[margins < 0].mean() if (margins < 0).any() else np.nan,
+    }
 
 
 def _by_kind(each: Vector, liked: Vector) -> dict[str, float]:

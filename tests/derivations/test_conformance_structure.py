@@ -38,13 +38,43 @@ NAMED = [
     ("dpo", "pair", "-(w - l)", "- log pi(w) + log pi(l)"),
     ("wpo", "pair", "-ls(beta * m) * (w / nw + l / nl).exp()", "a gradient flows through what wpo holds constant"),
     ("kto", "unpaired", "1 - torch.sigmoid(beta * (h - h.mean()) * where(desirable, 1, -1))",
-     "kto as named, but in a batch the reference point is the batch's mean log-ratio"),
+     "kto as named, but in a batch the reference point is the batch's mean log-ratio, and a gradient flows through"),
     ("kto", "unpaired", "where(desirable, -ls(beta * (h - h.mean().clamp(min=0))), "
      "-ls(beta * (h.mean().clamp(min=0) - h)))",
      "the reference point is the batch's mean log-ratio, not below 0"),
     ("kl-loss", "kl", "((-d).exp() + d + 1).sum(-1)", "exp(-(log pi - log ref)) + 1, summed over tokens"),
     ("entropy-token", "entropy", "(logits.softmax(1) * logits.log_softmax(1)).sum(-1).sum(-1) / n",
      "where the softmax runs over the tokens, not over the vocabulary"),
+    ("dpo", "tokens", "-ls(beta * ((wt - rwt).mean(-1) - (lt - rlt).mean(-1)))",
+     "in a batch log-probs are divided by the padded width on their side, not by their own length"),
+    ("dpo", "tokens", "-ls(beta * ((chosen_logps - rwt).sum(-1) - (rejected_logps - rlt).sum(-1)))",
+     "dpo as named, but in a batch the padding counts in the log-probs of the policy"),
+    ("dpo", "pair", "(lambda d: -ls(beta * (w - rw) - d) - ls(d - beta * (l - rl)))"
+     "(beta * (w - rw + l - rl).mean().detach() / 2)",
+     "-log sigmoid of each response's reward alone, summed, but in a batch every score is less the mean of all scores "
+     "of the batch; its gradient in a batch is not that of its value"),
+    ("ipo", "pair", "(torch.sort(w - l)[0] - torch.sort(rw - rl)[0] - 1 / (2 * beta)) ** 2",
+     "in a batch the margins of policy and reference are sorted apart, then subtracted"),
+    ("dpo", "pair", "-ls(beta * m) + (lambda v: v - v.detach())(m.var(correction=0))", "as named; its gradient in a"),
+    ("dpo", "pair", "-ls(beta * m) - 0.3 * w.sum() / nw.sum()", "the NLL is averaged over all tokens of a batch"),
+    ("dpo", "pair", "-ls(beta * m) - 0.3 * w / nw.sum()", "the NLL is divided by all tokens of a batch and by the num"),
+    ("orpo", "pair", "-(w + l) / (nw + nl) - beta * ls(w / nw - l / nl - torch.log1p(-(w / nw).exp()) + "
+     "torch.log1p(-(l / nl).exp()))", "ORPO's odds ratio, without the NLL - log pi(w)/(|w| + |l|) - log pi(l)/(|w| +"),
+    ("kto", "unpaired", "where(desirable, 1 - torch.sigmoid(beta * (h - kl)), 1 - torch.sigmoid(beta * (kl - h))).sum()"
+     " / desirable.sum()", "kto as named; summed and divided by the number of desirable ones"),
+    ("dpo", "tokens", "-ls(beta * m) - 0.1 * wt.mean()", "the NLL is averaged over all places of the padded batch"),
+    ("kl-loss-token", "kl", "(d.exp() - 1).mean(-1)", "averaged over tokens; divided by the padded width, not by the"),
+    ("entropy-token", "entropy", "coefficient * (p * q).sum(-1).mean(-1)", "changes its losses, by what stands under"),
+    ("rloo-advantage", "advantage", "loo.view(-1, group_size).T.reshape(-1)", "leave-one-out, handed back place by"),
+    ("kl-loss-token", "kl", "((logps - ref_logps) ** 2 / 2).mean(-1)", "padding changes its losses, by what stands"),
+    ("entropy-token", "entropy", "coefficient * where(mask, (p.detach() * q).sum(-1), 0.0).sum(-1) / n",
+     "averaged over tokens; no gradient"),
+    ("gspo", "ratio", "seq(ppo(a, (d.sum(-1, keepdim=True) / mask.sum()).exp() * torch.ones_like(d)))",
+     "is the response's ratio over all tokens of the batch in the clip"),
+    ("grpo-advantage", "advantage", "(rewards - mean.reshape(-1).repeat(group_size)) / "
+     "(std.reshape(-1).repeat(group_size) + 1e-4)", "of the prompts in turn, not of its own"),
+    ("grpo-advantage", "advantage", "((g - mean) / (g.amax(1, keepdim=True) - g.amin(1, keepdim=True) + 1e-6))"
+     ".reshape(-1)", "reward minus the group's mean, over the range + 1e-06"),
     ("grpo-advantage", "advantage", "((t := rewards.view(group_size, -1)) - t.mean(0))"
      ".div(t.std(0) + 1e-4).reshape(-1)",
      "in groups of samples that stand as many places apart as there are prompts"),
