@@ -67,7 +67,7 @@ def clip_takes_the_minimum() -> list[Step]:
     return [
         Equal("with the minimum the loss does not move any more", loss, -(1 + HIGH) * gain),
         Differs(
-            "with the maximum it falls further", loss, -ratio * gain, {over: sp.S.One, HIGH: sp.S.Half, gain: sp.S.One}
+            "with the maximum it falls further: the minimum against the maximum", loss, -ratio * gain, {over: sp.S.One, HIGH: sp.S.Half, gain: sp.S.One}
         ),
     ]
 
