@@ -1,6 +1,7 @@
 """Batches of batches: on arrays of shape [2, 3, ...] every function gives each example what it gives it alone."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import ModuleType
@@ -105,6 +106,9 @@ def calls() -> dict[str, tuple[Callable[..., Any], Inputs]]:
         "off_policy.rloo_ratio": (partial(off_policy.rloo_ratio, **clip), weighed),
         **{f"off_policy.reduced, {how}": (partial(off_policy.reduced, reduction=how, denominator=5.0), losses)
            for how in ("sequence-mean", "sum", "fixed")},
+        "off_policy.reduced, token-mean": (  # an example is three responses: what is divided by is theirs
+            partial(off_policy.reduced, reduction="token-mean"), {"losses": numbers(21, 3, TOKENS), "mask": numbers(22, 3, TOKENS) > -2.5},
+        ),
         "preferences.bradley_terry": (preferences.bradley_terry, rewards),
         "preferences.rao_kupper": (partial(preferences.rao_kupper, gamma=0.3), rewards),
         "preferences.rao_kupper_tie": (partial(preferences.rao_kupper_tie, gamma=0.3), {"first_reward": w, "second_reward": l}),
@@ -192,6 +196,9 @@ def examples() -> Iterator[Case]:
     require_rows(OBJECTIVES, TABLE, "TABLE of derivations/proofs/names.py")
     for name, (function, given) in table.items():
         whole = {key: np.broadcast_to(value, SHAPE + value.shape[2:]) for key, value in given.items()}
+        for part in _parts(function(**{key: value[:, :1] for key, value in whole.items()})):
+            if part.shape[:2] != (SHAPE[0], 1):
+                raise ValueError(f"{name}: an answer of shape {part.shape} for a batch of shape {(SHAPE[0], 1)}")
         rows = {key: value.reshape(-1, *value.shape[2:]) for key, value in whole.items()}
         alone = {
             place: _parts(function(**{key: np.asarray(value[place]) for key, value in whole.items()}))
@@ -206,13 +213,15 @@ def examples() -> Iterator[Case]:
                 yield Case(name, (i, j), values[i, j], alone[i, j][part], in_rows[part][row], other)
 
 
-def as_alone(case: Case) -> bool:
-    return bool(np.all(np.abs(case.found - case.alone) <= NEAR * (1 + np.abs(case.alone))))
+def the_same(case: Case) -> bool:
+    right = np.stack([case.alone, case.in_rows])
+    return bool(np.all(np.abs(case.found - right) <= NEAR * (1 + np.abs(right))))
 
 
-def as_in_rows(case: Case) -> bool:
-    pairs = zip(np.ravel(case.found).tolist(), np.ravel(case.in_rows).tolist(), strict=True)
-    return all(abs(a - b) <= 1e-11 + 1e-11 * abs(b) for a, b in pairs)
+def the_same_one_by_one(case: Case) -> bool:
+    numbers = zip(*(np.ravel(values).tolist() for values in (case.found, case.alone, case.in_rows)), strict=True)
+    return all(math.isclose(a, b, rel_tol=NEAR, abs_tol=NEAR) and math.isclose(a, c, rel_tol=NEAR, abs_tol=NEAR)
+               for a, b, c in numbers)  # fmt: skip
 
 
 def as_another(case: Case) -> bool:
@@ -225,7 +234,7 @@ def as_another(case: Case) -> bool:
     latex=r"f(x)_{ij} = f(x_{ij})",
     hypotheses="float64, relative error 10^-11",
     source="docstrings of the ground floor: [...] and shapes that broadcast",
-    scope="arrays of shape [2, 3], [2, 3, 4] and so on, of one set of numbers; against examples alone and six rows",
+    scope="arrays of shape [2, 3], [2, 3, 4] and so on, of one set of numbers; against examples alone and six rows; shapes for [2, 1]",
 )
 def calls_by_example() -> list[Step]:
-    return [Enumerated("every function at every example", examples, as_alone, as_in_rows, {"the next one's": as_another})]
+    return [Enumerated("every function at every example", examples, the_same, the_same_one_by_one, {"the next one's": as_another})]
