@@ -13,7 +13,7 @@ from derivations.preference_losses import log_odds
 from derivations.preferences import rao_kupper_tie
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Enumerated, Step
-from derivations.regularizers import AlphaDivergence, JensenShannon
+from derivations.regularizers import KL, AlphaDivergence, JensenShannon
 from derivations.retention import retention_law
 from derivations.slopes import pair_slope
 
@@ -32,8 +32,10 @@ def values() -> Iterator[Case]:
         yield "k3", x, float(kl_k3(zero, at)[0])
         if x > -100:
             yield "alpha-divergence", x, float(AlphaDivergence(1.0, ORDER).implicit_reward(at, ref_logp=zero)[0])
-            yield "below the top", x, float(JensenShannon(1.0).below_top(at, ref_logp=zero)[0])
+            for bounded in (JensenShannon(1.0), JensenShannon(1.0) + KL(0.0)):
+                yield "below the top", x, float(bounded.below_top(at, ref_logp=zero)[0])
         if x > 0:
+            yield "no pull", x, float(retention_law(at, alpha=0.0, beta=0.0)[1][0])
             yield "retention", x, float(retention_law(at, alpha=RATE, beta=RATE)[1][0])
             yield "tie", x, float(rao_kupper_tie(zero, zero, gamma=x)[0])
         else:
@@ -58,6 +60,7 @@ def by_balls(case: Case) -> bool:
             "alpha-divergence": lambda: (1 - (-order * at).exp()) / order,
             "below the top": lambda: -((-at).exp() + 1).log(),
             "retention": lambda: (1 - (-2 * arb(RATE) * at).exp()) / (2 * arb(RATE)),
+            "no pull": lambda: at,
             "tie": lambda: ((2 * at).exp() - 1).log() - 2 * (1 + at.exp()).log(),
             "log-odds": lambda: at - (1 - at.exp()).log(),
         }[name]()
@@ -77,6 +80,8 @@ def by_mpmath(case: Case) -> bool:
         elif name in {"alpha-divergence", "retention"}:
             rate = mpmath.mpf(ORDER if name == "alpha-divergence" else 2 * RATE)
             exact = -mpmath.expm1(-rate * at) / rate
+        elif name == "no pull":
+            exact = at
         elif name == "below the top":
             exact = -mpmath.log1p(mpmath.exp(-at))
         else:

@@ -106,12 +106,14 @@ BY_NAME = {
 
 
 class Named(NamedTuple):
-    """A loss by name with options; what was found of it: the loss, its two slopes, whether it asks for a reference."""
+    """A loss by name with options; what was found of it: the loss, its two slopes, the difference of its rewards, and
+    whether it asks for a reference."""
 
     name: str
     options: dict[str, float]
     loss: float
     slopes: tuple[float, float]
+    lead: float
     needs_reference: bool
 
 
@@ -122,8 +124,9 @@ def published() -> Iterator[Named]:
         given = {option: 2 * value for option, value in strengths.items()} | ({"penalty": 7.0} if name == "dpop" else {})
         for options in ({}, {"beta": 0.3}, given):
             made = make_published(name, **options)
-            (loss,), (both,) = made.losses(**PAIR), made.slopes(**PAIR)
-            yield Named(name, options, float(loss), (float(both[0]), float(both[1])), made.regularizer.needs_reference)
+            (loss,), (both,), (rewards,) = made.losses(**PAIR), made.slopes(**PAIR), made.rewards(**PAIR)
+            lead = float(rewards[0] - rewards[1])
+            yield Named(name, options, float(loss), (float(both[0]), float(both[1])), lead, made.regularizer.needs_reference)
 
 
 def as_the_function(case: Named) -> bool:
@@ -143,6 +146,8 @@ def as_the_function(case: Named) -> bool:
         right.append(float(weight) * (ends[0] - ends[1]) / 2e-6)
     close = all(abs(a - b) <= 1e-12 * (1 + abs(b)) for a, b in zip((case.loss,), right[:1], strict=True))
     slopes_close = np.allclose(case.slopes, right[1:], rtol=1e-6, atol=1e-8)
+    if case.name in {"chi-po", "r-dpo", "ln-dpo"}:  # likelihoods of their rewards
+        close = close and bool(np.isclose(case.loss, np.logaddexp(0, -case.lead), rtol=1e-12))
     return close and bool(slopes_close) and case.needs_reference == ("ref_chosen_logp" in takes)
 
 
@@ -174,7 +179,16 @@ def as_published(case: Named) -> bool:
         "wpo": lambda: math.exp(W / N_W + L / N_L) * minus_log_sigma(beta * (h_w - h_l)),
         "sppo": lambda: (h_w - 1 / (2 * beta)) ** 2 + (h_l + 1 / (2 * beta)) ** 2,
     }[case.name]()
-    return math.isclose(case.loss, right, rel_tol=1e-9) and case.needs_reference == (case.name != "orpo")
+    leads = {
+        "orpo": beta * (W / N_W - L / N_L),
+        "chi-po": beta * (h_w + math.exp(h_w) - h_l - math.exp(h_l)),
+        "r-dpo": beta * (h_w - h_l) + alpha * (N_W - N_L),
+        "ln-dpo": beta * (h_w / N_W - h_l / N_L),
+    }
+    close = math.isclose(case.loss, right, rel_tol=1e-9) and math.isclose(
+        case.lead, leads.get(case.name, beta * (h_w - h_l)), rel_tol=1e-9
+    )
+    return close and case.needs_reference == (case.name != "orpo")
 
 
 def with_usual(case: Named) -> bool:
