@@ -32,7 +32,18 @@ from derivations.regularizers import KL, REGULARIZERS, Entropy, LengthNormalized
 SHAPE, PLACES, TOKENS = (2, 3), 4, 3
 NEAR = 1e-11
 Inputs = dict[str, np.ndarray]
-MODULES = (advantages, arrays, best_of_n, objectives, off_policy, preference_losses, preference_slopes, preferences, slopes, tokens)
+MODULES = (
+    advantages,
+    arrays,
+    best_of_n,
+    objectives,
+    off_policy,
+    preference_losses,
+    preference_slopes,
+    preferences,
+    slopes,
+    tokens,
+)
 # what is no function of examples: of the library, of names, or of what several examples share
 OTHERS = {"arrays.namespace", "arrays.is_exact", "off_policy.detached"}
 
@@ -64,7 +75,8 @@ def calls() -> dict[str, tuple[Callable[..., Any], Inputs]]:
     mask[..., 0] = True
     sampled = {"logps": numbers(8, TOKENS), "old_logps": numbers(9, TOKENS), "mask": mask}
     weighed, each = sampled | {"advantages": 1.5 + l}, sampled | {"advantages": 1.5 + numbers(10, TOKENS)}
-    ratio, clip = {"ratio": np.exp(1.5 + w)}, {"epsilon": 0.2, "epsilon_high": 0.3}
+    ratio = {"ratio": np.exp(1.5 + w)}
+    clip: dict[str, Any] = {"epsilon": 0.2, "epsilon_high": 0.3}
     kl, losses = {"logp": w, "ref_logp": ref_w}, {"losses": np.where(mask, numbers(11, TOKENS), 0.0), "mask": mask}
     logits, margin = {"logits": numbers(12, PLACES)}, {"gamma": 0.3, "label_smoothing": 0.1}
     found: dict[str, tuple[Callable[..., Any], Inputs]] = {
@@ -140,18 +152,22 @@ def _with_strengths(function: Callable[..., Any], given: Inputs) -> tuple[Callab
     """The function at strengths of 1/2 and so on, and what it takes of a pair."""
     takes = inspect.signature(function).parameters
     strengths = {"beta": 0.5, "alpha": 0.3, "penalty": 2.0}
-    return partial(function, **{k: v for k, v in strengths.items() if k in takes}), {k: v for k, v in given.items() if k in takes}
+    return partial(function, **{k: v for k, v in strengths.items() if k in takes}), {
+        k: v for k, v in given.items() if k in takes
+    }
 
 
 def _of_objects(scores: Inputs) -> dict[str, tuple[Callable[..., Any], Inputs]]:
     """Methods of regularizers (lengths of the last axis alone broadcast), of objectives and of published losses."""
     found: dict[str, tuple[Callable[..., Any], Inputs]] = {}
-    kinds = {name: kind(0.7) for name, kind in REGULARIZERS.items()} | {"a sum": Entropy(0.2) + KL(0.3) + LengthNormalized(0.1)}
+    kinds = {name: kind(0.7) for name, kind in REGULARIZERS.items()} | {
+        "a sum": Entropy(0.2) + KL(0.3) + LengthNormalized(0.1)
+    }
     for name, regularizer in kinds.items():
         for method in ("phi", "implicit_reward", "slope", "below_top", "phi_prime"):
             found[f"{name}.{method}"] = getattr(regularizer, method), scores | {"length": scores["length"][0]}
     for name, (strength, takes) in TABLE.items():
-        options = {"divergence": "jensen-shannon"} if "divergence" in takes else {}
+        options: dict[str, Any] = {"divergence": "jensen-shannon"} if "divergence" in takes else {}
         if name == "cdpo":
             options |= {"label_smoothing": 0.1}
         objective = make_objective(name, **{strength: 0.5}, **options)
@@ -192,13 +208,17 @@ def examples() -> Iterator[Case]:
     """Every example of every function; an answer without one entry for each example breaks the proof off."""
     table = calls()
     known = {name.partition(",")[0] for name in table} | OTHERS
-    require_rows([name for module in MODULES for name in _functions(module)], known, "calls() of derivations/proofs/by_example.py")
+    require_rows(
+        [name for module in MODULES for name in _functions(module)],
+        known,
+        "calls() of derivations/proofs/by_example.py",
+    )
     require_rows(OBJECTIVES, TABLE, "TABLE of derivations/proofs/names.py")
     for name, (function, given) in table.items():
         whole = {key: np.broadcast_to(value, SHAPE + value.shape[2:]) for key, value in given.items()}
-        for part in _parts(function(**{key: value[:, :1] for key, value in whole.items()})):
-            if part.shape[:2] != (SHAPE[0], 1):
-                raise ValueError(f"{name}: an answer of shape {part.shape} for a batch of shape {(SHAPE[0], 1)}")
+        for one in _parts(function(**{key: value[:, :1] for key, value in whole.items()})):
+            if one.shape[:2] != (SHAPE[0], 1):
+                raise ValueError(f"{name}: an answer of shape {one.shape} for a batch of shape {(SHAPE[0], 1)}")
         rows = {key: value.reshape(-1, *value.shape[2:]) for key, value in whole.items()}
         alone = {
             place: _parts(function(**{key: np.asarray(value[place]) for key, value in whole.items()}))
@@ -207,7 +227,9 @@ def examples() -> Iterator[Case]:
         found, in_rows = _parts(function(**given)), _parts(function(**rows))
         for part, values in enumerate(found):
             if values.shape != SHAPE + alone[0, 0][part].shape:
-                raise ValueError(f"{name}: an answer of shape {values.shape} for examples of shape {alone[0, 0][part].shape}")
+                raise ValueError(
+                    f"{name}: an answer of shape {values.shape} for examples of shape {alone[0, 0][part].shape}"
+                )
             for row, (i, j) in enumerate(np.ndindex(SHAPE)):
                 other = alone[i, (j + 1) % SHAPE[1]][part]
                 yield Case(name, (i, j), values[i, j], alone[i, j][part], in_rows[part][row], other)
@@ -237,4 +259,8 @@ def as_another(case: Case) -> bool:
     scope="arrays of shape [2, 3], [2, 3, 4] and so on, of one set of numbers; against examples alone and six rows; shapes for [2, 1]",
 )
 def calls_by_example() -> list[Step]:
-    return [Enumerated("every function at every example", examples, the_same, the_same_one_by_one, {"the next one's": as_another})]
+    return [
+        Enumerated(
+            "every function at every example", examples, the_same, the_same_one_by_one, {"the next one's": as_another}
+        )
+    ]

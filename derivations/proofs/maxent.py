@@ -71,7 +71,9 @@ def maxent_optimal_policy() -> list[Step]:
             uses=("pointwise:", "at p = 0"),
         ),
         Argued(
-            "summed over Y: KL >= 0 with equality only at pi*, so pi* is the only maximizer", by="summation", uses=("kl-nonnegative",)
+            "summed over Y: KL >= 0 with equality only at pi*, so pi* is the only maximizer",
+            by="summation",
+            uses=("kl-nonnegative",),
         ),
     ]
 

@@ -72,7 +72,10 @@ def clip_takes_the_minimum() -> list[Step]:
     return [
         Equal("with the minimum the loss does not move any more", loss, -(1 + HIGH) * gain),
         Differs(
-            "with the maximum it falls further: the minimum against the maximum", loss, -ratio * gain, {over: sp.S.One, HIGH: sp.S.Half, gain: sp.S.One}
+            "with the maximum it falls further: the minimum against the maximum",
+            loss,
+            -ratio * gain,
+            {over: sp.S.One, HIGH: sp.S.Half, gain: sp.S.One},
         ),
     ]
 
@@ -97,7 +100,10 @@ def cispo_slope() -> list[Step]:
             if region in edges:
                 slope = by_log_ratio(loss, ratio, symbol)
                 steps.append(Equal(f"{region}, {sign}: the slope in log pi", slope, -weight * advantage))
-    new, masked = reals("new", 2), traced_array(ratios, reals("new", 2), reals("old", 2), np.array([True, False])).values
+    new, masked = (
+        reals("new", 2),
+        traced_array(ratios, reals("new", 2), reals("old", 2), np.array([True, False])).values,
+    )
     steps.append(Equal("the ratio of a token of the response", masked[0], sp.exp(new[0] - reals("old", 2)[0])))
     return [*steps, Equal("and of one that is masked out, whatever stands there", masked[1], sp.S.One)]
 

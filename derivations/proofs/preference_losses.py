@@ -131,5 +131,17 @@ def losses_without_a_likelihood() -> list[Step]:
     ]
     for name, (loss, value) in two.items():
         steps.append(Equal(f"{name}: the loss at equal scores", loss, value))
-        steps.append(Differs(f"equal scores, the two orders: {name.partition(' ')[0]} against 1", 2 * sp.exp(-loss), sp.S.One, at))
-    return [*steps, Differs("equal scores, the two orders: DPO-Positive against 1", 2 * sp.exp(-low), sp.S.One, {alpha: 1, beta: 1, lost: 1})]
+        steps.append(
+            Differs(
+                f"equal scores, the two orders: {name.partition(' ')[0]} against 1", 2 * sp.exp(-loss), sp.S.One, at
+            )
+        )
+    return [
+        *steps,
+        Differs(
+            "equal scores, the two orders: DPO-Positive against 1",
+            2 * sp.exp(-low),
+            sp.S.One,
+            {alpha: 1, beta: 1, lost: 1},
+        ),
+    ]

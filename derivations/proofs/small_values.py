@@ -40,7 +40,13 @@ def values() -> Iterator[Case]:
             yield "tie", x, float(rao_kupper_tie(zero, zero, gamma=x)[0])
         else:
             yield "log-odds", x, float(log_odds(at)[0])
-    yield "alpha-divergence", 1e-7, float(parse_regularizer(f"alpha-divergence:{ORDER}=1").implicit_reward(np.array([1e-7]), ref_logp=np.zeros(1))[0])
+    yield (
+        "alpha-divergence",
+        1e-7,
+        float(
+            parse_regularizer(f"alpha-divergence:{ORDER}=1").implicit_reward(np.array([1e-7]), ref_logp=np.zeros(1))[0]
+        ),
+    )
 
 
 def size(name: str, x: float, exact: float) -> float:
@@ -85,7 +91,11 @@ def by_mpmath(case: Case) -> bool:
         elif name == "below the top":
             exact = -mpmath.log1p(mpmath.exp(-at))
         else:
-            exact = mpmath.log(mpmath.exp(at) / (1 - mpmath.exp(at))) if name == "log-odds" else mpmath.log(mpmath.expm1(2 * at) / (1 + mpmath.exp(at)) ** 2)
+            exact = (
+                mpmath.log(mpmath.exp(at) / (1 - mpmath.exp(at)))
+                if name == "log-odds"
+                else mpmath.log(mpmath.expm1(2 * at) / (1 + mpmath.exp(at)) ** 2)
+            )
         scale = abs(at) if name == "k3" and abs(at) < 1 else abs(exact) + (name in {"tie", "log-odds"})
         return bool(abs(exact - mpmath.mpf(value)) <= FINE * scale)
 

@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from derivations import advantages, arrays, objectives, off_policy, preference_losses, preference_slopes, preferences, slopes
+from derivations import (
+    advantages,
+    arrays,
+    objectives,
+    off_policy,
+    preference_losses,
+    preference_slopes,
+    preferences,
+    slopes,
+)
 from derivations.proofs.names import require_rows
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Enumerated, Step
@@ -75,7 +84,15 @@ def by_option(case: Default) -> bool:
         return default == special.get(name.partition(".")[2], 0.2)
     if option == "epsilon_high":
         return default == (4.0 if "cispo" in name else None)
-    usual = {"axis": -1, "gamma": 0, "label_smoothing": 0, "penalty": 50, "per_length": True, "population": False, "order": 0.5}
+    usual = {
+        "axis": -1,
+        "gamma": 0,
+        "label_smoothing": 0,
+        "penalty": 50,
+        "per_length": True,
+        "population": False,
+        "order": 0.5,
+    }
     return default == (1 if option.endswith("desirable_weight") else usual.get(option))
 
 
@@ -121,12 +138,16 @@ def published() -> Iterator[Named]:
     """Each name as it stands, and with every option that it takes given."""
     require_rows(PUBLISHED, STANDS_FOR, "STANDS_FOR of derivations/proofs/unsaid.py")
     for name, (_, strengths) in STANDS_FOR.items():
-        given = {option: 2 * value for option, value in strengths.items()} | ({"penalty": 7.0} if name == "dpop" else {})
+        given = {option: 2 * value for option, value in strengths.items()} | (
+            {"penalty": 7.0} if name == "dpop" else {}
+        )
         for options in ({}, {"beta": 0.3}, given):
             made = make_published(name, **options)
             (loss,), (both,), (rewards,) = made.losses(**PAIR), made.slopes(**PAIR), made.rewards(**PAIR)
             lead = float(rewards[0] - rewards[1])
-            yield Named(name, options, float(loss), (float(both[0]), float(both[1])), lead, made.regularizer.needs_reference)
+            yield Named(
+                name, options, float(loss), (float(both[0]), float(both[1])), lead, made.regularizer.needs_reference
+            )
 
 
 def as_the_function(case: Named) -> bool:
@@ -224,7 +245,7 @@ def by_ranges(case: Refusal) -> bool:
     if value is None:
         return accepted
     high = 1e300 if option == "beta" or (option, name) in {("alpha", "r-dpo"), ("penalty", "dpop")} else -1.0
-    return accepted == (((0 < value) if option == "beta" else (0 <= value)) and value < high)
+    return accepted == (((value > 0) if option == "beta" else (value >= 0)) and value < high)
 
 
 def whatever(case: Refusal) -> bool:
@@ -239,7 +260,11 @@ def whatever(case: Refusal) -> bool:
     scope="all arguments with a default, of its functions and of the alpha-divergence",
 )
 def defaults_as_documented() -> list[Step]:
-    return [Enumerated("the arguments that can be left out", defaults, as_documented, by_option, {"nothing at all": nothing})]
+    return [
+        Enumerated(
+            "the arguments that can be left out", defaults, as_documented, by_option, {"nothing at all": nothing}
+        )
+    ]
 
 
 @claim(

@@ -169,7 +169,9 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
             problems += missing(*about, steps, traced, derivatives, calls, _kinds_of, replacements(written))
             if mutants and not problems:
                 tally = try_mutants(steps)
-                problems += unnoticed(claim.steps, steps, traced, refuted=claim.title if claim.expected == "refuted" else "")
+                problems += unnoticed(
+                    claim.steps, steps, traced, refuted=claim.title if claim.expected == "refuted" else ""
+                )
                 if not tally.refuted:
                     problems.append("no wrong version of its statement was made and refuted")
         except (Exception, SystemExit) as error:  # reported under the claim's name; the claim fails

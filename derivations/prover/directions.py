@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+import sympy as sp
+
 from derivations.prover.conditions import Iff
 from derivations.prover.derivatives import Derivative
 from derivations.prover.equality import Equal
@@ -24,7 +26,9 @@ SIGNED: dict[Way, str] = {"up": "positive", "down": "negative"}
 BOUNDED: dict[Way, str] = {"up": "at least", "down": "at most"}
 CURVED: dict[Way, str] = {"up": "convex", "down": "concave"}
 SLOPE = re.compile(r"\bslopes?\b", re.IGNORECASE)
-WEAK = re.compile(r"\bat (?:most|least)\b|\bnon-?(?:negative|positive)\b|[<>]=|\b(?:not|never|no) (?:above|below|more|less)\b")
+WEAK = re.compile(
+    r"\bat (?:most|least)\b|\bnon-?(?:negative|positive)\b|[<>]=|\b(?:not|never|no) (?:above|below|more|less)\b"
+)
 NEGATED = re.compile(r"\b(?:not?|never|cannot|neither|nor|without)(?: \w+)?\s*$", re.IGNORECASE)
 
 
@@ -44,11 +48,12 @@ def signs(step: Step, derivatives: Iterable[Derivative], order: int) -> set[Way]
     if not isinstance(step, Positive):
         return set()
     answers = {item.answer for item in derivatives if item.order == order}
-    return {way for way, expr in (("up", step.expr), ("down", -step.expr)) if expr in answers}
+    both: tuple[tuple[Way, sp.Expr], ...] = (("up", step.expr), ("down", -step.expr))
+    return {way for way, expr in both if expr in answers}
 
 
 def _of_order(text: str, order: int) -> set[Way]:
-    """What a text says of a function: that it rises or falls (1), or its slope does, which is to be convex or not (2)."""
+    """What a text says of a function: that it rises or falls (1); that its slope does, or it is convex (2)."""
     of_slope = bool(SLOPE.search(text))
     moves = ways(text, MOTION) if of_slope == (order == 2) else set()
     return moves | (ways(text, CURVED) if order == 2 else set())
@@ -72,7 +77,7 @@ def wrong_way(title: str, steps: Sequence[Step], derivatives: Sequence[Derivativ
 
 
 def _comparisons(title: str, steps: Sequence[Step]) -> list[str]:
-    """The sentence compares as the inequalities, limits and counterexamples say of themselves, and not only the other way."""
+    """The sentence does not compare one way only where the steps that are no equations say the other way only."""
     said = ways(title, COMPARED, BOUNDED)
     shown = set().union(*(ways(step.statement, COMPARED, BOUNDED) for step in steps if not isinstance(step, Equal)))
     if said and shown and not said & shown:
@@ -92,7 +97,9 @@ def _conditions(title: str, steps: Sequence[Step]) -> list[str]:
         return [f"the sentence says {weak[0]!r} of what a step decides as {' and '.join(sorted(relations))}"]
     decided = {way for relation, way in ((">", "up"), ("<", "down")) if relation in relations}
     if pointed and not pointed & decided:
-        return [f"the sentence says {_one(pointed)}, {head!r}, and what was decided is {_one(decided) or 'an equation'}"]
+        return [
+            f"the sentence says {_one(pointed)}, {head!r}, and what was decided is {_one(decided) or 'an equation'}"
+        ]
     return []
 
 

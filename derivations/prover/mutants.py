@@ -61,7 +61,11 @@ def unnoticed(
                 again = proof()
                 noticed = any(map(_fails, again))
                 moves = [step.expressions() for step in _exact(again)] != [s.expressions() for s in telling]
-                other = {one.statement for one, two in zip(steps, again, strict=True) if one.expressions() != two.expressions()}
+                other = {
+                    one.statement
+                    for one, two in zip(steps, again, strict=True)
+                    if one.expressions() != two.expressions()
+                }
             except Exception:  # that the proof breaks off is what is asked for
                 noticed = moves = True
                 other = {step.statement for step in steps}

@@ -38,9 +38,7 @@ EXISTS = re.compile(
     re.IGNORECASE,
 )
 MAKES_ONE = {"Iff", "EnumeratedIff", "extreme value", "recession", "intermediate value"}
-FOUND = re.compile(
-    r"\bgradient descent\b|\bSGD\b|\bconverges?\b|\bends? (?:at|in)\b|\breaches\b", re.IGNORECASE
-)
+FOUND = re.compile(r"\bgradient descent\b|\bSGD\b|\bconverges?\b|\bends? (?:at|in)\b|\breaches\b", re.IGNORECASE)
 ARRIVES = {"gradient descent", "linear flow"}
 # what a sentence says, which kinds of step or theorem can give it, and what they do
 PROMISES = (
@@ -49,7 +47,10 @@ PROMISES = (
     (FOUND, ARRIVES, "says where a path ends:"),
 )
 WORD = re.compile(r"[a-z]+|\d+")
-SMALL_WORDS = set("a an the of in on at by for its what that this it and one other first second".split())
+SMALL_WORDS = {
+    *("a", "an", "the", "of", "in", "on", "at", "by", "for", "and", "s"),
+    *("its", "it", "what", "that", "this", "one", "other", "first", "second"),
+}
 
 # what a sentence calls an objective, and which traced code is about it
 OFFLINE = r"make_objective|Objective\.\w+"

@@ -39,7 +39,7 @@ def value(beta, x, z):
     [
         (lambda x: cispo(x, L, ALL, ADVANTAGE), lambda x: -torch.exp(W - L).clamp(0, 5) * 0.7 * x),
         (lambda x: wpo(x[:, 0], x[:, 1], **PAIR, **LENGTHS), lambda x: dpo_times(weight_of_wpo(W), x)),
-        (lambda x: kto(x, GOOD, ref_logp=L, kl=(x - L).mean(), beta=0.5), lambda x: value(0.5, x, (W - L).mean())),
+        (lambda x: kto(x, GOOD, ref_logp=L, kl=(x - L).sum(), beta=0.5), lambda x: value(0.5, x, (W - L).sum())),
     ],
     ids=["cispo", "wpo", "kto"],
 )

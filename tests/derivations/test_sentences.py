@@ -133,7 +133,7 @@ REFUSED = {
     "negative for positive": (
         lambda: [code(), ahead()],
         {"title": f"DPO's margin is negative {WHEN}", **IFF},
-        "the sentence says down, \"DPO's margin is negative\", and what was decided is up",
+        'the sentence says down, "DPO\'s margin is negative", and what was decided is up',
     ),
     "at least for above": (
         lambda: [code(), ahead()],
