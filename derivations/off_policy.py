@@ -184,8 +184,8 @@ def reduced(losses: Array, mask: Array, reduction: Reduction, *, denominator: An
 
     Args:
         losses: [..., T], 0 under a false mask. mask: [..., T].
-        reduction: `token-mean`: over all tokens of the batch (DAPO); `sequence-mean`: over each response's own (GRPO);
-            `sum`: over nothing; `fixed`: over `denominator` (Dr. GRPO).
+        reduction: `token-mean`: over all tokens of the batch, the last axis but one (DAPO); `sequence-mean`: over each
+            response's own (GRPO); `sum`: over nothing; `fixed`: over `denominator` (Dr. GRPO).
         denominator: of `fixed`, tokens a response.
 
     Returns:

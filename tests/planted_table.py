@@ -1,18 +1,7 @@
 """Mistakes planted by hand, by kind, each with what is expected to catch it: claims of `check`, or a named test."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """In `file`, `right` (which occurs there) becomes `wrong`. by: a glob of claims, or the id of a test with `::`."""
-
-    words: str
-    file: str
-    right: str
-    wrong: str
-    by: str = "*"
-
+from planted_kind import Mistake
+from planted_more import MORE
 
 FORMULAS = (
     Mistake("length normalization left out", "regularizers", "return (self.coefficient / length) * logp\n", "return self.coefficient * logp\n", "implicit-reward-length-normalized"),
@@ -129,13 +118,13 @@ NUMBERS = (
     Mistake("half a gradient at 0", "arrays", "xp.minimum(x, xp.zeros_like(x)) - xp.log1p(xp.exp(-xp.abs(x)))", "xp.where(x < 0, x, xp.zeros_like(x)) - xp.log1p(xp.exp(-xp.abs(x)))", "tests/derivations/test_ground_floor.py::test_log_sigmoid_and_its_gradient_match_50_digits_at_extreme_arguments_in_float32"),
 )  # fmt: skip
 KINDS = {
-    "formulas": FORMULAS,
-    "batch axes": BATCHES,
-    "names": NAMES,
-    "options": OPTIONS,
-    "defaults": DEFAULTS,
-    "sums": SUMS,
-    "parsing": PARSING,
-    "numeric branches": NUMBERS,
+    "formulas": (*FORMULAS, *MORE["formulas"]),
+    "batch axes": (*BATCHES, *MORE["batch axes"]),
+    "names": (*NAMES, *MORE["names"]),
+    "options": (*OPTIONS, *MORE["options"]),
+    "defaults": (*DEFAULTS, *MORE["defaults"]),
+    "sums": (*SUMS, *MORE["sums"]),
+    "parsing": (*PARSING, *MORE["parsing"]),
+    "numeric branches": (*NUMBERS, *MORE["numeric branches"]),
 }
 PLANTED = tuple(mistake for kind in KINDS.values() for mistake in kind)

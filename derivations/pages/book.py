@@ -43,7 +43,11 @@ derivatives is where they start), and a theorem without any step in words is the
 
 No machine reads English. The check holds a sentence against its steps where that is possible: the objectives it
 names must have been traced, "any number" needs a symbol for any number, "every length" lengths that stay free, "if
-and only if" the computed condition, "unique" a step that leaves one alone, a theorem steps of the kind it needs.
+and only if" the computed condition, "unique" a step that leaves one alone, "has a minimum" or "converges" a theorem
+that gives one. A theorem needs steps of the kind it needs, convexity the sign of a second derivative, and its
+conclusion must say what it gives; what it says of an objective must rest on steps that change with its code. "Rises",
+"convex" and "above" must not point the other way than the sign that was decided. Of what is refuted, a step must name
+both sides in the words of the sentence, and each objective named there must change it.
 Whether the sentence says what its formulas say, and whether a theorem that is named applies, the reader decides; so
 every formula is printed."""
 TITLE = "# The book of claims"

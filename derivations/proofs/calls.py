@@ -239,13 +239,16 @@ def numeric_values() -> Iterator[Case]:
     table = np.array([[a, b, c] for a in GRID for b in GRID[::3] for c in (-3.0, 2.0)])
     masks = np.array([[True, i % 2 == 0, i % 3 == 0] for i in range(len(table))])
     hidden = np.where(masks, table, np.where(np.arange(3) == 1, np.nan, np.inf))
+    for value in arrays.logsumexp(np.full((1, 3), -1e35)):  # where a library masks by a large number
+        yield "logsumexp", (-1e35,) * 3, float(value)
     for x, value in zip(GRID, arrays.log_sigmoid(np.array(GRID)), strict=True):
         yield "log_sigmoid", (x,), float(value)
     for row, value in zip(table, arrays.logsumexp(table), strict=True):
         yield "logsumexp", tuple(row), float(value)
     for row, value in zip(table.T[:, :5].T, arrays.logsumexp(table[:5].T, axis=0), strict=True):
         yield "logsumexp", tuple(row), float(value)
-    for row, mask, value in zip(table, masks, arrays.masked_sum(hidden, masks), strict=True):
+    sums = [*arrays.masked_sum(hidden, masks), *arrays.masked_sum(hidden[:5].T, masks[:5].T, axis=0)]
+    for row, mask, value in zip((*table, *table[:5]), (*masks, *masks[:5]), sums, strict=True):
         yield "masked_sum", tuple(np.where(mask, row, 0.0)), float(value)
 
 

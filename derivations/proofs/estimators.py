@@ -137,7 +137,7 @@ def entropy_bonus_without_gradient() -> list[Step]:
         Equal("what automatic differentiation averages", direct, sp.S.Zero),
         Equal("the true gradient, two responses: p (1 - p) log((1 - p) / p)", by_logit(entropy, weights[0]), slope),
         Iff(
-            "the gradient of the entropy is what automatic differentiation averages",
+            "the gradient of the entropy is what differentiating the mean of -log pi(sample) gives",
             by_logit(entropy, weights[0]),
             direct,
             policy[0] * policy[1],

@@ -80,10 +80,11 @@ def best_of_n() -> list[Step]:
             by="tangent",
             uses=("h is strictly convex", "gap(1) = 0", "and 2 rho (t - 1)"),
         ),
+        Positive("t log t is strictly convex", sp.diff(growth * sp.log(growth), growth, 2)),
         Argued(
             "other n: t log t is strictly convex and n x^(n-1) is not constant on an atom, so it loses strictly as well",
             by="jensen",
-            uses=("antiderivative of that density",),
+            uses=("t log t is", "antiderivative of that density"),
         ),
         Positive(
             "two equal arms, n = 2: log 2 - 1/2 - KL > 0",
@@ -148,7 +149,7 @@ def goodhart_slope_is_gaussian() -> list[Step]:
         Equal("which is tanh(r / v)", given_r, tanh),
         Equal("in odds e^(2r/v)", given_r, ((odds - 1) / (odds + 1)).subs(odds, sp.exp(2 * r / var))),
         Differs(
-            "twice E[g | r] against E[g | 2r], which a line makes equal, where e^(2r/v) = 2",
+            "twice E[g | r] and E[g | 2r], where e^(2r/v) = 2: gold against a line",
             2 * (odds - 1) / (odds + 1),
             (odds**2 - 1) / (odds**2 + 1),
             {odds: sp.Integer(2)},

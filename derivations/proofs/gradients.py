@@ -215,7 +215,7 @@ def label_smoothing_likelihood() -> list[Step]:
         Equal("the two differ by eps (log true - log used)", loss - likelihood, eps * (sp.log(true) - sp.log(used))),
         Positive("eps > 0, and log is strictly increasing: they agree where used = true", eps),
         Iff(
-            "the chance it gives a flipped label (used) is the true one",
+            "the chance of a flipped label, used and true: the smoothed margin loss is the Rao-Kupper likelihood",
             sp.exp(-trace(pair_loss, *pair, gamma=any_gamma, label_smoothing=1)),
             sp.exp(-trace(pair_loss, *reversed(pair), gamma=any_gamma)),
             ((theta + 1) * shared).subs(gamma, any_gamma),

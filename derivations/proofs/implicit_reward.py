@@ -115,7 +115,7 @@ def interior_needs_barrier() -> list[Step]:
             slope.subs({reward: 2 + excess, p: odds / (1 + odds)}),
         ),
         Differs(
-            "r_1 = 3: at that corner r - s is 2 for the first response and 1 for the second, no single multiplier",
+            "r_1 = 3, no single multiplier at that corner: r - s of the first response against r - s of the second",
             first,
             second,
             {reward: sp.Integer(3)},

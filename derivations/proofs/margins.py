@@ -92,7 +92,7 @@ def margin_discarded_ties() -> list[Step]:
         Positive("and < 0.8075", sp.Rational(8075, 10000) - decisive_win().subs(one)),
         Equal("the exact difference to sigma(d - gamma)", decisive - margin, gap),
         Iff(
-            "the probability among decisive comparisons is the margin loss's",
+            "the likelihood of the decisive comparisons is the margin loss",
             decisive_win().subs(gamma, any_gamma),
             margin.subs(gamma, any_gamma),
             ((theta + 1) * shared).subs(gamma, any_gamma),

@@ -71,7 +71,9 @@ def maxent_optimal_policy() -> list[Step]:
             uses=("pointwise:", "at p = 0"),
         ),
         Argued(
-            "KL >= 0 with equality only at pi*, so pi* is the only maximizer", by="summation", uses=("kl-nonnegative",)
+            "summed over Y: KL >= 0 with equality only at pi*, so pi* is the only maximizer",
+            by="summation",
+            uses=("kl-nonnegative",),
         ),
     ]
 
@@ -98,7 +100,7 @@ def maxent_stationarity() -> list[Step]:
         Equal("d2 phi / dp2 = alpha / p", alpha / p, sp.diff(phi, p, 2)),
         Positive("alpha / p > 0", sp.diff(phi, p, 2)),
         Argued(
-            "J is separable, so its Hessian is diagonal: -alpha diag(1/pi), negative definite",
+            "J is separable, so its Hessian is diagonal: -alpha diag(1/pi), negative definite, and J strictly concave",
             by="convex sums",
             uses=("alpha / p > 0",),
         ),

@@ -3,7 +3,7 @@
 import numpy as np
 import sympy as sp
 
-from derivations.off_policy import cispo, grpo, gspo, ppo_clip, reduced, rloo_ratio
+from derivations.off_policy import cispo, grpo, gspo, ppo_clip, ratios, reduced, rloo_ratio
 from derivations.proofs.symbols import by_logit, mean, normalized, positives, reals
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Differs, Equal, Step
@@ -49,7 +49,12 @@ def ppo_clip_slope() -> list[Step]:
             right = sp.S.Zero if stops(region, sign) else -ratio * advantage
             steps.append(Equal(f"{region}, {sign}: the slope in log r", by_log_ratio(loss, ratio, symbol), right))
     same = trace(ppo_clip, [old + sp.log(1 + LOW + over)], [old], ONE, [gain], epsilon=LOW)
-    return [*steps, Equal("one epsilon given is both: above the clip, A > 0", same, -(1 + LOW) * gain)]
+    none = trace(ppo_clip, [old + sp.log(1 + over)], [old], ONE, [gain], epsilon=LOW, epsilon_high=0)
+    return [
+        *steps,
+        Equal("one epsilon given is both: above the clip, A > 0", same, -(1 + LOW) * gain),
+        Equal("an upper epsilon of 0 is one as well: above the clip, A > 0", none, -gain),
+    ]
 
 
 @claim(
@@ -67,14 +72,18 @@ def clip_takes_the_minimum() -> list[Step]:
     return [
         Equal("with the minimum the loss does not move any more", loss, -(1 + HIGH) * gain),
         Differs(
-            "with the maximum it falls further", loss, -ratio * gain, {over: sp.S.One, HIGH: sp.S.Half, gain: sp.S.One}
+            "with the maximum it falls further: the minimum against the maximum",
+            loss,
+            -ratio * gain,
+            {over: sp.S.One, HIGH: sp.S.Half, gain: sp.S.One},
         ),
     ]
 
 
 @claim(
     "cispo-slope",
-    "CISPO weighs the log-prob of a token by the clipped ratio: outside of the clip its gradient is constant, and not zero.",
+    "CISPO weighs the log-prob of a token by the clipped ratio, 1 where it is masked out: outside of the clip its gradient is "
+    "constant, and not zero.",
     latex=r"\ell = -\mathrm{sg}[\mathrm{clip}(r)]\,A\log\pi",
     source="arXiv:2506.13585, eq. 4",
     scope="one token; every lower epsilon in (0, 1) and every upper one",
@@ -91,7 +100,12 @@ def cispo_slope() -> list[Step]:
             if region in edges:
                 slope = by_log_ratio(loss, ratio, symbol)
                 steps.append(Equal(f"{region}, {sign}: the slope in log pi", slope, -weight * advantage))
-    return steps
+    new, masked = (
+        reals("new", 2),
+        traced_array(ratios, reals("new", 2), reals("old", 2), np.array([True, False])).values,
+    )
+    steps.append(Equal("the ratio of a token of the response", masked[0], sp.exp(new[0] - reals("old", 2)[0])))
+    return [*steps, Equal("and of one that is masked out, whatever stands there", masked[1], sp.S.One)]
 
 
 @claim(

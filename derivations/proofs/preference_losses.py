@@ -103,7 +103,8 @@ def odds_ratio_regularizer() -> list[Step]:
 
 @claim(
     "losses-without-a-likelihood",
-    "SLiC's hinge, SPPO, APO and DPO-Positive are -log of the probability of what was preferred, as a regularized optimum needs.",
+    "SLiC's hinge, SPPO, APO and DPO-Positive are -log of the probability of what was preferred, as a regularized optimum "
+    "needs: those of the two orders add up to 1.",
     latex=r"e^{-\ell(w, l)} + e^{-\ell(l, w)} = 1",
     source="the inverse of the master theorem: a loss comes from a regularizer only if it is a likelihood",
     scope="one pair at equal scores: the two probabilities do not add up to 1",
@@ -130,5 +131,17 @@ def losses_without_a_likelihood() -> list[Step]:
     ]
     for name, (loss, value) in two.items():
         steps.append(Equal(f"{name}: the loss at equal scores", loss, value))
-        steps.append(Differs(f"{name} at equal scores", 2 * sp.exp(-loss), sp.S.One, at))
-    return [*steps, Differs("DPO-Positive at equal scores", 2 * sp.exp(-low), sp.S.One, {alpha: 1, beta: 1, lost: 1})]
+        steps.append(
+            Differs(
+                f"equal scores, the two orders: {name.partition(' ')[0]} against 1", 2 * sp.exp(-loss), sp.S.One, at
+            )
+        )
+    return [
+        *steps,
+        Differs(
+            "equal scores, the two orders: DPO-Positive against 1",
+            2 * sp.exp(-low),
+            sp.S.One,
+            {alpha: 1, beta: 1, lost: 1},
+        ),
+    ]

@@ -61,7 +61,7 @@ def length_normalized_temperature() -> list[Step]:
         Equal("the true P(w > l)", sp.exp(trace(bradley_terry, sp.log(u), sp.log(v))), u / (u + v)),
         Equal("the exact residual", residual, (beta / len_w - beta / len_l) * sp.log(z)),
         Iff(
-            "the true reward difference is the substituted one",
+            "the reward difference, true and substituted: the Bradley-Terry form of MaxEnt is SimPO",
             sp.log(u) - sp.log(v),
             margin,
             beta / (len_w * len_l),

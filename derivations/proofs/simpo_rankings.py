@@ -113,7 +113,7 @@ def length_normalized_temperature_rankings() -> list[Step]:
             every=(rest,),
         ),
         Iff(
-            "the substituted odds of the last two places are the true ones",
+            "odds of the last two places, true and substituted: the Plackett-Luce form of MaxEnt is SimPO's ranking loss",
             sp.log(u) - sp.log(v),
             substituted(u, len_w) - substituted(v, len_l),
             beta / (len_w * len_l),

@@ -99,4 +99,15 @@ def _by_name(w: sp.Symbol, l: sp.Symbol) -> list[Step]:
             Equal(f"{objective.name} by name: the slope in reward {place}", found[i], sp.diff(loss, s))
             for i, (place, s) in enumerate((("chosen", w), ("rejected", l)))
         ]
-    return steps
+    return [*steps, *_first_place()]
+
+
+def _first_place() -> list[Step]:
+    """The same of a ranking of three of which the first place was seen; of two that would be the whole ranking."""
+    rewards = list(sp.symbols("s_1:4", real=True))
+    objective = make_objective("dpo-pl", beta=2.0, top=1)
+    loss, found = trace(objective.loss, rewards), traced_array(objective.slope, rewards).values
+    return [
+        Equal(f"dpo-pl by name, top 1: the slope in place {j + 1}", found[j], sp.diff(loss, s))
+        for j, s in enumerate(rewards)
+    ]

@@ -86,7 +86,7 @@ def token_entropy_drops_prefix() -> list[Step]:
         Equal("the code's entropy of one token is that entropy", trace(token_entropy, logits), entropy_of(pi)),
         Equal("and the code's gradient is its derivative", gradient[0], by_logit(entropy_of(pi), first[0])),
         Iff(
-            "the true gradient is what is sampled",
+            "the gradient of its entropy is what summing per-token entropies over a sampled sequence gives",
             true,
             sampled,
             pi[0] * pi[1],

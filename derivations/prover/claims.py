@@ -27,7 +27,7 @@ from derivations.prover.kinds import Argued, EnumeratedIff, Equal, Iff, Internal
 from derivations.prover.mutants import Tally, try_mutants, unnoticed
 from derivations.prover.notation import wrong_symbols
 from derivations.prover.tracing import Traced, recording, recording_calls
-from derivations.prover.verdicts import missing
+from derivations.prover.verdicts import kinds, missing
 from derivations.prover.written import not_allowed, replacements, writing
 
 Expected = Literal["proved", "refuted", "iff"]
@@ -169,7 +169,9 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
             problems += missing(*about, steps, traced, derivatives, calls, _kinds_of, replacements(written))
             if mutants and not problems:
                 tally = try_mutants(steps)
-                problems += unnoticed(claim.steps, steps, traced, refuted=claim.expected == "refuted")
+                problems += unnoticed(
+                    claim.steps, steps, traced, refuted=claim.title if claim.expected == "refuted" else ""
+                )
                 if not tally.refuted:
                     problems.append("no wrong version of its statement was made and refuted")
         except (Exception, SystemExit) as error:  # reported under the claim's name; the claim fails
@@ -182,10 +184,10 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
 @functools.cache
 def _kinds_of(name: str) -> set[str]:
     """Which kinds of step a claim has that another rests on, the theorems it applies, and its own kind."""
-    with recording(), recording_calls():  # its own: what it traces is not traced by the claim that rests on it
+    with recording(), recording_calls(), watching() as taken:  # its own: not of the claim that rests on it
         steps = CLAIMS[name].steps()
     theorems = {step.by for step in steps if isinstance(step, Argued)}
-    return {type(step).__name__ for step in steps} | theorems | {CLAIMS[name].expected}
+    return set().union(*(kinds(step, taken) for step in steps)) | theorems | {CLAIMS[name].expected}
 
 
 def _problems(step: Step) -> list[str]:

@@ -1,6 +1,7 @@
 """Finitely many cases, each of them looked at: `Enumerated`."""
 
 import dis
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import CodeType, ModuleType
@@ -69,7 +70,7 @@ def reachable(function: Any) -> set[CodeType]:
             todo += [*plain.values()] if isinstance(plain, dict) else [*plain]
             continue
         plain = getattr(plain, "__func__", plain)
-        if hasattr(plain, "func"):  # functools.partial
+        if isinstance(plain, functools.partial):
             todo += [plain.func, *plain.args, *plain.keywords.values()]
         if not hasattr(plain, "__code__"):  # an object that can be called, or a function that is wrapped in C
             todo += [

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from derivations.prover import balls
-from derivations.prover.kinds import Differs, Enumerated, Equal, Iff, Positive, Step
+from derivations.prover.kinds import Argued, Differs, Enumerated, Equal, Iff, Positive, Step
+from derivations.prover.sentences import without_code
 from derivations.prover.tracing import Traced, changed
 
 LOOKED_AT = 2  # points at which a changed function must show
@@ -42,29 +43,48 @@ def try_mutants(steps: list[Step]) -> Tally:
 
 
 def unnoticed(
-    proof: Callable[[], list[Step]], steps: list[Step], traced: Iterable[Traced], *, refuted: bool = False
+    proof: Callable[[], list[Step]], steps: list[Step], traced: Iterable[Traced], *, refuted: str = ""
 ) -> list[str]:
     """What says that the claim is not about the code it traces, in words.
 
     The proof is made again with one function's formulas changed; a step must then fail, or the proof break off: else
-    the function could compute something else, and all steps would hold. And where the claim is said to be refuted, a
-    counterexample or condition that is the same whatever the code computes is none of the claim's.
+    the function could compute something else, and all steps would hold. refuted: the sentence, where it is said to be
+    refuted; a counterexample or condition that is the same whatever the code of what it names computes is none of it.
     """
     idle = []
+    about: dict[Argued, list[Traced]] = {step: [] for step in steps if isinstance(step, Argued)}
     telling = _exact(steps) if refuted else []
-    moved = not telling
+    moved: list[Traced] = []
     for function in sorted(traced):
         with changed(function):
             try:
                 again = proof()
                 noticed = any(map(_fails, again))
-                moved = moved or [step.expressions() for step in _exact(again)] != [s.expressions() for s in telling]
+                moves = [step.expressions() for step in _exact(again)] != [s.expressions() for s in telling]
+                other = {
+                    one.statement
+                    for one, two in zip(steps, again, strict=True)
+                    if one.expressions() != two.expressions()
+                }
             except Exception:  # that the proof breaks off is what is asked for
-                noticed = moved = True
+                noticed = moves = True
+                other = {step.statement for step in steps}
+        for argued, functions in about.items():
+            functions += [function] if any(s.startswith(argued.uses) for s in other if s != argued.statement) else []
+        moved += [function] if moves else []
         if not noticed:
             idle.append(f"it does not notice when {function.module}.{function.name} is changed")
-    if traced and not moved:
+    if telling and traced and not moved:
         idle.append("its counterexample or condition is the same whatever the code it traces computes")
+    elif telling:
+        idle += [f"its counterexample or condition is the same whatever the code of {said} computes"
+                 for said in without_code(refuted, moved)]  # fmt: skip
+    for argued, functions in about.items():
+        own = not any(any(s.statement.startswith(use) for s in steps) for use in argued.uses)  # it rests on claims
+        idle += [
+            f"{argued.statement}: it says so of {said}, and rests on steps that are the same whatever its code computes"
+            for said in ([] if own else without_code(argued.statement, functions))
+        ]
     return idle
 
 

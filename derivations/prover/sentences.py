@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import sympy as sp
 
 from derivations.prover.conditions import EnumeratedIff, Iff
+from derivations.prover.inequality import Differs
 from derivations.prover.steps import Step
 from derivations.prover.theorems import Argued
 from derivations.prover.tracing import Call, Traced
@@ -32,11 +33,29 @@ ALONE = re.compile(
     re.IGNORECASE,
 )
 LEAVES_ONE = {"Iff", "EnumeratedIff", "strict concavity", "tangent", "intermediate value", "linear flow", "jensen"}
+EXISTS = re.compile(
+    r"\bexists?\b|\bhas (?:a|one|exactly one) (?:\w+ )?(?:minimum|maximum|minimi[sz]er|maximi[sz]er|optimum)\b",
+    re.IGNORECASE,
+)
+MAKES_ONE = {"Iff", "EnumeratedIff", "extreme value", "recession", "intermediate value"}
+FOUND = re.compile(r"\bgradient descent\b|\bSGD\b|\bconverges?\b|\bends? (?:at|in)\b|\breaches\b", re.IGNORECASE)
+ARRIVES = {"gradient descent", "linear flow"}
+# what a sentence says, which kinds of step or theorem can give it, and what they do
+PROMISES = (
+    (ALONE, LEAVES_ONE, "leaves one alone: an exact condition, or"),
+    (EXISTS, MAKES_ONE, "shows that there is one: an exact condition, or"),
+    (FOUND, ARRIVES, "says where a path ends:"),
+)
+WORD = re.compile(r"[a-z]+|\d+")
+SMALL_WORDS = {
+    *("a", "an", "the", "of", "in", "on", "at", "by", "for", "and", "s"),
+    *("its", "it", "what", "that", "this", "one", "other", "first", "second"),
+}
 
 # what a sentence calls an objective, and which traced code is about it
 OFFLINE = r"make_objective|Objective\.\w+"
 NAMED = {
-    r"DPO|direct preference optimi[sz]ation": rf"objectives\.(dpo|{OFFLINE})|regularizers\.KL\.\w+",
+    r"DPO(?!-)|direct preference optimi[sz]ation": rf"objectives\.(dpo|{OFFLINE})|regularizers\.KL\.\w+",
     r"SimPO|simple preference optimi[sz]ation": rf"objectives\.(simpo|{OFFLINE})|regularizers\.Length\w+\.\w+",
     r"IPO|identity preference optimi[sz]ation": rf"objectives\.(ipo_\w+|{OFFLINE})",
     r"RLOO|leave[- ]one[- ]out": r"objectives\.rloo_advantage|off_policy\.rloo_ratio",
@@ -101,30 +120,59 @@ def _goes_on(step: Step, numbered: Sequence[Step], general: Sequence[Step]) -> b
 
 def names(title: str, traced: Iterable[Traced]) -> list[str]:
     """A sentence about an objective must be about its code."""
+    return [f"the sentence names {said}, but no code of {said} was traced" for said in without_code(title, traced)]
+
+
+def without_code(title: str, traced: Iterable[Traced]) -> list[str]:
+    """The objectives that a sentence names and that none of these functions is."""
     code = [f"{function.module}.{function.name}" for function in traced]
     return [
-        f"the sentence names {said[0]}, but no code of {said[0]} was traced"
+        said[0]
         for name, pattern in NAMED.items()
         if (said := re.search(rf"\b({name})\b", title, re.IGNORECASE))
         and not any(re.fullmatch(pattern, function) for function in code)
     ]
 
 
-def unique(title: str, steps: Sequence[Step], rests_on: Iterable[set[str]]) -> list[str]:
-    """A sentence that says there is one alone needs a step that leaves one: an exact condition, or such a theorem.
+def promises(title: str, steps: Sequence[Step], rests_on: Iterable[set[str]]) -> list[str]:
+    """A sentence that says there is one alone, that there is one, or that training finds it needs a step that gives it.
 
     rests_on: of each claim that it depends on, the kinds of its steps and the theorems it applies; asked for only if
     the sentence says so, since the answer takes that claim's proof.
     """
-    said = ALONE.search(title)
-    if said is None:
+    said = [(found[0], kinds, what) for words, kinds, what in PROMISES if (found := words.search(title))]
+    if not said:
         return []
-    here = {step.by if isinstance(step, Argued) else type(step).__name__ for step in steps}
-    if LEAVES_ONE & here.union(*rests_on):
+    here = {step.by if isinstance(step, Argued) else type(step).__name__ for step in steps}.union(*rests_on)
+    return [
+        f"it says {word!r}, and no step {what} {', '.join(sorted(kinds))}"
+        for word, kinds, what in said
+        if not kinds & here
+    ]
+
+
+def refuted(title: str, expected: str, steps: Sequence[Step]) -> list[str]:
+    """What is refuted is what the sentence says: a step's statement names both sides in words of the sentence.
+
+    Written as "where: one side against the other", or "one side is the other" of an exact condition.
+    """
+    if expected != "refuted":
+        return []
+    known = set(WORD.findall(title.lower())) | SMALL_WORDS
+    named = [step.statement.rpartition(": ")[2].lower() for step in steps if isinstance(step, Differs | Iff)]
+    sides = [re.split(r" against | is ", statement) for statement in named]
+    if any(len(two) == 2 and all(_meant(side, known) for side in two) for two in sides):
         return []
     return [
-        f"it says {said[0]!r}, and no step leaves one alone: an exact condition, or {', '.join(sorted(LEAVES_ONE))}"
+        "no step refutes what the sentence says: its statement has to name both sides, `one against the other`, in "
+        f"words of the sentence, and there is {' and '.join(map(repr, named)) or 'none'}"
     ]
+
+
+def _meant(side: str, known: set[str]) -> bool:
+    """Whether all that a side is called is in the sentence, and not only small words."""
+    words = set(WORD.findall(side))
+    return words <= known and bool(words - SMALL_WORDS)
 
 
 def calls(

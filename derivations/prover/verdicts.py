@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import sympy as sp
 
-from derivations.prover import sentences
+from derivations.prover import directions, sentences
 from derivations.prover.conditions import EnumeratedIff, Iff
 from derivations.prover.derivatives import Derivative
 from derivations.prover.enumerations import Enumerated
@@ -40,9 +40,11 @@ def missing(
         *sentences.quantifier(title, scope, steps),
         *sentences.names(title, traced),
         *sentences.calls(title, scope, calls, steps, replaced),
-        *sentences.unique(title, steps, map(kinds_of, depends_on)),
+        *sentences.promises(title, steps, map(kinds_of, depends_on)),
+        *sentences.refuted(title, expected, steps),
+        *directions.wrong_way(title, steps, derivatives),
         *_uses(depends_on, steps, kinds_of),
-        *_premises(depends_on, steps, kinds_of),
+        *_premises(depends_on, steps, kinds_of, derivatives),
     ]
 
 
@@ -95,13 +97,18 @@ def _uses(depends_on: Sequence[str], steps: list[Step], kinds_of: Callable[[str]
     ]
 
 
-def _premises(depends_on: Sequence[str], steps: list[Step], kinds_of: Callable[[str], set[str]]) -> list[str]:
+def _premises(
+    depends_on: Sequence[str],
+    steps: list[Step],
+    kinds_of: Callable[[str], set[str]],
+    derivatives: Sequence[Derivative] = (),
+) -> list[str]:
     """A theorem about convex functions rests on a step that shows convexity, one about limits on a limit, and so on."""
     wrong = []
     for step in steps:
         if not isinstance(step, Argued) or step.by not in THEOREMS:
             continue
-        found = _kinds(step, depends_on, steps, kinds_of)
+        found = _kinds(step, depends_on, steps, kinds_of, derivatives)
         wrong += [
             f"{step.statement}: the theorem {step.by!r} needs a step of the kind {kind} to rest on, and has "
             f"{', '.join(sorted(found)) or 'none'}"
@@ -111,7 +118,18 @@ def _premises(depends_on: Sequence[str], steps: list[Step], kinds_of: Callable[[
     return wrong
 
 
-def _kinds(step: Argued, depends_on: Sequence[str], steps: list[Step], kinds_of: Callable[[str], set[str]]) -> set[str]:
+def kinds(step: Step, derivatives: Sequence[Derivative]) -> set[str]:
+    """The kind of a step, and "Curved" if it decides the sign of a second derivative."""
+    return {type(step).__name__} | ({"Curved"} if directions.signs(step, derivatives, 2) else set())
+
+
+def _kinds(
+    step: Argued,
+    depends_on: Sequence[str],
+    steps: list[Step],
+    kinds_of: Callable[[str], set[str]],
+    derivatives: Sequence[Derivative],
+) -> set[str]:
     """The kinds of what a step in words rests on, through other steps in words and through claims."""
     found: set[str] = set()
     for use in step.uses:
@@ -120,7 +138,7 @@ def _kinds(step: Argued, depends_on: Sequence[str], steps: list[Step], kinds_of:
         for other in steps:
             if other is not step and other.statement.startswith(use):
                 if isinstance(other, Argued) and not any(step.statement.startswith(again) for again in other.uses):
-                    found |= _kinds(other, depends_on, steps, kinds_of)
+                    found |= _kinds(other, depends_on, steps, kinds_of, derivatives)
                 else:
-                    found.add(type(other).__name__)
+                    found |= kinds(other, derivatives)
     return found

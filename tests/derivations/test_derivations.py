@@ -188,7 +188,7 @@ def test_a_false_claim_fails_and_takes_what_rests_on_it_along(monkeypatch):
     true = Equal("(x + 1)^2", (x + 1) ** 2, x**2 + 2 * x + 1)
     claims.claim("false", "x = 2x", **options)(lambda: [Equal("x = 2x", 2 * x, x)])
     claims.claim("above", "x = x", depends_on=("false",), **options)(lambda: [true])
-    claims.claim("words", "trust me", **options)(lambda: [Argued("trust me", by="summation", uses=("false",))])
+    claims.claim("words", "trust me", **options)(lambda: [Argued("summed, trust me", by="summation", uses=("false",))])
     claims.claim("no example", "x != x", expected="refuted", **options)(lambda: [true])
     verdicts = {r.claim.id: r for r in claims.check_claims(list(claims.CLAIMS.values()))}
     assert {r.verdict for r in verdicts.values()} == {"failed"}

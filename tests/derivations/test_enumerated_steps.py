@@ -8,6 +8,7 @@ import sympy as sp
 
 from derivations.pages import text as report
 from derivations.proofs.symbols import beta, len_l, len_w
+from derivations.prover.enumerations import reachable
 from derivations.prover.kinds import (
     Enumerated,
     EnumeratedIff,
@@ -180,3 +181,10 @@ def test_a_property_is_no_condition_for_itself(monkeypatch):
     )  # fmt: skip
     result = verdict(lambda: [step], monkeypatch, expected="iff")
     assert "both properties use is_even" in result.problems[0]
+
+
+def test_a_function_that_mentions_the_class_partial_is_read_like_any_other():
+    def holds(case):
+        return isinstance(case, functools.partial) or case > 0
+
+    assert holds.__code__ in reachable(holds)

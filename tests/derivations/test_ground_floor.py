@@ -263,6 +263,7 @@ def test_a_sum_of_regularizers_adds_up_and_the_empty_one_is_none():
         (lambda: make_objective("maxent", beta=1), "takes no beta"),
         (lambda: make_objective("simpo", beta=1, gamma=-1), "expected a finite margin"),
         (lambda: plackett_luce(np.ones(1)), "need m >= 2"),
+        (lambda: plackett_luce(np.ones(3), top=3), "1 <= top <= m - 1"),
         (lambda: rloo_advantage(np.ones((3, 1))), "needs k >= 2"),
         (lambda: objective_by_name("dpo").loss(np.ones((4, 3))), "takes pairs"),
     ],

@@ -137,7 +137,7 @@ MISLEADING = {
     "uniqueness without convexity": (
         lambda: [SQUARE, Argued("so it is unique", by="strict concavity", uses=("(x + 1)^2",))],
         {},
-        "needs a step of the kind Positive",
+        "needs a step of the kind Curved",
     ),
     "uniqueness by way of other words": (
         lambda: [
@@ -146,10 +146,10 @@ MISLEADING = {
             Argued("so it is unique", by="strict concavity", uses=("first",)),
         ],
         {},
-        "needs a step of the kind Positive",
+        "needs a step of the kind Curved",
     ),
     "a counterexample to something else": (
-        lambda: [dpo_holds(), Differs("planted", x, x**2, {x: sp.Integer(2)})],
+        lambda: [dpo_holds(), Differs("DPO's loss against a common shift", x, x**2, {x: sp.Integer(2)})],
         {"title": "DPO's loss does not see a common shift.", "expected": "refuted"},
         "the same whatever the code it traces computes",
     ),
@@ -252,7 +252,7 @@ def test_what_is_honest_still_passes(monkeypatch):
         return [
             Equal("code", simpo_of(), simpo_by_hand()),
             Positive("the loss of a pair is convex", convex),
-            Argued("so is a sum of them", by="convex sums", uses=("the loss of a pair",)),
+            Argued("so a sum of them is convex", by="convex sums", uses=("the loss of a pair",)),
             gap_iff(),
         ]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from derivations.retention import bootstrap_retention
+from derivations.retention import bootstrap_retention, fit_retention
 
 
 @pytest.mark.parametrize(("kappa", "tau"), [(0.76, 0.0), (0.9, 0.4), (1.0, 1.5), (0.0, 3.0)])
@@ -72,3 +72,34 @@ def test_where_log_q_and_the_reward_are_collinear_nothing_is_determined_and_that
     logq = np.random.default_rng(3).normal(-40, 17, (12, 8))
     found = bootstrap_retention(0.9 * logq, logq, 2 * logq)
     assert found["kappa"] == found["tau"] == {"mean": None, "low": None, "high": None}
+
+
+def test_errors_are_those_of_leaving_each_response_out_in_turn():
+    """HC3 is the sum of squares of what the fit changes by without one response (MacKinnon and White 1985)."""
+    rng = np.random.default_rng(4)
+    logq, reward = rng.normal(0, 1, (2, 6)), rng.normal(size=(2, 6))
+    logq -= np.logaddexp.reduce(logq, axis=1, keepdims=True)
+    logp = 0.7 * logq + 0.4 * reward + rng.normal(0, 0.3, logq.shape)
+    columns = np.stack([logq.ravel(), reward.ravel(), *np.repeat(np.eye(2), 6, axis=1)], axis=1)
+
+    def fitted(kept):
+        root = np.sqrt(np.exp(logq.ravel()) * kept)
+        return np.linalg.lstsq(columns * root[:, None], logp.ravel() * root)[0][:2]
+
+    whole = fitted(np.ones(12))
+    right = np.sqrt(sum((fitted(1 - one) - whole) ** 2 for one in np.eye(12)))
+    fit = fit_retention(logp, logq, reward)
+    np.testing.assert_allclose([fit.kappa, fit.tau], whole, rtol=1e-9)
+    np.testing.assert_allclose([fit.kappa_error, fit.tau_error], right, rtol=1e-9)
+
+
+def test_intervals_hold_95_percent_of_a_gaussian_estimate_and_what_is_nearly_collinear_is_still_determined():
+    rng = np.random.default_rng(5)
+    logq, reward = rng.normal(0, 5, (400, 8)), rng.normal(size=(400, 8))
+    kappas = 0.8 + rng.normal(0, 0.2, 400)
+    found = bootstrap_retention(kappas[:, None] * logq + 0.3 * reward, logq, reward)["kappa"]
+    weights = np.sum((logq - logq.mean(1, keepdims=True)) ** 2, axis=1)
+    error = np.sqrt(np.sum((weights * (kappas - found["mean"])) ** 2)) / weights.sum()
+    assert (found["high"] - found["low"]) / (2 * 1.96 * error) == pytest.approx(1, abs=0.08)  # 90 % would be 0.84
+    close = logq + 1e-4 * 5 * reward  # 1 - correlation^2 of about 10^-8
+    assert bootstrap_retention(0.8 * logq + 0.3 * close, logq, close)["tau"]["mean"] == pytest.approx(0.3, rel=1e-5)
