@@ -19,7 +19,7 @@ CHAPTERS = {
     "calls": "The calls that programs make",
     "combinations": "What goes together",
     "by_example": "Batches of batches",
-    "unsaid": "What a call leaves out",
+    "defaults": "What a call leaves out",
     "small_values": "Small numbers keep their digits",
     "gradients": "Gradients and optima of the losses",
     "slopes": "Slopes for descent without automatic differentiation",

@@ -136,7 +136,7 @@ class Named(NamedTuple):
 
 def published() -> Iterator[Named]:
     """Each name as it stands, and with every option that it takes given."""
-    require_rows(PUBLISHED, STANDS_FOR, "STANDS_FOR of derivations/proofs/unsaid.py")
+    require_rows(PUBLISHED, STANDS_FOR, "STANDS_FOR of derivations/proofs/defaults.py")
     for name, (_, strengths) in STANDS_FOR.items():
         given = {option: 2 * value for option, value in strengths.items()} | (
             {"penalty": 7.0} if name == "dpop" else {}
