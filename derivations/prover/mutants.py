@@ -54,21 +54,20 @@ def unnoticed(
     idle = []
     about: dict[Argued, list[Traced]] = {step: [] for step in steps if isinstance(step, Argued)}
     telling = _exact(steps) if refuted else []
+    before = [step.expressions() for step in steps]
     moved: list[Traced] = []
     for function in sorted(traced):
         with changed(function):
             try:
                 again = proof()
                 noticed = any(map(_fails, again))
-                moves = [step.expressions() for step in _exact(again)] != [s.expressions() for s in telling]
-                other = {
-                    one.statement
-                    for one, two in zip(steps, again, strict=True)
-                    if one.expressions() != two.expressions()
-                }
             except Exception:  # that the proof breaks off is what is asked for
-                noticed = moves = True
-                other = {step.statement for step in steps}
+                again, noticed = [], True
+        other, moves = {step.statement for step in steps}, True  # all of it, where the steps are others in number
+        if len(again) == len(steps):
+            same = [old == step.expressions() for old, step in zip(before, again, strict=True)]
+            other = {step.statement for step, kept in zip(steps, same, strict=True) if not kept}
+            moves = not all(kept for step, kept in zip(steps, same, strict=True) if isinstance(step, Differs | Iff))
         for argued, functions in about.items():
             functions += [function] if any(s.startswith(argued.uses) for s in other if s != argued.statement) else []
         moved += [function] if moves else []

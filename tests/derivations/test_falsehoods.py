@@ -219,6 +219,19 @@ def test_a_claim_must_notice_when_the_code_it_traces_is_changed(monkeypatch):
     result = verdict(itself, monkeypatch)
     assert result.problems == ["it does not notice when objectives.simpo is changed"]
 
+
+def test_another_number_of_steps_is_no_step_that_fails(monkeypatch):
+    """A proof that looks at changed code and only says more has noticed nothing."""
+    first = []
+
+    def longer():
+        first.append(simpo_loss())
+        again = [SQUARE, Equal("planted", simpo_loss(), simpo_loss())]
+        return again if first[-1] == first[0] else [*again, SQUARE]
+
+    result = verdict(longer, monkeypatch)
+    assert result.problems == ["it does not notice when objectives.simpo is changed"]
+
     def by_hand():
         margin = beta * logp_w / len_w - beta * logp_l / len_l
         return [Equal("planted", simpo_loss(), sp.log(1 + sp.exp(-margin)))]
