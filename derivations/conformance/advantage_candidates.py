@@ -27,44 +27,37 @@ def _by_prompt(change: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
     return advantages
 
 
-def _the_other_way_round(change: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
-    """Each prompt's advantages from samples that stand as many places apart as there are prompts."""
+def _of_equal_groups(change: Callable[[Vector, Vector], Vector]) -> Callable[[Batch], Vector]:
+    """Advantages by the rewards and their table [prompts, samples]; none where prompts have different sizes."""
 
     def advantages(batch: Batch) -> Vector:
-        rows = groups_of(batch)
+        rewards, rows = batch["rewards"], groups_of(batch)
         if len({len(row) for row in rows}) > 1:
-            return np.full(len(batch["rewards"]), np.nan)
-        table = batch["rewards"].reshape(-1, len(rows))
-        found: Vector = np.stack([change(column) for column in table.T], 1).ravel()
-        return found
+            return np.full(len(rewards), np.nan)
+        return change(rewards, np.stack([rewards[row] for row in rows]))
 
     return advantages
+
+
+def _the_other_way_round(change: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
+    """Each prompt's advantages from samples that stand as many places apart as there are prompts."""
+    return _of_equal_groups(lambda r, table: np.stack([change(row) for row in r.reshape(-1, len(table)).T], 1).ravel())
 
 
 def _in_turn(over: Callable[[Vector], float]) -> Callable[[Batch], Vector]:
     """Means and deviations of the prompts laid out in turn beside the samples, not each beside its own."""
 
-    def advantages(batch: Batch) -> Vector:
-        rows = groups_of(batch)
-        if len({len(row) for row in rows}) > 1:
-            return np.full(len(batch["rewards"]), np.nan)
-        means, deviations = np.array([(r.mean(), over(r)) for r in (batch["rewards"][row] for row in rows)]).T
-        found: Vector = (batch["rewards"] - np.tile(means, len(rows[0]))) / np.tile(deviations, len(rows[0]))
+    def advantages(rewards: Vector, table: Vector) -> Vector:
+        means, deviations = np.array([(row.mean(), over(row)) for row in table]).T
+        found: Vector = (rewards - np.tile(means, table.shape[1])) / np.tile(deviations, table.shape[1])
         return found
 
-    return advantages
+    return _of_equal_groups(advantages)
 
 
 def _turned(base: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
     """Each prompt's advantages, handed back place by place and not prompt by prompt."""
-
-    def advantages(batch: Batch) -> Vector:
-        rows = groups_of(batch)
-        if len({len(row) for row in rows}) > 1:
-            return np.full(len(batch["rewards"]), np.nan)
-        return np.stack([base(batch["rewards"][row]) for row in rows], 1).ravel()
-
-    return advantages
+    return _of_equal_groups(lambda _, table: np.stack([base(row) for row in table], 1).ravel())
 
 
 def _so_far(summary: Callable[[Vector, Vector], Vector]) -> Callable[[Batch], Vector]:
@@ -74,16 +67,7 @@ def _so_far(summary: Callable[[Vector, Vector], Vector]) -> Callable[[Batch], Ve
 
 def _over_prompts(summary: Any) -> Callable[[Batch], Vector]:
     """Rewards less what the samples in the same place of every prompt have in common."""
-
-    def advantages(batch: Batch) -> Vector:
-        rows = groups_of(batch)
-        if len({len(row) for row in rows}) > 1:
-            return np.full(len(batch["rewards"]), np.nan)
-        rewards = batch["rewards"].reshape(len(rows), -1)
-        found: Vector = (rewards - summary(rewards, axis=0)).ravel()
-        return found
-
-    return advantages
+    return _of_equal_groups(lambda _, table: (table - summary(table, axis=0)).ravel())
 
 
 def _of_neighbour(step: int) -> Callable[[Batch], Vector]:

@@ -82,10 +82,11 @@ def _by_gradient(subject: Subject, trained: Identity) -> Identity:
 def _beside(subject: Subject) -> str:
     """What a batch does to a term of single responses, where it is not their mean."""
     try:
-        if not whole_of(subject).apart:
+        whole = whole_of(subject)
+        if not whole.apart:
             return ""
-        wholes = [whole_of(subject), whole_of(subject, fresh=subject.target.family is KL_FAMILY)]
-        return reduced(wholes) or padding(subject, wholes[0]) or MAKE_UP
+        wholes = [whole, whole_of(subject, fresh=True)] if subject.target.family is KL_FAMILY else [whole]
+        return reduced(wholes) or padding(subject, whole) or MAKE_UP
     except CallError:
         return ""
 

@@ -4,7 +4,6 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from derivations import (
     tokens,
 )
 from derivations.names import OBJECTIVES, make_objective
-from derivations.proofs.names import TABLE, require_rows
+from derivations.proofs.names import TABLE, functions_of, require_rows
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Enumerated, Step
 from derivations.published import PUBLISHED, make_published
@@ -142,7 +141,7 @@ def calls() -> dict[str, tuple[Callable[..., Any], Inputs]]:
     scores = {"logp": w, "length": 2 - n_w, "ref_logp": ref_w}
     pairs = logps | refs | lengths | scores
     for module in (preference_losses, preference_slopes):
-        for name, function in _functions(module).items():
+        for name, function in functions_of(module).items():
             if name not in found:
                 found[name] = _with_strengths(function, pairs)
     return found | _of_objects(scores)
@@ -190,13 +189,6 @@ def _fit(logp: np.ndarray, ref_logp: np.ndarray, reward: np.ndarray) -> np.ndarr
     return np.stack([*vars(retention.fit_retention(logp, ref_logp, reward)).values()], axis=-1)
 
 
-def _functions(module: ModuleType) -> dict[str, Callable[..., Any]]:
-    """The functions that a module defines under a name of its own."""
-    short = module.__name__.rpartition(".")[2]
-    own = inspect.getmembers(module, inspect.isfunction)
-    return {f"{short}.{name}": f for name, f in own if f.__module__ == module.__name__ and not name.startswith("_")}
-
-
 def _parts(answer: Any) -> list[np.ndarray]:
     """What a function returns, as arrays."""
     if isinstance(answer, dict | tuple):
@@ -209,7 +201,7 @@ def examples() -> Iterator[Case]:
     table = calls()
     known = {name.partition(",")[0] for name in table} | OTHERS
     require_rows(
-        [name for module in MODULES for name in _functions(module)],
+        [name for module in MODULES for name in functions_of(module)],
         known,
         "calls() of derivations/proofs/by_example.py",
     )

@@ -3,7 +3,6 @@
 import inspect
 import math
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from derivations import (
     preferences,
     slopes,
 )
-from derivations.proofs.names import require_rows
+from derivations.proofs.names import functions_of, require_rows
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Enumerated, Step
 from derivations.published import PUBLISHED, make_published
@@ -53,17 +52,11 @@ MODULES = (advantages, arrays, objectives, off_policy, preference_losses, prefer
 Default = tuple[str, str, Any]
 
 
-def _functions(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
-    for name, function in inspect.getmembers(module, inspect.isfunction):
-        if function.__module__ == module.__name__ and not name.startswith("_"):
-            yield f"{module.__name__.rpartition('.')[2]}.{name}", function
-
-
 def defaults() -> Iterator[Default]:
     """(function, argument, its default) of every argument that can be left out; a row too many breaks the proof off."""
     found: list[Default] = [("regularizers.AlphaDivergence", "order", AlphaDivergence(1.0).order)]
     for module in MODULES:
-        for name, function in _functions(module):
+        for name, function in functions_of(module).items():
             options = inspect.signature(function).parameters.values()
             found += [(name, p.name, p.default) for p in options if p.default is not inspect.Parameter.empty]
     require_rows([f"{name}({option})" for name in DEFAULTS for option in DEFAULTS[name]],
@@ -165,7 +158,7 @@ def as_the_function(case: Named) -> bool:
             ends.append(moved / (np.exp((W + step) / N_W + L / N_L if side[0] == "c" else W / N_W + (L + step) / N_L)
                                  if case.name == "wpo" else 1.0))  # fmt: skip
         right.append(float(weight) * (ends[0] - ends[1]) / 2e-6)
-    close = all(abs(a - b) <= 1e-12 * (1 + abs(b)) for a, b in zip((case.loss,), right[:1], strict=True))
+    close = abs(case.loss - right[0]) <= 1e-12 * (1 + abs(right[0]))
     slopes_close = np.allclose(case.slopes, right[1:], rtol=1e-6, atol=1e-8)
     if case.name in {"chi-po", "r-dpo", "ln-dpo"}:  # likelihoods of their rewards
         close = close and bool(np.isclose(case.loss, np.logaddexp(0, -case.lead), rtol=1e-12))

@@ -1,6 +1,8 @@
 """The names of objectives: a call by name, on a batch, computes the published formula."""
 
-from collections.abc import Collection, Iterable, Iterator
+import inspect
+from collections.abc import Callable, Collection, Iterable, Iterator
+from types import ModuleType
 from typing import Any
 
 import sympy as sp
@@ -127,6 +129,13 @@ def settings(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
             yield sizes[0][0], choice | extra
         if divergence == "alpha-divergence":
             yield sizes[0][0], choice | {"order": order}
+
+
+def functions_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """The functions that a module defines under a name of its own, as `module.function`."""
+    short = module.__name__.rpartition(".")[2]
+    own = inspect.getmembers(module, inspect.isfunction)
+    return {f"{short}.{name}": f for name, f in own if f.__module__ == module.__name__ and not name.startswith("_")}
 
 
 def require_rows(names: Iterable[str], rows: Collection[str], table: str) -> None:

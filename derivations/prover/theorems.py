@@ -11,8 +11,8 @@ class Theorem(NamedTuple):
     """says: the theorem in a sentence. source: where it is proved. premises: steps that it has to rest on, at least.
 
     of: the kinds of step that must be among them (joined by `|` where one of several will do); "Curved" is a step that
-    decides the sign of a second derivative. gives: a pattern of the
-    words of its conclusion, one of which must be in what is concluded from it.
+    decides the sign of a second derivative. gives: a pattern of the words of its conclusion, one of which must be in
+    what is concluded from it.
     """
 
     says: str
