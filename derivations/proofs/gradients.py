@@ -1,5 +1,6 @@
 """THEORY 3.1: gradients of the losses, when a minimum exists, and where it lies."""
 
+import functools
 import itertools
 from collections.abc import Iterator
 
@@ -75,10 +76,17 @@ def runs_away(edges: Edges) -> bool:
     That is: v_w >= v_l for all pairs, once strictly.
     """
     nodes = 1 + max((max(edge) for edge in edges), default=0)
-    levels = itertools.product(range(nodes), repeat=nodes)  # orders of the nodes, ties allowed, suffice
     return any(
-        all(level[w] >= level[l] for w, l in edges) and any(level[w] > level[l] for w, l in edges) for level in levels
+        all(level[w] >= level[l] for w, l in edges) and any(level[w] > level[l] for w, l in edges)
+        for level in _orders(nodes)
     )
+
+
+@functools.cache
+def _orders(nodes: int) -> list[tuple[int, ...]]:
+    """Every order of the nodes, ties allowed, as a level for each: from 0 up, none left out."""
+    levels = itertools.product(range(nodes), repeat=nodes)
+    return [level for level in levels if set(level) == set(range(1 + max(level)))]
 
 
 def edge_on_no_cycle(edges: Edges) -> bool:

@@ -19,6 +19,8 @@ from typing import Any
 import sympy as sp
 from sympy.polys.fields import field
 
+from derivations.prover.numerators import numerator
+
 
 class Undecided(Exception):
     """The expression is outside of what a procedure can decide. Counts as a failure of the claim."""
@@ -35,8 +37,8 @@ class FractionalExponent(Exception):
 def is_zero(expr: sp.Expr) -> bool:
     """True if the expression is proved to be identically zero; False proves nothing by itself."""
     kernels, reduced = reduce(expr)
-    numerator, _ = _fraction(reduced)
-    return numerator == 0 or kernels.vanishes(numerator.as_expr())
+    polynomial = numerator(reduced)
+    return polynomial == 0 or kernels.vanishes(polynomial.as_expr())
 
 
 def is_positive(expr: sp.Expr) -> bool:
@@ -45,10 +47,30 @@ def is_positive(expr: sp.Expr) -> bool:
     Even powers of anything real count as >= 0, e^x with x > 0 as 1 plus something positive, and log x with x > 1 as
     positive. Sufficient, not necessary; False proves nothing.
     """
-    return any(
+    return _plain(expr) or any(
         numerator != 0 and (sign := _sign(numerator)) is not None and sign == _sign(denominator)
         for numerator, denominator in _forms(expr)
     )
+
+
+def _plain(expr: sp.Expr) -> bool:
+    """Positive by its tree alone: sums, products and whole powers of exponentials and of what is positive."""
+    if expr.is_Add or expr.is_Mul:
+        return all(map(_plain, expr.args))
+    if isinstance(expr, sp.exp):
+        return _rational(expr.args[0])
+    if expr.is_Pow:
+        return bool(expr.exp.is_Integer) and _plain(expr.base)
+    return bool((expr.is_Rational or expr.is_Symbol) and expr.is_positive)
+
+
+def _rational(expr: sp.Expr) -> bool:
+    """A rational expression in real symbols."""
+    if expr.is_Add or expr.is_Mul:
+        return all(map(_rational, expr.args))
+    if expr.is_Pow:
+        return bool(expr.exp.is_Integer) and _rational(expr.base)
+    return bool(expr.is_Rational or (expr.is_Symbol and expr.is_real))
 
 
 def is_nonnegative(expr: sp.Expr) -> bool:
