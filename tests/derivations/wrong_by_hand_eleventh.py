@@ -1,0 +1,66 @@
+"""An eleventh set of wrong losses: slips of ordinary code, written without a look at the kit.
+
+It was committed before it was tried.
+"""
+
+ELEVENTH = (  # (objective, form, what it returns, what that is)
+    ("dpo", "pair", "torch.logaddexp(beta * w, beta * l) - beta * (w - rw)",
+     "a softmax by hand: its normalizer has no references"),
+    ("dpo", "pair", "-ls(beta * (w - 2 * rw - l + 2 * rl))", "subtracted in place, then again: the reference twice"),
+    ("dpo", "pair", "-ls(beta * (w - rw.roll(1, 0) - l + rl.roll(1, 0)))", "the references are of the pair before"),
+    ("dpo", "pair", "-ls(beta * m) - l / nl", "the added mean NLL is of the rejected response"),
+    ("dpo", "tokens", "-ls(beta * ((wt - rwt).sum(-1) - where(chosen_mask, rejected_logps - ref_rejected_logps, 0.0)"
+     ".sum(-1)))", "the rejected response under the chosen one's mask"),
+    ("dpo", "tokens", "-ls(beta * ((wt - rwt).sum() - (lt - rlt).sum()))", "sums without an axis: the whole batch"),
+    ("ipo", "pair", "(m - 1 / (2 * beta)).mean() ** 2", "the square of the mean, not the mean of the squares"),
+    ("ipo", "pair", "((w - rw) / nw - (l - rl) / nl) ** 2 - 1 / (2 * beta)",
+     "means, and the target is outside of the square"),
+    ("simpo", "margin", "-ls(beta * w / nw - l / nl - gamma)", "parentheses: beta is on the chosen mean alone"),
+    ("simpo", "margin", "-ls(beta * (w / nw - l / nl) - gamma) + w / nw", "an added NLL term with the wrong sign"),
+    ("cdpo", "smoothed", "-(1 - label_smoothing) * ls(beta * m) - label_smoothing * ls(-m)",
+     "beta is missing in the flipped term"),
+    ("cdpo", "smoothed", "-(1 - label_smoothing) * ls(beta * m) - label_smoothing * ls(beta * (l - rl - w - rw))",
+     "parentheses: the chosen reference has the wrong sign in the flipped term"),
+    ("orpo", "pair", "-w / nw - beta * ls((w / nw).exp() / (1 - (w / nw).exp()) - (l / nl).exp() / "
+     "(1 - (l / nl).exp()))", "the difference of the odds, not of their logs"),
+    ("orpo", "pair", "-w / nw - ls(beta * (w / nw - l / nl - torch.log1p(-(w / nw).exp()) + "
+     "torch.log1p(-(l / nl).exp())))", "beta inside of the sigmoid"),
+    ("dpop", "penalized", "-ls(beta * (m - penalty * torch.relu(rw - w).detach()))", "the penalty is detached"),
+    ("apo-zero", "pair", "-ls(beta * (w - rw)) + torch.sigmoid(beta * (l - rl))", "logsigmoid on one of the sides"),
+    ("apo-down", "pair", "torch.sigmoid(beta * (l - rl)) + 1 - torch.sigmoid(beta * m)",
+     "the rejected response in the first term, for the chosen one"),
+    ("ln-dpo", "pair", "-ls(beta * (w / nw - rw / nl - l / nl + rl / nw))", "the lengths exchanged in the references"),
+    ("ln-dpo", "pair", "-ls(beta * (w - rw) / nw - (l - rl) / nl)", "parentheses: beta is on the chosen mean alone"),
+    ("r-dpo", "length-regularized", "-ls(beta * m) + alpha * (nw - nl)", "the lengths outside of the sigmoid"),
+    ("slic", "pair", "torch.relu(1 - beta * (w - rw)) + torch.relu(1 + beta * (l - rl))", "a hinge for each response"),
+    ("sppo", "pair", "(w - rw - 0.5 / beta) ** 2 + (l - rw + 0.5 / beta) ** 2", "the chosen reference on both"),
+    ("kto", "unpaired", "beta * where(desirable, 1 - torch.sigmoid(h - kl), 1 - torch.sigmoid(kl - h))",
+     "beta outside of the sigmoid"),
+    ("kto", "weighed", "where(desirable, 1 - torch.sigmoid(desirable_weight * beta * (h - kl)), "
+     "1 - torch.sigmoid(undesirable_weight * beta * (kl - h)))", "the weights inside of the sigmoid"),
+    ("kl-loss", "kl", "s.mean() ** 2 / 2", "the square of the mean over the batch"),
+    ("kl-loss-token", "kl", "(((-d).exp() - 1) * d).sum(-1)", "k3 with a product for its sum"),
+    ("entropy-token", "entropy", "-coefficient * where(mask, logits.logsumexp(-1) + (p * logits).sum(-1), 0.0).sum(-1)"
+     " / n", "logsumexp plus the mean logit, for minus"),
+    ("grpo-advantage", "advantage", "(g - mean / (std + 1e-4)).reshape(-1)", "parentheses: the mean alone is divided"),
+    ("grpo-advantage", "advantage", "((g - mean) / (g.std(0, keepdim=True) + 1e-4)).reshape(-1)",
+     "the deviation across the prompts"),
+    ("rloo-advantage", "advantage", "(g - (g.sum(0, keepdim=True) - g) / (g.shape[0] - 1)).reshape(-1)",
+     "leave-one-out across the prompts"),
+    ("rloo", "online", "-(loo[:, None] * where(mask, logps, 0.0)).sum() / mask.sum()", "a mean over all tokens"),
+    ("ppo-clip", "ratio", "tok(ppo(a - (a * mask).sum() / mask.sum()))", "the advantages are centred over the tokens"),
+    ("ppo-clip", "ratio", "tok(-torch.minimum(r * a, clip(r.detach()) * a))",
+     "the clipped ratio is detached: inside of the clip half of the gradient is gone"),
+    ("ppo-clip", "ratio", "tok(where(a < 0, torch.maximum(ppo(a), -3.0 * a), ppo(a)))",
+     "the dual clip with a maximum for its minimum: negative advantages have no gradient below a ratio of 3"),
+    ("grpo", "ratio of rewards", "where(mask, ppo(z.reshape(-1, 1)), 0.0).sum(-1).mean() / mask.shape[1]",
+     "over the padded length"),
+    ("grpo", "ratio of rewards", "seq(ppo(z.reshape(-1, 1), (d - d.detach()).exp()))",
+     "the old log-probs are recomputed by the new policy: the ratio is 1"),
+    ("gspo", "ratio", "tok(ppo(a, (d.sum(-1, keepdim=True) / n[:, None]).exp().expand_as(d)))",
+     "a mean over all tokens: long responses weigh more"),
+    ("gspo", "ratio", "seq(ppo(a, (d - d.detach() + d.sum(-1, keepdim=True) / n[:, None]).exp()))",
+     "GSPO-token, the ratio of the response not detached: its gradient twice"),
+    ("cispo", "ratio", "tok(-clip(d).detach() * a * lp)", "the log-ratio is clipped around 1, not the ratio"),
+    ("cispo", "ratio", "tok(-r.clamp(min=1 + eps).detach() * a * lp)", "the upper bound is taken for a lower one"),
+)  # fmt: skip

@@ -1,0 +1,65 @@
+"""A twelfth set of wrong losses: slips of ordinary code, written without a look at the kit.
+
+It was committed before it was tried.
+"""
+
+TWELFTH = (  # (objective, form, what it returns, what that is)
+    ("dpo", "pair", "torch.log1p((-beta * m).exp().mean())", "softplus by hand, the batch's mean inside of the log"),
+    ("dpo", "pair", "-ls(beta * (w - l - (rw - rl).mean()))", "the references' margin is the mean of the batch"),
+    ("dpo", "pair", "-ls(beta * torch.stack([w - rw, rl - l]).mean(0))", "a mean for the sum of two: half of beta"),
+    ("dpo", "pair", "-ls(beta * (w - torch.logaddexp(w, l) - rw + torch.logaddexp(rw, rl)))",
+     "the softmax over the pair in place of the rejected log-ratio"),
+    ("dpo", "tokens", "-ls(beta * ((wt - rwt).sum(-1) / chosen_mask.sum() - (lt - rlt).sum(-1) / rejected_mask.sum()))",
+     "the lengths without an axis: over all tokens of the batch"),
+    ("dpo", "tokens", "-ls(beta * (wt.sum(-1) - lt.sum(-1) - (rwt.sum(-1) / chosen_mask.sum(-1) - "
+     "rlt.sum(-1) / rejected_mask.sum(-1))))", "sums of the policy, means of the reference"),
+    ("ipo", "pair", "(m / ((nw + nl) / 2) - 1 / (2 * beta)) ** 2", "the margin over the mean length of the two"),
+    ("ipo", "pair", "(m - 1 / (2 * beta * nw)) ** 2", "the target over the chosen length, the margin not"),
+    ("simpo", "margin", "F.softplus(gamma + beta * (w / nw - l / nl))", "softplus without its minus: rejected wins"),
+    ("simpo", "margin", "-ls(beta * ((w - gamma) / nw - l / nl))", "parentheses: gamma is within the chosen mean"),
+    ("cdpo", "smoothed", "-(1 - label_smoothing) * ls(beta * m) - label_smoothing * (1 - ls(beta * m))",
+     "1 - log p for log(1 - p)"),
+    ("cdpo", "smoothed", "-(1 - label_smoothing) * ls(beta * m) - label_smoothing * torch.sigmoid(-beta * m)",
+     "the flipped term without its log"),
+    ("orpo", "pair", "-w / nw - beta * ls(w / nw - l / nl - torch.log1p((w / nw).exp()) + torch.log1p((l / nl).exp()))",
+     "log(1 + p) for log(1 - p)"),
+    ("orpo", "pair", "-w / nw - beta * ls(w / nw - l / nl + torch.log1p(-(w / nw).exp()) - "
+     "torch.log1p(-(l / nl).exp()))", "p (1 - p) for the odds p / (1 - p)"),
+    ("dpop", "penalized", "-ls(beta * (m - penalty * torch.relu(rw - w).mean()))", "the penalty is the batch's mean"),
+    ("apo-zero", "pair", "1 - torch.sigmoid(w - rw) + torch.sigmoid(l - rl)", "beta left out"),
+    ("apo-down", "pair", "1 - torch.sigmoid(beta * (w - rw)) + 1 - torch.sigmoid(beta * m)", "the chosen one goes up"),
+    ("ln-dpo", "pair", "-ls(beta * ((w - rw) / nw.max() - (l - rl) / nl.max()))", "the longest length of the batch"),
+    ("ln-dpo", "pair", "-ls(beta * (nw * (w - rw) - nl * (l - rl)))", "multiplied by the lengths"),
+    ("r-dpo", "length-regularized", "-ls(beta * m + alpha * nw)", "the rejected length is missing"),
+    ("slic", "pair", "torch.clamp(1 - beta * m, max=0.0)", "the clamp on the wrong side"),
+    ("sppo", "pair", "(w - rw - 0.5 / beta) ** 2 - (l - rl + 0.5 / beta) ** 2", "minus between the squares"),
+    ("kto", "weighed", "(where(desirable, desirable_weight * (1 - torch.sigmoid(beta * (h - kl))), "
+     "undesirable_weight * (1 - torch.sigmoid(beta * (kl - h)))) / where(desirable, desirable_weight, "
+     "undesirable_weight).sum()).sum()",
+     "over the sum of the weights, not over the samples"),
+    ("kto", "unpaired", "where(desirable, 1 - torch.sigmoid(beta * (h - kl)), torch.sigmoid(beta * (kl - h)) - 1)",
+     "the undesirable are subtracted"),
+    ("kl-loss", "kl", "torch.expm1(s) - s", "k3 of the response with its sign exchanged"),
+    ("kl-loss-token", "kl", "((-d).exp() - 1 + d.detach()).sum(-1)", "k3 with its second term detached"),
+    ("entropy-token", "entropy", "coefficient * where(mask, (p * logits).sum(-1) - logits.logsumexp(-1).detach(), 0.0)"
+     ".sum(-1) / n", "the normalizer is detached: the value is right, the gradient is not"),
+    ("grpo-advantage", "advantage", "F.normalize(g - mean, dim=1).reshape(-1)", "over the norm, not the deviation"),
+    ("grpo-advantage", "advantage", "(g / (std + 1e-4) - mean).reshape(-1)", "parentheses: the mean is not divided"),
+    ("rloo-advantage", "advantage", "(g - (g.sum(1, keepdim=True) - g / (group_size - 1))).reshape(-1)",
+     "parentheses: the sum of the group is not divided"),
+    ("rloo", "online", "-(loo.view(-1, group_size).t().reshape(-1) * lp).mean()",
+     "the advantages in another order than the samples"),
+    ("ppo-clip", "ratio", "tok(ppo(a / (advantages.std() + 1e-8)))", "advantages over their deviation, not centred"),
+    ("ppo-clip", "ratio", "tok(ppo(a, where(mask, lp - where(mask, old_logps, 0.0).roll(1, -1), 0.0).exp()))",
+     "the old log-probs are of the token before"),
+    ("ppo-clip", "ratio", "tok(ppo(a, (d / n[:, None]).exp()))", "the log-ratio of a token over the length"),
+    ("grpo", "ratio of rewards", "loss_(z.t())", "the advantages in another order than the samples"),
+    ("grpo", "ratio of rewards", "seq(ppo(z.reshape(-1, 1)) - 0.04 * ((-d).exp() - 1 + d))",
+     "a KL term, to the old policy, with the wrong sign"),
+    ("gspo", "ratio", "seq(ppo(a, (d.cumsum(-1) / mask.cumsum(-1).clamp(min=1)).exp()))",
+     "the mean of the log-ratios so far, at each token"),
+    ("gspo", "ratio", "(ppo(advantages, (d.sum(-1) / n).exp()).detach() * lp.sum(-1) / n).mean()",
+     "the clipped loss as a weight of the mean log-prob: no sample loses its gradient"),
+    ("cispo", "ratio", "tok(-where(r == clip(r), r, 0.0).detach() * a * lp)", "outside of the clip nothing is left"),
+    ("cispo", "ratio", "tok(-clip((-d).exp()).detach() * a * lp)", "the ratio is upside down: old over new"),
+)  # fmt: skip
