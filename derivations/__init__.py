@@ -6,14 +6,14 @@ THE FORMULAS (array API: NumPy, torch and symbols run the same functions; nothin
     objectives     offline losses, online shaped rewards, advantages, KL estimators, preference metrics
     preference_losses  published losses of pairs (and KTO's of single responses) that people ask for by name
     slopes         of the losses in the implicit rewards, for descent without automatic differentiation
-    preference_slopes  of the published losses in the two log-probs, for the same
+    preference_slopes  of the published losses in the log-probs, for the same
     advantages     several samples of one prompt: minus the group's mean, and GRPO's division by its deviation
     tokens         entropy of the next token, its gradient, soft value
     best_of_n      how far the best of n samples is from the policy it samples
     retention      how much of the reference a policy keeps: the law and the fit
     arrays         log_sigmoid, logsumexp, masked_sum: the only functions that branch; log_softmax
     names          text -> regularizer or objective ("entropy=0.5+kl=0.1", "simpo")
-    published      name -> published loss with its options, its slopes and its rewards ("orpo", "chi-po")
+    published      name -> published loss with its options, its slopes and its rewards ("orpo", "chi-po", "kto")
 
 THE PACKAGES AROUND THEM
     proofs         one chapter of claims per file; `python -m derivations check`

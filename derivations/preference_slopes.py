@@ -1,8 +1,9 @@
 """Slopes of `derivations.preference_losses` in log-probs: what descent without automatic differentiation follows.
 
 Each function takes the arguments of the loss of its name and returns d loss / d chosen_logp and d loss / d
-rejected_logp, one value a pair, loss units per nat. On a corner (of the hinge, of DPO-Positive's penalty) a slope is
-half of the way between those of the two sides, as torch has it. Claim `preference-loss-slopes`.
+rejected_logp, one value a pair (`kto`: d loss / d logp, one value a response), loss units per nat. On a corner (of the
+hinge, of DPO-Positive's penalty) a slope is half of the way between those of the two sides, as torch has it. Claim
+`preference-loss-slopes`.
 """
 
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 from derivations import preference_losses
 from derivations.arrays import Array, is_exact, namespace, sigmoid
 from derivations.preference_losses import LEAST, log_odds, log_ratios
+from derivations.regularizers import KL
 from derivations.slopes import pair_slope
 
 Slopes = tuple[Array, Array]
@@ -32,6 +34,21 @@ def _odds_slope(logp: Array) -> Array:
         return -1 / xp.expm1(logp)
     end = xp.zeros_like(logp) - LEAST
     return xp.where(logp < end, -1 / xp.expm1(xp.minimum(logp, end)), xp.zeros_like(logp))
+
+
+def kto(
+    logp: Array,
+    desirable: Array,
+    *,
+    ref_logp: Array,
+    kl: Array,
+    beta: Any,
+    desirable_weight: Any = 1.0,
+    undesirable_weight: Any = 1.0,
+) -> Array:
+    """Of `preference_losses.kto` with its reference point held constant: the nearer to that point, the harder."""
+    pull = beta * _sigmoid_slope(KL(beta).implicit_reward(logp, ref_logp=ref_logp) - beta * kl)
+    return namespace(logp).where(desirable, -desirable_weight * pull, undesirable_weight * pull)
 
 
 def dpop(

@@ -1,5 +1,6 @@
 """Preference losses that have a name of their own, as trainers hold them: the formulas of
-`derivations.preference_losses` on pairs, their slopes, and the options that a name takes.
+`derivations.preference_losses` on pairs, or on single responses (`Unpaired`), their slopes, and the options that a
+name takes.
 
 Which of them are regularized optima is in the claims of `derivations.proofs.preference_losses` and `inverse`.
 """
@@ -12,6 +13,9 @@ from typing import Any, ClassVar
 
 from derivations import preference_losses, preference_slopes
 from derivations.arrays import Array, namespace
+from derivations.cli.errors import suggest
+from derivations.names import OBJECTIVES, make_objective
+from derivations.objectives import Objective
 from derivations.regularizers import KL, LengthNormalized, Regularizer
 
 PUBLISHED: dict[str, Callable[..., Array]] = {
@@ -33,6 +37,9 @@ PUBLISHED_OPTIONS: dict[str, dict[str, float]] = {
     "ln-dpo": {"beta": 5.0},
     "sppo": {"beta": 0.001},
 }
+# The losses of single responses, each good or bad, and their usual strengths.
+UNPAIRED: dict[str, dict[str, float]] = {"kto": {"beta": 0.1}}
+UNPAIRED_OPTIONS = ("beta", "desirable_weight", "undesirable_weight")
 # Of the losses that are likelihoods of an implicit reward: that reward.
 SCORES: dict[str, Callable[..., Array]] = {
     "chi-po": preference_losses.chi_po_score,
@@ -121,3 +128,88 @@ def make_published(name: str, **options: Any) -> Published:
     if not beta:
         raise ValueError(f"objective {name}: beta is {beta}, expected a number > 0")
     return Published(name, KL(beta) if REFERENCES[0] in asked else LengthNormalized(beta), given)
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """KTO (arXiv:2402.01306), of single responses.
+
+    regularizer: KL times beta, reward units per nat; gives the implicit reward. desirable_weight, undesirable_weight:
+    lambda_D and lambda_U, of the losses of good and of bad responses; > 0.
+    """
+
+    name: str
+    regularizer: KL
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
+    listwise: ClassVar[bool] = False
+    top: ClassVar[None] = None
+
+    def rewards(self, logp: Array, *, length: Array = None, ref_logp: Array) -> Array:
+        """Implicit rewards, reward units; same shape as logp. Lengths do not matter."""
+        return self.regularizer.implicit_reward(logp, ref_logp=ref_logp)
+
+    def losses(self, logp: Array, good: Array, *, ref_logp: Array, kl: Array) -> Array:
+        """Loss of each response.
+
+        Args:
+            logp, ref_logp: summed over tokens, [...], nats.
+            good: bool [...].
+            kl: the reference point of the batch, one number >= 0 (or one a response), nats.
+
+        Returns:
+            [...].
+        """
+        return preference_losses.kto(logp, good, ref_logp=ref_logp, kl=kl, **self._strengths())
+
+    def slopes(self, logp: Array, good: Array, *, ref_logp: Array, kl: Array) -> Array:
+        """d loss / d logp of each response, kl held: arguments as of `losses`, [...], loss units per nat."""
+        return preference_slopes.kto(logp, good, ref_logp=ref_logp, kl=kl, **self._strengths())
+
+    def _strengths(self) -> dict[str, float]:
+        beta = self.regularizer.coefficient
+        return dict(zip(UNPAIRED_OPTIONS, (beta, self.desirable_weight, self.undesirable_weight), strict=True))
+
+
+def make_unpaired(name: str, **options: Any) -> Unpaired:
+    """The loss of single responses by its command-line name.
+
+    Args:
+        name: one of `UNPAIRED`.
+        **options: `UNPAIRED_OPTIONS`, each > 0; None counts as not given, and then `UNPAIRED` has beta, and weights
+            are 1.
+
+    Raises:
+        ValueError: an option that the loss does not take, or out of range; the message says how to mend it.
+    """
+    given = {option: value for option, value in options.items() if value is not None}
+    for option, value in given.items():
+        if option not in UNPAIRED_OPTIONS:
+            raise ValueError(f"objective {name} takes no {option} (it takes: {', '.join(UNPAIRED_OPTIONS)})")
+        if not 0 < value < math.inf:
+            raise ValueError(f"objective {name}: {option} is {value}, expected a number > 0")
+    given = UNPAIRED[name] | given
+    return Unpaired(name, KL(given.pop("beta")), **given)
+
+
+Trained = Objective | Published | Unpaired
+
+
+def make_trained(name: str, **options: Any) -> Trained:
+    """The loss by its command-line name, whichever kind it is: of `names.OBJECTIVES`, `PUBLISHED` or `UNPAIRED`.
+
+    Args:
+        name: as a command takes it.
+        **options: of that loss; None counts as not given.
+
+    Raises:
+        ValueError: an unknown name (with the nearest known one), or an option that does not fit.
+    """
+    makers: dict[str, Callable[..., Trained]] = {
+        **dict.fromkeys(OBJECTIVES, make_objective),
+        **dict.fromkeys(PUBLISHED, make_published),
+        **dict.fromkeys(UNPAIRED, make_unpaired),
+    }
+    if name not in makers:
+        raise ValueError(f"unknown objective {name!r}{suggest(name, list(makers))}")
+    return makers[name](name, **options)

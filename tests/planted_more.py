@@ -9,6 +9,8 @@ MORE_FORM = (
     Mistake("what the sampler has under the mask", "off_policy", "xp.where(mask, logps, zero) - xp.where(mask, old_logps, zero)", "xp.where(mask, logps, zero) - old_logps", "cispo-slope"),
     Mistake("GSPO's root over the padding", "off_policy", "xp.exp(log_ratio / _lengths(logps, mask) if", "xp.exp(log_ratio / logps.shape[-1] if", "gspo-slope"),
     Mistake("KTO's reference point with its gradient", "preference_losses", "- beta * detached(kl)", "- beta * kl", "tests/derivations/test_held_constant.py::test_the_gradient_is_that_with_the_weight_as_a_number"),
+    Mistake("KTO's bad responses pulled up", "preference_slopes", "-desirable_weight * pull, undesirable_weight * pull", "-desirable_weight * pull, -undesirable_weight * pull", "preference-loss-slopes"),
+    Mistake("KTO's slope without its reference point", "preference_slopes", "ref_logp=ref_logp) - beta * kl)", "ref_logp=ref_logp))", "preference-loss-slopes"),
     Mistake("WPO's weight with its gradient", "preference_losses", "weight = detached(xp.exp(chosen_logp / chosen_length + rejected_logp / rejected_length))", "weight = xp.exp(chosen_logp / chosen_length + rejected_logp / rejected_length)", "tests/derivations/test_held_constant.py::test_the_gradient_is_that_with_the_weight_as_a_number"),
     Mistake("WPO's slope with the chosen length twice", "preference_slopes", "chosen_logp / chosen_length + rejected_logp / rejected_length)\n    pull", "chosen_logp / chosen_length + rejected_logp / chosen_length)\n    pull", "published-by-name"),
     Mistake("an alpha-divergence's limit without its order", "regularizers", "return -self.coefficient * (namespace(logp).exp(self.order * (ref_logp - logp)) / self.order)", "return -self.coefficient * namespace(logp).exp(self.order * (ref_logp - logp))", "implicit-reward-slopes"),
@@ -48,6 +50,7 @@ MORE_NAMES = (
     Mistake("APO's two forms exchanged", "published", "\"apo-zero\": preference_losses.apo_zero,\n    \"apo-down\": preference_losses.apo_down", "\"apo-zero\": preference_losses.apo_down,\n    \"apo-down\": preference_losses.apo_zero", "published-by-name"),
     Mistake("no loss asks for a reference", "published", "KL(beta) if REFERENCES[0] in asked", "KL(beta) if REFERENCES[0] in takes", "published-by-name"),
     Mistake("LN-DPO's reward without its lengths", "published", "\"ln-dpo\": preference_losses.ln_dpo_score,", "\"ln-dpo\": preference_losses.chi_po_score,", "published-by-name"),
+    Mistake("KTO's weights exchanged by name", "published", "(beta, self.desirable_weight, self.undesirable_weight)", "(beta, self.undesirable_weight, self.desirable_weight)", "published-by-name"),
     Mistake("lengths exchanged", "published", "length[..., 0], length[..., 1]), strict=True))\n        if", "length[..., 1], length[..., 0]), strict=True))\n        if", "published-by-name"),
 )  # fmt: skip
 MORE_OPT = (
@@ -61,6 +64,7 @@ MORE_OPT = (
     Mistake("RLOO's upper half dropped", "off_policy", "        return -ratio * advantages\n    return clipped_surrogate(ratio, advantages, epsilon=epsilon, epsilon_high=epsilon_high)", "        return -ratio * advantages\n    return clipped_surrogate(ratio, advantages, epsilon=epsilon)", "off-policy-at-ratio-one"),
     Mistake("GRPO's upper half dropped", "off_policy", "losses = ppo_clip(logps, old_logps, mask, advantages, epsilon=epsilon, epsilon_high=epsilon_high)", "losses = ppo_clip(logps, old_logps, mask, advantages, epsilon=epsilon)", "off-policy-reductions"),
     Mistake("the usual options over the given ones", "published", "PUBLISHED_OPTIONS[name] | given", "given | PUBLISHED_OPTIONS[name]", "published-by-name"),
+    Mistake("a weight of 0", "published", "if not 0 < value < math.inf:", "if not 0 <= value < math.inf:", "published-by-name"),
     Mistake("negative prices", "published", "if not 0 <= value < math.inf:", "if not value < math.inf:", "published-by-name"),
     Mistake("as many places as responses", "preferences", "1 <= places <= m - 1", "1 <= places <= m", "tests/derivations/test_ground_floor.py::test_wrong_options_say_what_was_wrong_and_what_was_expected"),
 )  # fmt: skip
@@ -73,6 +77,7 @@ MORE_DEF = (
     Mistake("a tenth of DPO-Positive's penalty", "preference_losses", "penalty: Any = 50.0", "penalty: Any = 5.0", "defaults-as-documented"),
     Mistake("KTO's weights exchanged", "preference_losses", "    desirable_weight: Any = 1.0,", "    desirable_weight: Any = 1.33,", "defaults-as-documented"),
     Mistake("a tenth of the penalty in the slope", "preference_slopes", "penalty: Any = 50.0", "penalty: Any = 5.0", "defaults-as-documented"),
+    Mistake("a stronger KTO", "published", "{\"kto\": {\"beta\": 0.1}}", "{\"kto\": {\"beta\": 0.5}}", "published-by-name"),
     Mistake("a stronger SPPO", "published", "\"sppo\": {\"beta\": 0.001}", "\"sppo\": {\"beta\": 0.01}", "published-by-name"),
     Mistake("90 % for 95 %", "retention", "(0.025, 0.975)", "(0.05, 0.95)", "tests/derivations/test_retention.py::test_intervals_hold_95_percent_of_a_gaussian_estimate_and_what_is_nearly_collinear_is_still_determined"),
 )  # fmt: skip

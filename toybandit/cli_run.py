@@ -1,27 +1,26 @@
 """The commands `run` (online) and `offline`: settings in, a run folder out."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from rich.table import Table
 
 from derivations.cli.command_line import command_line, show_table
-from derivations.cli.errors import input_errors, suggest
+from derivations.cli.errors import input_errors
 from derivations.cli.files import to_json, write_json, write_text
 from derivations.evidence.intervals import Interval, interval
-from derivations.names import OBJECTIVES, make_objective, parse_regularizer
+from derivations.names import parse_regularizer
 from derivations.objectives import Objective
-from derivations.published import PUBLISHED, PUBLISHED_OPTIONS, make_published
+from derivations.published import PUBLISHED_OPTIONS, UNPAIRED, Trained, make_trained
 from derivations.regularizers import REGULARIZERS
 from toybandit import experiment
 from toybandit.bandit import seed_streams
 from toybandit.data import draw_pairs, draw_rankings
 from toybandit.experiment import check_draw, make_world
 from toybandit.folders import run_folder
-from toybandit.offline import Descended, OfflineTrajectory, descend
+from toybandit.offline import OfflineTrajectory, descend
 from toybandit.online import Diverged
 from toybandit.plots import read_run, save_figure, trajectory_figure
 from toybandit.progress import Advance, progress
@@ -128,15 +127,21 @@ class Offline:
     """Loss: dpo (the default), cdpo, ipo, f-dpo, simpo, simpo-shannon, maxent, or on rankings dpo-pl, f-dpo-pl,
     simpo-pl, simpo-shannon-pl, maxent-pl. Published losses on pairs: orpo, dpop, apo-zero, apo-down, slic, chi-po,
     r-dpo, ln-dpo, wpo, sppo; their rewards are the implicit ones of chi-po, r-dpo and ln-dpo, else beta log pi/pi_ref
-    (orpo: beta/|y| log pi)."""
+    (orpo: beta/|y| log pi). On single responses, each good or bad, which the two of a pair are: kto, with the exact
+    KL(pi || pi_ref) as its reference point."""
     beta: float | None = None
     """Strength of the objective, reward units per nat (all but the maxent forms). Of orpo the weight of the odds
-    ratio, of sppo 1/eta. Published losses have the default of `python -m llm train`: 0.1 (ln-dpo 5, sppo 0.001)."""
+    ratio, of sppo 1/eta. Published losses and kto have the default of `python -m llm train`: 0.1 (ln-dpo 5, sppo
+    0.001)."""
     alpha: float | None = None
     """Temperature of the maxent forms, reward units per nat. Of r-dpo the price of length (default 0.05), reward units
     per mean length (world tree: per token)."""
     penalty: float | None = None
     """Of dpop: weight of what a chosen response has lost (default 50)."""
+    desirable_weight: float | None = None
+    """Of kto: weight of the loss of good responses (default 1)."""
+    undesirable_weight: float | None = None
+    """Of kto: weight of the loss of bad responses (default 1)."""
     gamma: float | None = None
     """Margin, reward units (simpo, simpo-shannon, maxent): codes that take gamma/beta = rho mean beta * rho."""
     divergence: str | None = None
@@ -163,7 +168,7 @@ class Offline:
     """Root of all random numbers."""
     lr: float | None = None
     """Step size (default: 2 / (largest slope of the implicit reward)^2, at which descent is stable; of a published loss
-    half of the shortest Polyak step of a pair near the reference)."""
+    and of kto half of the shortest Polyak step of a pair near the reference)."""
     steps: int = 2000
     """Full-batch gradient steps."""
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -176,15 +181,15 @@ class Offline:
     """How the summary is printed."""
 
     def __post_init__(self) -> None:
-        """The strength where nothing at all is named, and what a published loss has by default."""
+        """The strength where nothing at all is named, and what a published loss or kto has by default."""
         if (self.regularizer, self.objective, self.beta, self.alpha) == (None, None, None, None):
             object.__setattr__(self, "objective", "dpo")
             object.__setattr__(self, "beta", STRENGTH)
-        for name, value in PUBLISHED_OPTIONS.get(self.objective or "", {}).items():
+        for name, value in (UNPAIRED | PUBLISHED_OPTIONS).get(self.objective or "", {}).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
 
-    def resolve(self) -> Descended:
+    def resolve(self) -> Trained:
         """The objective of the options. Raises ValueError for what is wrong with any of them."""
         Settings(
             world=self.world, regularizer="none", pairs=self.pairs, seeds=self.seeds, seed=self.seed, steps=self.steps
@@ -193,10 +198,13 @@ class Offline:
             raise ValueError(f"--lr is {self.lr}, expected a finite number > 0")
         if self.held_out < 1:
             raise ValueError(f"--held-out is {self.held_out}, expected 1 or more pairs for early stopping")
-        names = ("beta", "alpha", "gamma", "divergence", "order", "label_smoothing", "top", "penalty")
+        names = (
+            *("beta", "alpha", "gamma", "divergence", "order", "label_smoothing", "top", "penalty"),
+            *("desirable_weight", "undesirable_weight"),
+        )
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.regularizer is None:
-            return _by_name(self.objective or "dpo", given)
+            return make_trained(self.objective or "dpo", **given)
         for name in ("objective", *names):
             if name not in ("gamma", "label_smoothing") and getattr(self, name) is not None:
                 option = name.replace("_", "-")
@@ -225,16 +233,10 @@ class Offline:
         tell_words(self, offline_in_words(objective.name, summary, self.out))
 
 
-def _by_name(name: str, options: Mapping[str, Any]) -> Descended:
-    if name not in (known := [*OBJECTIVES, *PUBLISHED]):
-        raise ValueError(f"unknown objective {name!r}{suggest(name, known)}")
-    return make_published(name, **options) if name in PUBLISHED else make_objective(name, **options)
-
-
 ENDS = (("", "mean"), ("_low", "low"), ("_high", "high"))
 
 
-def _train(command: Offline, objective: Descended, advance: Advance) -> OfflineTrajectory:
+def _train(command: Offline, objective: Trained, advance: Advance) -> OfflineTrajectory:
     settings = Settings(
         world=command.world,
         regularizer="none",

@@ -106,10 +106,11 @@ def _online_label(settings: dict[str, Any], config: Path) -> str:
 
 def _offline_label(settings: dict[str, Any]) -> str:
     """`simpo beta=0.5 gamma=0.3`."""
-    name = settings.get("regularizer") or settings.get("objective") or "dpo"
+    objective = settings.get("regularizer") or settings.get("objective") or "dpo"
     options = ("beta", "alpha", "gamma", "divergence", "order", "label_smoothing", "penalty")
-    given = [f"{option}={settings[option]}" for option in options if settings.get(option) is not None]
-    return " ".join([str(name), *given])
+    weights = ("desirable_weight", "undesirable_weight")
+    given = [f"{name}={settings[name]}" for name in (*options, *weights) if settings.get(name) is not None]
+    return " ".join([str(objective), *given])
 
 
 def trajectory_figure(runs: list[Curves]) -> Figure:

@@ -25,7 +25,7 @@ from derivations.names import OBJECTIVES, make_objective
 from derivations.proofs.names import TABLE, functions_of, require_rows
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Enumerated, Step
-from derivations.published import PUBLISHED, make_published
+from derivations.published import PUBLISHED, UNPAIRED, make_published, make_trained
 from derivations.regularizers import KL, REGULARIZERS, Entropy, LengthNormalized
 
 SHAPE, PLACES, TOKENS = (2, 3), 4, 3
@@ -124,7 +124,8 @@ def calls() -> dict[str, tuple[Callable[..., Any], Inputs]]:
         "preferences.rao_kupper": (partial(preferences.rao_kupper, gamma=0.3), rewards),
         "preferences.rao_kupper_tie": (partial(preferences.rao_kupper_tie, gamma=0.3), {"first_reward": w, "second_reward": l}),
         "preferences.plackett_luce": (preferences.plackett_luce, ranking),
-        "preference_losses.kto": (partial(preference_losses.kto, beta=0.7, kl=np.asarray(0.1)), kl | {"desirable": l > -1.5}),
+        **{f"{module}.kto": (partial(function, beta=0.7, kl=np.asarray(0.1)), kl | {"desirable": l > -1.5})
+           for module, function in (("preference_losses", preference_losses.kto), ("preference_slopes", preference_slopes.kto))},
         "preference_losses.log_odds": (preference_losses.log_odds, {"logp": w}),
         "preference_losses.log_ratios": (
             partial(preference_losses.log_ratios, beta=0.7), {"chosen": w, "rejected": l, "ref_chosen": ref_w, "ref_rejected": ref_l},
@@ -177,6 +178,11 @@ def _of_objects(scores: Inputs) -> dict[str, tuple[Callable[..., Any], Inputs]]:
         pair = {"logp": numbers(18, 2), "length": 2 - numbers(19, 2), "ref_logp": numbers(20, 2)}
         for method in ("losses", "slopes", "rewards"):
             found[f"{name}.{method}"] = getattr(make_published(name), method), pair
+    single = {"logp": numbers(18, 2), "good": numbers(19, 2) > -1.5, "ref_logp": numbers(20, 2), "kl": -numbers(21, 2)}
+    for name in UNPAIRED:
+        made: Any = make_trained(name)
+        found |= {f"{name}.losses": (made.losses, single), f"{name}.slopes": (made.slopes, single)}
+        found[f"{name}.rewards"] = made.rewards, {key: single[key] for key in ("logp", "ref_logp")}
     return found
 
 

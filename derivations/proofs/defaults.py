@@ -17,6 +17,7 @@ from derivations import (
     preferences,
     slopes,
 )
+from derivations.proofs import unpaired_by_name as of_one
 from derivations.proofs.names import functions_of, require_rows
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Enumerated, Step
@@ -43,6 +44,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "preference_losses.kto": {"desirable_weight": 1.0, "undesirable_weight": 1.0},
     "preference_losses.dpop": {"penalty": 50.0},
     "preference_slopes.dpop": {"penalty": 50.0},
+    "preference_slopes.kto": {"desirable_weight": 1.0, "undesirable_weight": 1.0},
     "preferences.plackett_luce": {"top": None},
     "slopes.pair_slope": {"gamma": 0.0, "label_smoothing": 0.0},
     "slopes.ranking_slope": {"top": None},
@@ -266,7 +268,8 @@ def defaults_as_documented() -> list[Step]:
     "else the usual ones, and refuses others.",
     latex=r"\ell_{\text{name}}(w, l)",
     source="the papers that the docstrings of derivations.preference_losses name",
-    scope="one pair in numbers; the 10 names as they stand, with another beta, and with all options",
+    scope="one pair in numbers; the 10 names as they stand, with another beta, and with all options; kto likewise, on one "
+    "response in numbers that is good or bad",
     depends_on=("preference-losses-published", "preference-loss-slopes"),
 )
 def published_by_name() -> list[Step]:
@@ -274,4 +277,18 @@ def published_by_name() -> list[Step]:
     return [
         Enumerated("losses by name", published, as_the_function, as_published, wrong),
         Enumerated("options in and out of their ranges", refusable, in_table, by_ranges, {"all": whatever}),
+        Enumerated(
+            "the loss of one response by name",
+            of_one.unpaired,
+            of_one.as_kto,
+            of_one.as_kto_published,
+            {"always good": of_one.as_if_good},
+        ),
+        Enumerated(
+            "its options in and out of their ranges",
+            of_one.unpaired_refusable,
+            of_one.positive_weights,
+            of_one.by_limits,
+            {"all": of_one.anything},
+        ),
     ]

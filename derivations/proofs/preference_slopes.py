@@ -2,15 +2,17 @@
 
 from typing import Any
 
+import numpy as np
 import sympy as sp
 
 from derivations import preference_losses, preference_slopes
 from derivations.proofs.preference_losses import LENGTHS, REFS, h_l, lost
-from derivations.proofs.symbols import alpha, beta, len_l, len_w, logp_l, logp_w, p, q, ref_w
+from derivations.proofs.symbols import alpha, beta, gamma, len_l, len_w, logp_l, logp_w, p, q, ref_l, ref_w
 from derivations.prover.claims import claim
 from derivations.prover.kinds import Equal, Step
 from derivations.prover.tracing import trace, traced_array
 
+point = sp.Symbol("z", nonnegative=True)  # KTO's reference point, nats
 PLAIN = {**REFS, "beta": beta}
 SMOOTH: dict[str, dict[str, Any]] = {
     "apo_zero": PLAIN,
@@ -38,11 +40,11 @@ def equal(name: str, slopes: tuple[sp.Expr, sp.Expr], derivatives: tuple[sp.Expr
 
 @claim(
     "preference-loss-slopes",
-    "The slopes of the preference losses that are asked for by name are the derivatives of these losses in the two log-probs.",
+    "The slopes of the preference losses that are asked for by name are the derivatives of these losses in the log-probs.",
     latex=r"\text{slope}_y = \frac{\partial\,\ell(w, l)}{\partial\log\pi(y)}",
     source="the losses of derivations.preference_losses",
-    scope="any pair; the hinge on both sides of its corner, DPO-Positive above and below the reference; the weight of WPO "
-    "is a constant",
+    scope="any pair, of KTO any good and any bad response; the hinge on both sides of its corner, DPO-Positive above and "
+    "below the reference; the weight of WPO and the reference point of KTO are constants",
     depends_on=("loss-slopes", "preference-losses-published"),
 )
 def preference_loss_slopes() -> list[Step]:
@@ -50,7 +52,7 @@ def preference_loss_slopes() -> list[Step]:
     for name, options in SMOOTH.items():
         loss, *slopes = loss_and_slopes(name, logp_w, logp_l, **options)
         steps += equal(name, (slopes[0], slopes[1]), (sp.diff(loss, logp_w), sp.diff(loss, logp_l)))
-    return [*steps, *_orpo(), *_wpo(), *_dpop(), *_slic()]
+    return [*steps, *_orpo(), *_wpo(), *_dpop(), *_slic(), *_kto()]
 
 
 def _orpo() -> list[Step]:
@@ -89,3 +91,21 @@ def _slic() -> list[Step]:
         derivatives = in_chosen, sp.diff(loss, logp_l) - in_chosen
         steps += equal(f"slic, {where} its margin", (slopes[0], slopes[1]), derivatives)
     return steps
+
+
+def _kto() -> list[Step]:
+    """A good response and a bad one in one call, with both weights; the reference point is a symbol of its own."""
+    given = {
+        "ref_logp": [ref_w, ref_l],
+        "kl": point,
+        "beta": beta,
+        "desirable_weight": alpha,
+        "undesirable_weight": gamma,
+    }
+    call = [logp_w, logp_l], np.array([True, False])
+    losses = traced_array(preference_losses.kto, *call, **given).values
+    slopes = traced_array(preference_slopes.kto, *call, **given).values
+    return [
+        Equal(f"kto, {which}: the slope in log p", slope, sp.diff(loss, logp))
+        for which, slope, loss, logp in zip(("desirable", "undesirable"), slopes, losses, call[0], strict=True)
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from derivations.cli.command_line import command_line
 from derivations.cli.errors import InputError
+from derivations.published import UNPAIRED, Trained, Unpaired
 from llm.data.chat import control_text_warning
 from llm.data.files import Skipped, Source, by_reason, read_source, require_usable
 from llm.data.lengths import choose_length, said_length
@@ -21,7 +22,6 @@ from llm.sampling.reference_pool import ranked_responses, reference_pool, requir
 from llm.sampling.topics import HELD_OUT_TOPICS, TOPICS
 from llm.scoring.adapters import note
 from llm.settings.train import TrainConfig
-from llm.settings.unpaired import UNPAIRED, Trained, Unpaired
 from llm.settings.words import objective_words
 
 POOL_SAMPLES = 8  # responses of the model itself to each topic

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from derivations.evidence.intervals import interval, proportion
 from derivations.objectives import Objective, preference_metrics
-from derivations.published import Published
+from derivations.published import Published, Trained, Unpaired
 from llm.data.tokens import Group
 from llm.offline import unpaired
 from llm.scoring.packing import lengths, on_device, put_back
-from llm.settings.unpaired import Trained, Unpaired
 
 Row = dict[str, Any]
 TEXT = ("step", "split", "where")  # of a row; the rest are measured

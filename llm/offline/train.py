@@ -16,6 +16,7 @@ from accelerate.utils import set_seed
 
 from derivations.cli.errors import InputError
 from derivations.cli.files import write_json
+from derivations.published import Trained, Unpaired
 from llm.data.dataset import Data, announce, load_data, read_sources
 from llm.data.files import Skipped
 from llm.data.tokens import Group, tokens_of
@@ -41,7 +42,6 @@ from llm.scoring.logprobs import longest_sequence, require_room
 from llm.scoring.models import Model, Tokenizer, add_lora, load_model, recompute_layers
 from llm.scoring.passes import by_tokens, pass_sizes, scored, what_ran
 from llm.settings.train import LARGEST, TrainConfig
-from llm.settings.unpaired import Trained, Unpaired
 
 Reference = EveryStep | Precomputed | None
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from derivations.cli.errors import InputError
+from derivations.published import Unpaired
 from llm.data.tokens import Group
 from llm.engine.engine import Engine
 from llm.scoring.packing import Example, lengths
 from llm.scoring.passes import scored
-from llm.settings.unpaired import Unpaired
 
 
 def mismatched(groups: Sequence[Group], *, max_length: int) -> list[Group]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from derivations.cli.files import to_json, write_text
 from derivations.evidence.tables import markdown
+from derivations.published import Trained
 from llm.scoring.adapters import merged_copy
-from llm.settings.unpaired import Trained
 from llm.settings.words import objective_words, title
 
 

@@ -12,14 +12,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from derivations.cli.errors import InputError, input_errors, suggest
+from derivations.cli.errors import InputError, input_errors
 from derivations.cli.settings import Within, check_settings
-from derivations.names import OBJECTIVES, make_objective
-from derivations.published import PUBLISHED, PUBLISHED_OPTIONS, make_published
+from derivations.published import PUBLISHED_OPTIONS, UNPAIRED, Trained, make_trained
 from llm.data.containers import require_source
 from llm.data.row_formats.mapping import read_mapping
 from llm.engine.jsonl import require_out
-from llm.settings.unpaired import UNPAIRED, Trained, make_unpaired
 
 Dtype = Literal["float32", "bf16"]
 Shape = Literal[
@@ -51,7 +49,7 @@ DEFAULT_OPTIONS: dict[str, dict[str, float]] = {
     "simpo-pl": {"beta": 2.0},
     "simpo-shannon-pl": {"beta": 2.0},
     "maxent-pl": {"alpha": 0.05},
-    "kto": {"beta": 0.1},
+    **UNPAIRED,
     **PUBLISHED_OPTIONS,
 }
 OPTIONS = (
@@ -245,9 +243,5 @@ class TrainConfig:
         """The objective with its options, defaults filled in. Raises InputError, with the mend."""
         given = {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
         defaults: dict[str, Any] = DEFAULT_OPTIONS.get(self.objective, {})
-        if self.objective not in (known := (*OBJECTIVES, *UNPAIRED, *PUBLISHED)):
-            raise InputError(f"unknown objective {self.objective!r}{suggest(self.objective, list(known))}")
-        made: dict[str, Any] = dict.fromkeys(UNPAIRED, make_unpaired) | dict.fromkeys(PUBLISHED, make_published)
-        make = made.get(self.objective, make_objective)
         with input_errors():
-            return make(self.objective, **(defaults | given))
+            return make_trained(self.objective, **(defaults | given))

@@ -3,9 +3,8 @@
 from typing import Any
 
 from derivations.names import OBJECTIVES
-from derivations.published import PUBLISHED
+from derivations.published import PUBLISHED, UNPAIRED, Trained
 from derivations.regularizers import Regularizer
-from llm.settings.unpaired import UNPAIRED, Trained
 
 TITLES = {
     "dpo": "DPO",

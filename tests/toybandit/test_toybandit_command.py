@@ -178,6 +178,7 @@ def test_a_published_loss_is_trained_by_name_with_the_options_that_llm_train_has
     for name, given, expected in (
         ("r-dpo", (), {"beta": 0.1, "alpha": 0.05, "penalty": None}),
         ("dpop", ("--beta", "0.5", "--penalty", "2"), {"beta": 0.5, "alpha": None, "penalty": 2.0}),
+        ("kto", ("--undesirable-weight", "2"), {"beta": 0.1, "desirable_weight": None, "undesirable_weight": 2.0}),
     ):
         done = toybandit("offline", "--objective", name, *given, *few, "--out", name)
         assert done.returncode == 0, done.stderr
@@ -185,9 +186,10 @@ def test_a_published_loss_is_trained_by_name_with_the_options_that_llm_train_has
         config = json.loads((tmp_path / name / "config.json").read_text())["config"]
         assert {key: config[key] for key in expected} == expected
         first, *_, last = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
-        assert first["loss"] == pytest.approx(np.log(2), abs=0.01)
+        assert first["loss"] == pytest.approx((1 + 2) / 4 if name == "kto" else np.log(2), abs=0.01)
         assert last["loss"] < first["loss"]
     assert read_run(tmp_path / "dpop").label == "dpop beta=0.5 penalty=2.0"
+    assert read_run(tmp_path / "kto").label == "kto beta=0.1 undesirable_weight=2.0"
 
 
 def test_offline_takes_sums_and_formulas_and_refuses_a_strength_beside_them(tmp_path, toybandit):

@@ -45,7 +45,17 @@ QUICK = ("--seeds", "3", "--steps", "20")
         (["offline", "--objective", "dpo"], "objective dpo: beta is None"),
         (["offline", "--objective", "dpoo"], "did you mean 'dpo'?"),
         (["offline", "--objective", "apo-zro"], "did you mean 'apo-zero'? (known: dpo, cdpo, ipo, f-dpo,"),
-        (["offline", "--objective", "kto"], "orpo, dpop, apo-zero, apo-down, slic, chi-po, r-dpo, ln-dpo, wpo, sppo)"),
+        (["offline", "--objective", "ktoo"], "did you mean 'kto'? (known: dpo, cdpo, ipo, f-dpo,"),
+        (
+            ["offline", "--objective", "kto", "--gamma", "1"],
+            "no gamma (it takes: beta, desirable_weight, undesirable_weight",
+        ),
+        (
+            ["offline", "--objective", "kto", "--desirable-weight", "0"],
+            "desirable_weight is 0.0, expected a number > 0",
+        ),
+        (["offline", "--objective", "dpo", "--beta", "1", "--desirable-weight", "2"], "takes no desirable_weight"),
+        (["offline", "--regularizer", "kl=1", "--undesirable-weight", "2"], "leave --undesirable-weight out"),
         (["offline", "--objective", "slic", "--penalty", "3"], "slic takes no penalty (it takes: beta)"),
         (["offline", "--objective", "dpo", "--beta", "0"], "beta is 0.0, expected a number > 0"),
         (["offline", "--objective", "dpo-pl", "--beta", "1", "--gamma", "1"], "takes no gamma"),
