@@ -66,7 +66,7 @@ def rloo_unbiased() -> list[Step]:
 
 @claim(
     "group-mean-shrinks",
-    "The group-mean advantage is (k - 1) / k times the leave-one-out advantage, so it shrinks the policy gradient by that.",
+    "The group-mean advantage is (k - 1) / k times the leave-one-out advantage, so its policy gradient is that multiple too.",
     latex=r"r_i - \bar r = \frac{k-1}{k}\Big(r_i - \tfrac{1}{k-1}\sum_{j\ne i} r_j\Big)",
     source="THEORY 3.2",
     scope="the code for groups of 2, 3 and 4 (GRPO's division: of 2), the formula with k a symbol; about rewards alone",
