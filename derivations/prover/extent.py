@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import sympy as sp
 
+from derivations.prover.equality import Equal
 from derivations.prover.limits import TendsTo
 from derivations.prover.steps import Step
 from derivations.prover.theorems import Argued
@@ -22,6 +23,11 @@ NUMBER = re.compile(
     re.IGNORECASE,
 )
 RANGE = re.compile(r"(?<![\w|)^_])([A-Za-z]\w*) ?(>=|≥|>) ?(-?\d+)")
+FRACTION = re.compile(r"(?<![\w./^])(\d+) ?/ ?(\d+)(?![\w/])")
+NONNEGATIVE = re.compile(
+    r"\b(?:non-?negative|not negative) (?:margin |strength )?([A-Za-z]\w*)\b|\b([A-Za-z]\w*) that is not negative\b"
+)
+MEANT = {"margin": "gamma", "margins": "gamma", "temperature": "alpha"}  # a word for the symbol that has no other name
 REAL = re.compile(r"\breal (?:number |margin |strength )?([A-Za-z]\w*)\b")
 UP = r"(?:grows?|increases?|rises?|tends? to infinity|goes to infinity|becomes large|-> ?(?:oo|infinity|∞))"
 DOWN = r"(?:falls?|decreases?|shrinks?|vanish(?:es)?|tends? to (?:0|zero)|goes to (?:0|zero)|becomes small|-> ?0)"
@@ -30,17 +36,30 @@ COUNTED_AT_ALL = r"\bm\b|\bn\b|\bk\b|batch\w*|(?:counter)?example|grid|some"
 UNDER_A_CONDITION = re.compile(
     r"\b(?:if|when|where|wherever|while|unless|once|at|above|below|ahead|behind|beyond|under|sides?|ties?|up to)\b",
     re.IGNORECASE,
-)  # fmt: skip
+)
+EQUATED = re.compile(
+    r"\b(?:equal\w*|same (?:length|reference|reward|score|log|prob|polic)\w*|one (?:length|arm)|common|uniform|ties?"
+    r"|at (?:the|its) (?:reference|start|end|optimum|top)|agree|even|zero margin)\b|=",
+    re.IGNORECASE,
+)
+CONDITION = re.compile(
+    rf"{UNDER_A_CONDITION.pattern}|{EQUATED.pattern}|\b(?:one|with|without|no|alone|start|from|on)\b", re.IGNORECASE
+)
 
 
 def numbers(title: str, steps: Sequence[Step]) -> list[str]:
     """A number of the sentence, 2 or more, stands in a step: in its formulas, or in how it counts its cases."""
-    said, there = _numbers(title), {0, 1}
-    for step in steps:
-        there |= set(_numbers(step.statement).values())
-        for expr in step.expressions():
-            there |= {abs(part) for number in expr.atoms(sp.Rational) for part in (int(number.p), int(number.q))}
-    return [f"it says {word!r}, a number that no step has" for word, value in said.items() if value not in there]
+    words = " ".join(step.statement for step in steps)
+    found = {number for step in steps for expr in step.expressions() for number in expr.atoms(sp.Rational)}
+    parts, over = {abs(number.p) for number in found}, {number.q for number in found}
+    there = {0, 1, *map(int, parts | over), *_numbers(words).values()}
+    missing = [f"{word!r}, a number" for word, value in _numbers(title).items() if value not in there]
+    missing += [
+        f"{said[0]!r}, a fraction"
+        for said in FRACTION.finditer(title)
+        if said[1] != "0" and said[0] not in words and not any(number % int(said[2]) == 0 for number in over)
+    ]
+    return [f"it says {what} that no step has" for what in missing]
 
 
 def _numbers(text: str) -> dict[str, int]:
@@ -56,10 +75,11 @@ def ranges(text: str, steps: Sequence[Step]) -> list[str]:
         symbols.setdefault(symbol.name, set()).add(symbol)
     said = [(found[1], found[2], int(found[3]), found) for found in RANGE.finditer(text)]
     said += [(found[1], ">", -(10**9), found) for found in REAL.finditer(text)]
+    said += [(found[1] or found[2], ">=", 0, found) for found in NONNEGATIVE.finditer(text)]
     return [
         f"it says {found[0]!r}, and the steps take {symbol} {'> 0' if symbol.is_positive else '>= 0'}"
         for name, relation, value, found in said
-        for symbol in symbols.get(name, ())
+        for symbol in symbols.get(MEANT.get(name, name), ())
         if (symbol.is_positive and (value < 0 or (value == 0 and relation != ">")))
         or (symbol.is_nonnegative and value < 0)
     ]
@@ -72,7 +92,8 @@ def approach(title: str, steps: Sequence[Step]) -> list[str]:
     for symbol in {step.symbol for step in limits}:
         places = {step.place for step in limits if step.symbol == symbol}
         for way, words, at in (("grows", UP, sp.oo), ("vanishes", DOWN, sp.S.Zero)):
-            said = rf"\b(?:as|when|for|if) (?:\w+ )?{re.escape(symbol.name)} {words}"
+            small = rf"|\bfor {'large' if at == sp.oo else 'small'} (?:\w+ )?{re.escape(symbol.name)}\b"
+            said = rf"\b(?:as|when|for|if) (?:\w+ )?{re.escape(symbol.name)} {words}{small}"
             if at not in places and re.search(said, title, re.IGNORECASE):
                 wrong.append(f"it says that {symbol} {way}, and the limit is taken at {', '.join(map(str, places))}")
     return wrong
@@ -87,6 +108,20 @@ def sizes(text: str, steps: Sequence[Step], calls: Sequence[Call]) -> list[str]:
     if not found or re.search(rf"\b(?:{'|'.join(words)}|{COUNTED_AT_ALL})\b", text, re.IGNORECASE):
         return []
     return [f"the code was traced with {', '.join(map(str, sorted(found)))} rewards, and the claim does not say so"]
+
+
+def conditions(text: str, steps: Sequence[Step]) -> list[str]:
+    """What was decided under a condition is said under one; where two things are equal, it or the step says so."""
+    wrong = []
+    for step in steps:
+        given = step.given if isinstance(step, Equal) else {}
+        if given and not CONDITION.search(text):
+            wrong.append(f"{step.statement}: decided under a condition, and the claim names none")
+        elif any(getattr(value, "is_Symbol", False) for value in given.values()) and not EQUATED.search(
+            f"{text} {step.statement}"
+        ):
+            wrong.append(f"{step.statement}: decided where two things are equal, and the claim does not say so")
+    return wrong
 
 
 def special(text: str, calls: Sequence[Call], replaced: Iterable[tuple[sp.Expr, sp.Expr]] = ()) -> list[str]:

@@ -115,7 +115,8 @@ def _said_by_a_step(words: str) -> Callable[[Evidence], bool]:
 MEAN = r"mean|averag|expect|\bE\[|\bE_|sum|share|unbiased|\bd?E\b"
 PROPERTIES = (
     Property(
-        r"tight(?:est|ness)?|sharp|best (?:possible )?constant|best possible|cannot be improved",
+        r"tight(?:est|ness)?|sharp|best (?:possible )?constant|best possible|cannot be improved"
+        r"|no (?:smaller|larger|better) (?:bound|constant)",
         _attained,
         "no step shows the gap of the bound to be 0 or to tend to 0 anywhere",
     ),

@@ -51,6 +51,7 @@ def missing(
         *extent.ranges(whole, steps),
         *extent.approach(title, steps),
         *extent.sizes(whole, steps, calls),
+        *extent.conditions(whole, steps),
         *extent.special(whole, calls, replaced),
         *_uses(depends_on, steps, kinds_of),
         *_premises(depends_on, steps, kinds_of, derivatives),

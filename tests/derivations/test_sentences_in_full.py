@@ -30,11 +30,11 @@ from tests.helpers.steps_of_claims import (
     MARGIN,
     ONE,
     ZERO,
-    a,
     against_k1,
     behind,
     both_orders,
     bounded,
+    bounded_slope,
     code,
     d,
     dpo_code,
@@ -43,6 +43,7 @@ from tests.helpers.steps_of_claims import (
     leave_one_out,
     longer,
     mean_slope,
+    mixed,
     quotient,
     reward_less_kl,
     simpo_loss,
@@ -98,6 +99,34 @@ REFUSED = {
         lambda: [tie_code()],
         "Rao-Kupper's tie has its closed form for every real gamma.",
         "it says 'real gamma'",
+    ),
+    "a nonnegative for a positive one": (
+        lambda: [tie_code()],
+        "Rao-Kupper's tie has its closed form for a margin that is not negative.",
+        "it says 'margin that is not negative', and the steps take gamma > 0",
+    ),
+    "a condition that is not said": (
+        lambda: [dpo_code(), Equal("log 2", dpo_loss(), sp.log(2), {logp_w: ref_w, logp_l: ref_l})],
+        "DPO's loss is log 2.",
+        "decided under a condition, and the claim names none",
+    ),
+    "equal lengths that are not said": (
+        lambda: [
+            code(),
+            Equal("the same", simpo_loss(), dpo_loss(beta=beta / len_w, ref_rejected_logp=ref_w), {len_l: len_w}),
+        ],
+        "SimPO's loss is DPO's with strength beta per token.",
+        "decided where two things are equal, and the claim does not say so",
+    ),
+    "a bound below which nobody looked": (
+        bounded_slope,
+        "DPO's slope is at least -3 beta, and no smaller bound holds.",
+        "it says 'no smaller bound'",
+    ),
+    "3 for a third": (
+        bounded_slope,
+        "DPO's slope is at least -1/3 of beta.",
+        "it says '1/3', a fraction that no step has",
     ),
     "one side for both": (
         quotient,
@@ -191,21 +220,18 @@ def test_a_word_that_the_steps_do_not_give_is_refused(words, monkeypatch):
     assert any(reason in problem for problem in result.problems), result.problems
 
 
-def mixed():
-    log_sum = sp.log(sp.exp(a) + sp.exp(d))
-    slope = sp.diff(log_sum, a)
-    share = 1 / (1 + sp.exp(d - a))
-    return [
-        Equal("mixed", sp.diff(slope, d), -share * (1 - share)),
-        Positive("log-sum-exp is convex in one", sp.diff(log_sum, a, 2)),
-    ]
-
-
 # what is honest in the same form
 HONEST = {
     "a case that is said": (
         lambda: behind(lengths=(len_w, len_w)),
         "With one length SimPO's loss exceeds log 2 where rejected is ahead.",
+    ),
+    "equal lengths that are said": (
+        lambda: [
+            code(),
+            Equal("the same", simpo_loss(), dpo_loss(beta=beta / len_w, ref_rejected_logp=ref_w), {len_l: len_w}),
+        ],
+        "At equal lengths SimPO's loss is DPO's with strength beta per token.",
     ),
     "a bound that is reached at the end": (
         lambda: bounded(TendsTo("and the gap tends to 0", 1 - x / (1 + x), x, sp.oo, ZERO)),

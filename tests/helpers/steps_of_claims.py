@@ -46,13 +46,23 @@ def code():
     return Equal("the code", simpo_loss(), -sp.log(sigmoid(MARGIN)))
 
 
-def dpo_loss(**places):
-    named = {"ref_chosen_logp": ref_w, "ref_rejected_logp": ref_l, "beta": beta}
-    return trace(dpo, places.get("chosen", logp_w), places.get("rejected", logp_l), **named)
+def dpo_loss(**options):
+    named = {"ref_chosen_logp": ref_w, "ref_rejected_logp": ref_l, "beta": beta, **options}
+    return trace(dpo, logp_w, logp_l, **named)
 
 
 def dpo_code():
     return Equal("the code", dpo_loss(), -sp.log(sigmoid(beta * (logp_w - ref_w) - beta * (logp_l - ref_l))))
+
+
+def dpo_per_token():
+    """SimPO's loss at equal lengths."""
+    per_token = dpo_loss(beta=beta / len_w, ref_rejected_logp=ref_w)
+    return [code(), Equal("the same", simpo_loss(), per_token, {len_l: len_w})]
+
+
+def bounded_slope():
+    return [dpo_code(), Positive("at least -3 beta", 3 * beta + sp.diff(dpo_loss(), logp_w))]
 
 
 def tie():
@@ -142,3 +152,13 @@ def greedy(place):
 def behind(**lengths):
     case = sp.exp(simpo_loss(logp_w, logp_w + x, **lengths))
     return [code(), Positive("the loss exceeds log 2: e^loss - 2", case - 2)]
+
+
+def mixed():
+    log_sum = sp.log(sp.exp(a) + sp.exp(d))
+    slope = sp.diff(log_sum, a)
+    share = 1 / (1 + sp.exp(d - a))
+    return [
+        Equal("mixed", sp.diff(slope, d), -share * (1 - share)),
+        Positive("log-sum-exp is convex in one", sp.diff(log_sum, a, 2)),
+    ]
