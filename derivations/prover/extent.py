@@ -111,16 +111,15 @@ def sizes(text: str, steps: Sequence[Step], calls: Sequence[Call]) -> list[str]:
 
 
 def conditions(text: str, steps: Sequence[Step]) -> list[str]:
-    """What was decided under a condition is said under one; where two things are equal, it or the step says so."""
+    """What was decided under a condition, or where two things are equal, is said so, by the claim or the step."""
     wrong = []
     for step in steps:
         given = step.given if isinstance(step, Equal) else {}
-        if given and not CONDITION.search(text):
-            wrong.append(f"{step.statement}: decided under a condition, and the claim names none")
-        elif any(getattr(value, "is_Symbol", False) for value in given.values()) and not EQUATED.search(
-            f"{text} {step.statement}"
-        ):
-            wrong.append(f"{step.statement}: decided where two things are equal, and the claim does not say so")
+        said = f"{text} {step.statement}"
+        if given and not CONDITION.search(said):
+            wrong.append(f"{step.statement}: decided under a condition, and neither the claim nor the step names one")
+        elif any(getattr(value, "is_Symbol", False) for value in given.values()) and not EQUATED.search(said):
+            wrong.append(f"{step.statement}: decided where two things are equal, and neither the claim nor it says so")
     return wrong
 
 

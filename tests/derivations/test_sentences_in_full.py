@@ -108,7 +108,7 @@ REFUSED = {
     "a condition that is not said": (
         lambda: [dpo_code(), Equal("log 2", dpo_loss(), sp.log(2), {logp_w: ref_w, logp_l: ref_l})],
         "DPO's loss is log 2.",
-        "decided under a condition, and the claim names none",
+        "decided under a condition, and neither the claim nor the step names one",
     ),
     "equal lengths that are not said": (
         lambda: [
@@ -116,7 +116,7 @@ REFUSED = {
             Equal("the same", simpo_loss(), dpo_loss(beta=beta / len_w, ref_rejected_logp=ref_w), {len_l: len_w}),
         ],
         "SimPO's loss is DPO's with strength beta per token.",
-        "decided where two things are equal, and the claim does not say so",
+        "decided where two things are equal, and neither the claim nor it says so",
     ),
     "a bound below which nobody looked": (
         bounded_slope,
