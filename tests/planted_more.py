@@ -21,6 +21,15 @@ MORE_FORM = (
     Mistake("R2 of the change over the level", "retention", "1 - missed / np.where(moved, sums.change_change, 1.0)", "1 - missed / np.where(moved, sums.level_level, 1.0)", "tests/derivations/test_retention.py::test_r2_of_the_change_tells_a_law_from_noise_where_r2_of_the_level_does_not"),
     Mistake("the first place left out of the slope", "slopes", "(1 if j < places else 0)", "(1 if j < m - 1 else 0)", "loss-slopes"),
 )  # fmt: skip
+MORE_FORM += (
+    Mistake("a deviation that is right for two samples", "advantages", "/ (k if population else k - 1)", "/ (k if population else 1)", "group-mean-shrinks"),
+    Mistake("PPO's advantage of the first token for all", "off_policy", "each = advantages if advantages.ndim == logps.ndim else advantages[..., None]\n    loss", "each = advantages[..., :1] if advantages.ndim == logps.ndim else advantages[..., None]\n    loss", "ppo-clip-slope"),
+    Mistake("CISPO's advantage of the first token for all", "off_policy", "each = advantages if advantages.ndim == logps.ndim else advantages[..., None]\n    return -weight", "each = advantages[..., :1] if advantages.ndim == logps.ndim else advantages[..., None]\n    return -weight", "cispo-slope"),
+    Mistake("GSPO's sampler under the mask", "off_policy", "masked_sum(logps, mask) - masked_sum(old_logps, mask)", "masked_sum(logps, mask) - namespace(logps).sum(old_logps, axis=-1)", "gspo-slope"),
+    Mistake("RLOO's clip on the geometric mean", "off_policy", "        return -ratio * advantages\n    return", "        return -ratio * advantages\n    ratio = sequence_ratios(logps, old_logps, mask, per_token=True)\n    return", "off-policy-at-ratio-one"),
+    Mistake("a draw of one prompt less", "retention", ".multinomial(p, [1 / p] * p, size=DRAWS)", ".multinomial(p - 1, [1 / p] * p, size=DRAWS)", "tests/derivations/test_retention.py::test_every_draw_of_the_bootstrap_has_as_many_prompts_as_the_data"),
+    Mistake("a leverage without its mean", "retention", "leverage = weights + pull_kappa * ref", "leverage = pull_kappa * ref", "tests/derivations/test_retention.py::test_errors_are_those_of_leaving_each_response_out_in_turn"),
+)  # fmt: skip
 MORE_BATCH = (
     Mistake("log-softmax over the batch", "arrays", "return logits - logsumexp(logits, axis=-1)[..., None]", "return logits - logsumexp(logits, axis=0)", "calls-by-example"),
     Mistake("log-softmax of a matrix only", "arrays", "return logits - logsumexp(logits, axis=-1)[..., None]", "return logits - (logsumexp(logits, axis=-1)[:, None] if logits.ndim > 1 else logsumexp(logits, axis=-1))", "calls-by-example"),

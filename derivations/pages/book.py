@@ -46,10 +46,17 @@ names must have been traced, "any number" needs a symbol for any number, "every 
 and only if" the computed condition, "unique" a step that leaves one alone, "has a minimum" or "converges" a theorem
 that gives one. A theorem needs steps of the kind it needs, convexity the sign of a second derivative, and its
 conclusion must say what it gives; what it says of an objective must rest on steps that change with its code. "Rises",
-"convex" and "above" must not point the other way than the sign that was decided. Of what is refuted, a step must name
-both sides in the words of the sentence, and each objective named there must change it.
-Whether the sentence says what its formulas say, and whether a theorem that is named applies, the reader decides; so
-every formula is printed."""
+"convex" and "above" must not point the other way than the sign that was decided, and what "rises" needs the sign of
+a derivative, not two values. Of what is refuted, a step must name both sides in the words of the sentence, and each
+objective named there must change it. A number of the sentence, a range (gamma >= 0) and a case (one length for both)
+must be those of the steps; "largest", "tight", "from both sides", "jointly convex", "swapping", "by default" and
+"bits" need steps of the form that shows it; and a sentence that is not about slopes must notice a constant more in
+the code.
+
+What no machine notices: a sentence that goes beyond its steps in other words than these; words of a step that say
+something else than its formula, which stands beside them; an expectation that was decided and is told of one sample; a
+gradient that was taken with a weight held constant, under the name of the whole gradient; a theorem that is named and
+does not apply though its steps are of the right kind. Those the reader decides; so every formula is printed."""
 TITLE = "# The book of claims"
 # what the paper says, what is true, the claims that show it
 STORY = (

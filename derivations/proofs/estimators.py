@@ -66,10 +66,10 @@ def rloo_unbiased() -> list[Step]:
 
 @claim(
     "group-mean-shrinks",
-    "The group-mean advantage is (k - 1) / k times the leave-one-out advantage, so it shrinks the policy gradient by that.",
+    "The group-mean advantage is (k - 1) / k times the leave-one-out advantage, so its policy gradient is that multiple too.",
     latex=r"r_i - \bar r = \frac{k-1}{k}\Big(r_i - \tfrac{1}{k-1}\sum_{j\ne i} r_j\Big)",
     source="THEORY 3.2",
-    scope="the code for groups of 2, 3 and 4 (GRPO's division: of 2), the formula with k a symbol; about rewards alone",
+    scope="the code for groups of 2, 3 and 4 (GRPO's division: of 2 and 3), the formula with k a symbol; about rewards alone",
     depends_on=("rloo-unbiased",),
 )
 def group_mean_shrinks() -> list[Step]:
@@ -90,6 +90,9 @@ def group_mean_shrinks() -> list[Step]:
         steps.append(
             Equal(f"k = 2: GRPO divides it by the {words} deviation", value, gap / (sp.sqrt(square) + epsilon))
         )
+        three = traced_array(code, [r + gap, r, r - gap]).values[0]
+        square = 2 * gap**2 / (3 if population else 2)
+        steps.append(Equal(f"k = 3: by the {words} deviation", three, gap / (sp.sqrt(square) + epsilon)))
     return [
         *steps,
         Equal("any k", r - total / any_k, (any_k - 1) / any_k * (r - (total - r) / (any_k - 1)), every=(others_of_k,)),
@@ -167,7 +170,7 @@ def kl_estimator_values() -> list[Step]:
         Argued("summed over y: q - p adds up to 0", by="summation", uses=("k3: its share",)),
         Equal("k3 = rho - 1 - log rho", k3, rho - 1 - sp.log(rho)),
         Equal("its value at rho = 1 is 0", k3, sp.S.Zero, {q: p}),
-        Equal("and its slope there, too", sp.diff(k3, q), sp.S.Zero, {q: p}),
+        Equal("and its slope at rho = 1, too", sp.diff(k3, q), sp.S.Zero, {q: p}),
         Positive("and it is convex in q: never negative", sp.diff(k3, q, 2)),
         Equal("k2 = (log rho)^2 / 2", k2, sp.log(rho) ** 2 / 2),
         Differs(

@@ -76,13 +76,13 @@ def best_of_n() -> list[Step]:
             sp.diff(growth - 1 - sp.log(growth), growth, 2),
         ),
         Argued(
-            "so gap' < 0 for rho < 1, and gap > gap(1) = 0: an atom loses strictly",
+            "so gap' < 0 for rho < 1, and gap > gap(1) = 0: an atom makes it strictly smaller",
             by="tangent",
             uses=("h is strictly convex", "gap(1) = 0", "and 2 rho (t - 1)"),
         ),
         Positive("t log t is strictly convex", sp.diff(growth * sp.log(growth), growth, 2)),
         Argued(
-            "other n: t log t is strictly convex and n x^(n-1) is not constant on an atom, so it loses strictly as well",
+            "other n: t log t is strictly convex and n x^(n-1) is not constant on an atom: strictly smaller as well",
             by="jensen",
             uses=("t log t is", "antiderivative of that density"),
         ),

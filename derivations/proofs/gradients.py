@@ -33,7 +33,8 @@ Edges = tuple[tuple[int, int], ...]
 
 @claim(
     "loss-gradients",
-    "The pair losses pull chosen up and rejected down by the wrongly held probability sigma(-m), SimPO per token.",
+    "The gradients of the pair losses pull chosen up and rejected down by the wrongly held probability sigma(-m), SimPO's "
+    "per token.",
     latex=r"\frac{\partial\ell}{\partial\log\pi(w)} = -\frac{\beta}{|w|}\sigma(-m),\quad "
     r"\frac{\partial\ell}{\partial\log\pi(l)} = \frac{\beta}{|l|}\sigma(-m)",
     source="THEORY 3.1",

@@ -11,6 +11,10 @@ from derivations.prover.tracing import trace, traced_array
 
 over, under, place = sp.symbols("over under place", positive=True)  # how far out of the clip, and where inside of it
 gain, old = sp.Symbol("gain", positive=True), sp.Symbol("old", real=True)  # |A|, and log-probs at sampling
+other, hidden, hidden_old = (
+    sp.Symbol("other", positive=True),
+    *reals("hidden", 2),
+)  # |A| of another token; what is masked
 LOW, HIGH = 1 / (1 + sp.Symbol("k_low", positive=True)), sp.Symbol("eps_high", positive=True)  # eps in (0, 1), and > 0
 # region -> the ratio there, and the symbol that moves it
 REGIONS: dict[str, tuple[sp.Expr, sp.Symbol]] = {
@@ -38,7 +42,8 @@ def stops(region: str, sign: str) -> bool:
     "is positive and below it where it is negative.",
     latex=r"\frac{\partial\ell}{\partial\log r} = -rA\,\big(1 - [r > 1+\epsilon_h, A > 0] - [r < 1-\epsilon_l, A < 0]\big)",
     source="arXiv:1707.06347, eq. 7; the higher upper bound: arXiv:2503.14476, eq. 10",
-    scope="one token, the edges of the clip left out; every lower epsilon in (0, 1) and every upper one; symmetric as well",
+    scope="one token, and two with an advantage each; the edges of the clip left out; every lower epsilon in (0, 1) and "
+    "every upper one; symmetric as well",
 )
 def ppo_clip_slope() -> list[Step]:
     steps: list[Step] = []
@@ -50,8 +55,13 @@ def ppo_clip_slope() -> list[Step]:
             steps.append(Equal(f"{region}, {sign}: the slope in log r", by_log_ratio(loss, ratio, symbol), right))
     same = trace(ppo_clip, [old + sp.log(1 + LOW + over)], [old], ONE, [gain], epsilon=LOW)
     none = trace(ppo_clip, [old + sp.log(1 + over)], [old], ONE, [gain], epsilon=LOW, epsilon_high=0)
+    inside, outside = REGIONS["inside of the clip"][0], REGIONS["above the clip"][0]
+    both = [old + sp.log(inside), old + sp.log(outside)], [old, old], np.array([True, True]), [-gain, other]
+    each = traced_array(ppo_clip, *both, epsilon=LOW, epsilon_high=HIGH).values
     return [
         *steps,
+        Equal("an advantage a token: the first has its own", each[0], inside * gain),
+        Equal("and the second its own", each[1], -(1 + HIGH) * other),
         Equal("one epsilon given is both: above the clip, A > 0", same, -(1 + LOW) * gain),
         Equal("an upper epsilon of 0 is one as well: above the clip, A > 0", none, -gain),
     ]
@@ -86,7 +96,7 @@ def clip_takes_the_minimum() -> list[Step]:
     "constant, and not zero.",
     latex=r"\ell = -\mathrm{sg}[\mathrm{clip}(r)]\,A\log\pi",
     source="arXiv:2506.13585, eq. 4",
-    scope="one token; every lower epsilon in (0, 1) and every upper one",
+    scope="one token, and two with an advantage each; every lower epsilon in (0, 1) and every upper one",
 )
 def cispo_slope() -> list[Step]:
     steps: list[Step] = []
@@ -100,6 +110,10 @@ def cispo_slope() -> list[Step]:
             if region in edges:
                 slope = by_log_ratio(loss, ratio, symbol)
                 steps.append(Equal(f"{region}, {sign}: the slope in log pi", slope, -weight * advantage))
+    both = [old, hidden], [old, hidden], np.array([True, True]), [-gain, other]
+    each = traced_array(cispo, *both, epsilon=LOW, epsilon_high=HIGH).values
+    steps.append(Equal("an advantage a token: the first has its own", each[0], gain * old))
+    steps.append(Equal("and the second its own", each[1], -other * hidden))
     new, masked = (
         reals("new", 2),
         traced_array(ratios, reals("new", 2), reals("old", 2), np.array([True, False])).values,
@@ -120,8 +134,8 @@ def gspo_slope() -> list[Step]:
     steps: list[Step] = []
     for region, (ratio, symbol) in REGIONS.items():
         for sign, advantage in SIGNS.items():
-            logps = [old + sp.log(ratio) + spread, sp.Symbol("hidden", real=True), old + sp.log(ratio) - spread]
-            loss = trace(gspo, logps, [old, sp.S.Zero, old], mask, advantage, epsilon=LOW, epsilon_high=HIGH)
+            logps = [old + sp.log(ratio) + spread, hidden, old + sp.log(ratio) - spread]
+            loss = trace(gspo, logps, [old, hidden_old, old], mask, advantage, epsilon=LOW, epsilon_high=HIGH)
             right = sp.S.Zero if stops(region, sign) else -ratio * advantage
             steps.append(Equal(f"{region}, {sign}: the slope in log s", by_log_ratio(loss, ratio, symbol), right))
             steps.append(
@@ -169,7 +183,7 @@ def off_policy_reductions() -> list[Step]:
     "responses of one token no test at ratio 1 tells them apart.",
     latex=r"\frac{\partial\ell}{\partial\log\pi}\Big|_{r = 1} = -A,\qquad \frac{\partial\ell_{\mathrm{GSPO}}}{\partial\log\pi_t}\Big|_{r = 1} = -\frac{A}{|y|}",
     source="arXiv:1707.06347, section 3",
-    scope="responses of one token, GSPO of two as well; the slope by the log-prob, from inside of the clip; CISPO's weight held",
+    scope="responses of one token, GSPO and RLOO of two as well; the slope by the log-prob, from inside of the clip; CISPO's weight held",
     depends_on=("ppo-clip-slope", "gspo-slope", "cispo-slope"),
 )
 def off_policy_at_ratio_one() -> list[Step]:
@@ -194,6 +208,15 @@ def off_policy_at_ratio_one() -> list[Step]:
         two = trace(gspo, pair, [old, old], np.array([True, True]), advantage, **given)
         first = (by_log_ratio(two, ratio, symbol) + sp.diff(two, spread)) / 2  # both rise, and then the first more
         steps.append(Equal(f"GSPO, {sign}: the first of two tokens", first.subs(symbol, start), -advantage / 2))
+        half = [
+            old + sp.log(ratio) / 2 + spread,
+            hidden,
+            old + sp.log(ratio) / 2 - spread,
+        ]  # their product is the ratio
+        masked = half, [old, hidden_old, old], np.array([True, False, True])
+        three = trace(rloo_ratio, *masked, advantage, **given)
+        first = by_log_ratio(three, ratio, symbol) + sp.diff(three, spread) / 2
+        steps.append(Equal(f"RLOO, {sign}: the first of two tokens", first.subs(symbol, start), -advantage))
     return steps
 
 

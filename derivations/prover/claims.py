@@ -24,7 +24,7 @@ from derivations.cli.errors import InputError
 from derivations.proofs import CHAPTERS
 from derivations.prover.derivatives import watching, wrong_derivatives
 from derivations.prover.kinds import Argued, EnumeratedIff, Equal, Iff, InternalError, Step, StepFailed
-from derivations.prover.mutants import Tally, try_mutants, unnoticed
+from derivations.prover.mutants import Tally, try_mutants, unnoticed, up_to_a_constant
 from derivations.prover.notation import wrong_symbols
 from derivations.prover.tracing import Traced, recording, recording_calls
 from derivations.prover.verdicts import kinds, missing
@@ -166,12 +166,15 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
             problems += wrong_derivatives(derivatives, unit) + not_allowed(written, unit)
             problems += wrong_symbols(steps, derivatives)
             about = claim.title, claim.scope, claim.expected, claim.condition, claim.depends_on
-            problems += missing(*about, steps, traced, derivatives, calls, _kinds_of, replacements(written))
+            problems += missing(
+                *about, steps, traced, derivatives, calls, _kinds_of, replacements(written), claim.hypotheses
+            )
             if mutants and not problems:
                 tally = try_mutants(steps)
                 problems += unnoticed(
                     claim.steps, steps, traced, refuted=claim.title if claim.expected == "refuted" else ""
                 )
+                problems += up_to_a_constant(claim.steps, claim.title, traced) if derivatives else []
                 if not tally.refuted:
                     problems.append("no wrong version of its statement was made and refuted")
         except (Exception, SystemExit) as error:  # reported under the claim's name; the claim fails

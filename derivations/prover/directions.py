@@ -8,10 +8,13 @@ import sympy as sp
 
 from derivations.prover.conditions import Iff
 from derivations.prover.derivatives import Derivative
+from derivations.prover.enumerations import Enumerated
 from derivations.prover.equality import Equal
 from derivations.prover.inequality import Positive
+from derivations.prover.limits import TendsTo
 from derivations.prover.sentences import EXACTLY
 from derivations.prover.steps import Step
+from derivations.prover.theorems import Argued
 
 Way = Literal["up", "down"]
 MOTION: dict[Way, str] = {
@@ -24,11 +27,18 @@ COMPARED: dict[Way, str] = {
 }
 SIGNED: dict[Way, str] = {"up": "positive", "down": "negative"}
 BOUNDED: dict[Way, str] = {"up": "at least", "down": "at most"}
+# of these, the words that compare two things; the others may say where something is
+PREDICATES: dict[Way, str] = {
+    "up": r"exceeds?|greater|larger|higher|faster|more than|better",
+    "down": r"smaller|slower|less than|worse",
+}
 CURVED: dict[Way, str] = {"up": "convex", "down": "concave"}
 SLOPE = re.compile(r"\bslopes?\b", re.IGNORECASE)
 WEAK = re.compile(
     r"\bat (?:most|least)\b|\bnon-?(?:negative|positive)\b|[<>]=|\b(?:not|never|no) (?:above|below|more|less)\b"
 )
+POSSIBLE = re.compile(r"\b(?:can|could|may|might)(?: \w+)?\s*$", re.IGNORECASE)
+MOVERS = ("chain rule", "convex slope", "linear flow", "intermediate value", "induction")  # theorems about what moves
 NEGATED = re.compile(r"\b(?:not?|never|cannot|neither|nor|without)(?: \w+)?\s*$", re.IGNORECASE)
 
 
@@ -41,6 +51,30 @@ def ways(text: str, *tables: dict[Way, str]) -> set[Way]:
         for found in re.finditer(rf"\b(?:{words})\b", text, re.IGNORECASE)
         if not NEGATED.search(text[: found.start()])
     }
+
+
+def undecided_motion(title: str, steps: Sequence[Step], derivatives: Sequence[Derivative]) -> list[str]:
+    """What rises or falls does so by the sign of a derivative, a condition, or a theorem; two values show no motion."""
+    found = [
+        match
+        for words in MOTION.values()
+        for match in re.finditer(rf"\b(?:{words})\b", title, re.IGNORECASE)
+        if not NEGATED.search(title[: match.start()]) and not POSSIBLE.search(title[: match.start()])
+    ]
+    if not found or any(_moves(step, derivatives) for step in steps):
+        return []
+    return [
+        f"it says {found[0][0]!r}, and no step decides the sign of a derivative, an exact condition with < or >, or "
+        f"what a theorem says of a path ({', '.join(MOVERS)})"
+    ]
+
+
+def _moves(step: Step, derivatives: Sequence[Derivative]) -> bool:
+    if isinstance(step, Argued):
+        return step.by in MOVERS
+    if isinstance(step, Iff):
+        return step.relation != "="
+    return isinstance(step, Enumerated | TendsTo) or any(signs(step, derivatives, order) for order in (1, 2))
 
 
 def signs(step: Step, derivatives: Iterable[Derivative], order: int) -> set[Way]:
@@ -82,6 +116,11 @@ def _comparisons(title: str, steps: Sequence[Step]) -> list[str]:
     shown = set().union(*(ways(step.statement, COMPARED, BOUNDED) for step in steps if not isinstance(step, Equal)))
     if said and shown and not said & shown:
         return [f"the sentence compares {_one(said)}wards, and its steps say of themselves that they go {_one(shown)}"]
+    compared = ways(title, PREDICATES, BOUNDED)
+    if compared and not compared & shown and not any(isinstance(step, Iff) for step in steps):
+        return [
+            f"the sentence compares {_one(compared)}wards, and no step that is no equation says in words that it does"
+        ]
     return []
 
 

@@ -5,6 +5,7 @@ condition it stands under, of a limit, of the sign of an inequality. One that is
 proved equal to the original has survived, and then the claim counts as failed.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -13,6 +14,12 @@ from derivations.prover.kinds import Argued, Differs, Enumerated, Equal, Iff, Po
 from derivations.prover.sentences import without_code
 from derivations.prover.tracing import Traced, changed
 
+VALUES = ("objectives", "preferences", "preference_losses", "off_policy", "advantages", "tokens")
+ABOUT_SLOPES = re.compile(
+    r"gradient|\bgrad\b|slope|deriv|differentiat|stationary|convex|concave|\brates?\b|descent|flow|differences?|constant|\bmoves?\b"
+    r"|optim|maxim|minim",
+    re.IGNORECASE,
+)
 LOOKED_AT = 2  # points at which a changed function must show
 PER_CLAIM, MOST_PER_SIDE = 60, 6  # a claim of many identities has fewer mutants of each
 
@@ -85,6 +92,30 @@ def unnoticed(
             for said in ([] if own else without_code(argued.statement, functions))
         ]
     return idle
+
+
+def up_to_a_constant(proof: Callable[[], list[Step]], title: str, traced: Iterable[Traced]) -> list[str]:
+    """What says that only slopes of the code were looked at, where the sentence does not say that it is about slopes.
+
+    The proof is made again with a constant added to what one function computes. A claim on its values notices that.
+    Regularizers are left out: an implicit reward has no constant of its own.
+    """
+    if ABOUT_SLOPES.search(title):
+        return []
+    wrong = []
+    for function in sorted(traced):
+        if function.module in VALUES:
+            with changed(function, constant=True):
+                try:
+                    unmoved = not any(map(_fails, proof()))
+                except Exception:  # that the proof breaks off is as good
+                    unmoved = False
+            if unmoved:
+                wrong.append(
+                    f"a constant more in {function.module}.{function.name} changes nothing that was decided: the steps "
+                    "are about its slopes, and the sentence is not"
+                )
+    return wrong
 
 
 def _exact(steps: Iterable[Step]) -> list[Step]:

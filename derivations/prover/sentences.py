@@ -40,11 +40,18 @@ EXISTS = re.compile(
 MAKES_ONE = {"Iff", "EnumeratedIff", "extreme value", "recession", "intermediate value"}
 FOUND = re.compile(r"\bgradient descent\b|\bSGD\b|\bconverges?\b|\bends? (?:at|in)\b|\breaches\b", re.IGNORECASE)
 ARRIVES = {"gradient descent", "linear flow"}
+EXTREME = re.compile(
+    r"\b(?<!\bno )(?:maximi[sz]|minimi[sz])(?:es?|ers?)\b|\b(?:largest|smallest)\b"
+    r"|\b(?:has|is|at) (?:its|the|an?) (?:optimum|minimum|maximum)\b",
+    re.IGNORECASE,
+)
+IS_EXTREME = LEAVES_ONE | MAKES_ONE | {"Curved", "Enumerated", "convex slope", "convex sums", "gradient descent"}
 # what a sentence says, which kinds of step or theorem can give it, and what they do
 PROMISES = (
     (ALONE, LEAVES_ONE, "leaves one alone: an exact condition, or"),
     (EXISTS, MAKES_ONE, "shows that there is one: an exact condition, or"),
     (FOUND, ARRIVES, "says where a path ends:"),
+    (EXTREME, IS_EXTREME, "shows that nothing is larger, or smaller, which a vanishing slope does not:"),
 )
 WORD = re.compile(r"[a-z]+|\d+")
 SMALL_WORDS = {
@@ -134,16 +141,16 @@ def without_code(title: str, traced: Iterable[Traced]) -> list[str]:
     ]
 
 
-def promises(title: str, steps: Sequence[Step], rests_on: Iterable[set[str]]) -> list[str]:
+def promises(title: str, kinds_here: set[str], rests_on: Iterable[set[str]]) -> list[str]:
     """A sentence that says there is one alone, that there is one, or that training finds it needs a step that gives it.
 
-    rests_on: of each claim that it depends on, the kinds of its steps and the theorems it applies; asked for only if
-    the sentence says so, since the answer takes that claim's proof.
+    kinds_here: the kinds of its steps and the theorems it applies. rests_on: the same of each claim that it depends on;
+    asked for only if the sentence says so, since the answer takes that claim's proof.
     """
     said = [(found[0], kinds, what) for words, kinds, what in PROMISES if (found := words.search(title))]
     if not said:
         return []
-    here = {step.by if isinstance(step, Argued) else type(step).__name__ for step in steps}.union(*rests_on)
+    here = kinds_here.union(*rests_on)
     return [
         f"it says {word!r}, and no step {what} {', '.join(sorted(kinds))}"
         for word, kinds, what in said

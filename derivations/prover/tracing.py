@@ -29,10 +29,11 @@ class Traced(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A call of a traced function: what each parameter was given, as formulas."""
+    """A call of a traced function: what each parameter was given, as formulas, and which it left to their defaults."""
 
     function: Traced
     arguments: tuple[tuple[str, tuple[sp.Expr, ...]], ...]
+    left_out: tuple[str, ...] = ()
 
     def given(self, pattern: re.Pattern[str]) -> list[sp.Expr]:
         """The formulas of all parameters whose name the pattern matches."""
@@ -41,7 +42,7 @@ class Call(NamedTuple):
 
 _CALLS: ContextVar[list[Call] | None] = ContextVar("calls of traced functions", default=None)
 _RECORD: ContextVar[set[Traced] | None] = ContextVar("traced functions", default=None)
-_CHANGED: ContextVar[Traced | None] = ContextVar("a function whose formulas are changed", default=None)
+_CHANGED: ContextVar[tuple[Traced, bool] | None] = ContextVar("a function whose formulas are changed", default=None)
 
 
 @contextlib.contextmanager
@@ -67,8 +68,11 @@ def recording_calls() -> Iterator[list[Call]]:
 
 
 @contextlib.contextmanager
-def changed(function: Traced) -> Iterator[None]:
-    """Inside the block one function of the code computes something else, for whoever calls it: see `_wrong`."""
+def changed(function: Traced, *, constant: bool = False) -> Iterator[None]:
+    """Inside the block one function of the code computes something else, for whoever calls it: see `_wrong`.
+
+    constant: only a constant is added to what it computes.
+    """
     owner: Any = importlib.import_module(f"derivations.{function.module}")
     *path, name = function.name.split(".")
     for part in path:
@@ -77,10 +81,10 @@ def changed(function: Traced) -> Iterator[None]:
 
     @functools.wraps(original)
     def wrong(*arguments: Any, **options: Any) -> Any:
-        return _wrong(original(*arguments, **options), [*arguments, *options.values()])
+        return _wrong(original(*arguments, **options), [] if constant else [*arguments, *options.values()])
 
     setattr(owner, name, wrong)
-    token = _CHANGED.set(function)
+    token = _CHANGED.set((function, constant))
     try:
         yield
     finally:
@@ -103,11 +107,14 @@ def traced_array(function: Callable[..., Any], *arguments: Any, **options: Any) 
         calls += [_call(found, function, arguments, options) for found in sorted(_definitions(function))[:1]]
     places, named = [_wrap(value) for value in arguments], {name: _wrap(value) for name, value in options.items()}
     result = function(*places, **named)
-    return _wrong(result, [*places, *named.values()]) if _CHANGED.get() in _definitions(function) else result
+    now, constant = _CHANGED.get() or (None, False)
+    if now not in _definitions(function):
+        return result
+    return _wrong(result, [] if constant else [*places, *named.values()])
 
 
 def _wrong(result: Any, arguments: list[Any]) -> Any:
-    """The result plus a form of second degree in all arguments, another one in each entry."""
+    """The result plus a form of second degree in all arguments, a constant if there are none, another in each entry."""
     if isinstance(result, dict):
         return {name: _wrong(value, arguments) for name, value in result.items()}
     if isinstance(result, tuple):
@@ -135,9 +142,12 @@ def _definitions(function: Callable[..., Any]) -> set[Traced]:
 
 
 def _call(found: Traced, function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Call:
-    bound = inspect.signature(function).bind(*arguments, **options).arguments
+    signature = inspect.signature(function)
+    bound = signature.bind(*arguments, **options).arguments
     given = ((name, _wrap(value)) for name, value in bound.items())
-    return Call(found, tuple((name, tuple(v.values.flat)) for name, v in given if isinstance(v, SymArray)))
+    formulas = tuple((name, tuple(v.values.flat)) for name, v in given if isinstance(v, SymArray))
+    left = (name for name, item in signature.parameters.items() if item.default is not item.empty)
+    return Call(found, formulas, tuple(name for name in left if name not in bound))
 
 
 def _wrap(value: Any) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import sympy as sp
 
-from derivations.prover import directions, sentences
+from derivations.prover import directions, extent, properties, sentences
 from derivations.prover.conditions import EnumeratedIff, Iff
 from derivations.prover.derivatives import Derivative
 from derivations.prover.enumerations import Enumerated
@@ -27,12 +27,14 @@ def missing(
     calls: Sequence[Call] = (),
     kinds_of: Callable[[str], set[str]] = lambda name: set(),
     replaced: Sequence[tuple[sp.Expr, sp.Expr]] = (),
+    hypotheses: str = "",
 ) -> list[str]:
     """What a claim of its kind must show and this one does not, in words.
 
     kinds_of: of the id of a claim it depends on, which kinds of step that has, which theorems, and its own kind.
     replaced: what the claim's own substitutions put in the place of what.
     """
+    whole = f"{title} {scope} {hypotheses}"
     return [
         *_decided(steps, traced, derivatives),
         *_of_its_kind(expected, condition, steps),
@@ -40,9 +42,17 @@ def missing(
         *sentences.quantifier(title, scope, steps),
         *sentences.names(title, traced),
         *sentences.calls(title, scope, calls, steps, replaced),
-        *sentences.promises(title, steps, map(kinds_of, depends_on)),
+        *sentences.promises(title, _all_kinds(steps, derivatives), map(kinds_of, depends_on)),
         *sentences.refuted(title, expected, steps),
         *directions.wrong_way(title, steps, derivatives),
+        *directions.undecided_motion(title, steps, derivatives),
+        *properties.missing(title, properties.Evidence(steps, derivatives, calls)),
+        *extent.numbers(title, steps),
+        *extent.ranges(whole, steps),
+        *extent.approach(title, steps),
+        *extent.sizes(whole, steps, calls),
+        *extent.conditions(whole, steps),
+        *extent.special(whole, calls, replaced),
         *_uses(depends_on, steps, kinds_of),
         *_premises(depends_on, steps, kinds_of, derivatives),
     ]
@@ -121,6 +131,11 @@ def _premises(
 def kinds(step: Step, derivatives: Sequence[Derivative]) -> set[str]:
     """The kind of a step, and "Curved" if it decides the sign of a second derivative."""
     return {type(step).__name__} | ({"Curved"} if directions.signs(step, derivatives, 2) else set())
+
+
+def _all_kinds(steps: Sequence[Step], derivatives: Sequence[Derivative]) -> set[str]:
+    """The kinds of all steps, and the theorems that are applied."""
+    return set().union(*({step.by} if isinstance(step, Argued) else kinds(step, derivatives) for step in steps))
 
 
 def _kinds(

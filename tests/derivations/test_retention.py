@@ -68,6 +68,17 @@ def test_bootstrap_intervals_over_prompts_cover_the_truth_as_often_as_they_say()
     assert covered / runs > 0.91 - 4 * (0.91 * 0.09 / runs) ** 0.5
 
 
+def test_every_draw_of_the_bootstrap_has_as_many_prompts_as_the_data():
+    """Of one prompt each draw is that prompt, and of two equal ones both: the interval is the estimate."""
+    rng = np.random.default_rng(4)
+    q, r = rng.normal(0, 2, (1, 9)), rng.normal(size=(1, 9))
+    y = 0.8 * q + 0.5 * r + rng.normal(0, 0.1, (1, 9))
+    for prompts in (1, 2):
+        for name, found in bootstrap_retention(*(np.repeat(x, prompts, axis=0) for x in (y, q, r))).items():
+            assert found["low"] == pytest.approx(found["mean"], rel=1e-12), name
+            assert found["high"] == pytest.approx(found["mean"], rel=1e-12), name
+
+
 def test_where_log_q_and_the_reward_are_collinear_nothing_is_determined_and_that_is_said():
     logq = np.random.default_rng(3).normal(-40, 17, (12, 8))
     found = bootstrap_retention(0.9 * logq, logq, 2 * logq)

@@ -1,6 +1,7 @@
 """`train --objective kto`: loss, gradient and reference point against the formula in float64, and its data."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,6 +118,17 @@ def test_a_strange_response_is_the_next_one_to_another_prompt():
     assert (cut.examples[0], long.examples[0]) == (Example((1, 1, 1), (8, 8), False), Example((2,), (7,), True))
     with pytest.raises(InputError, match="a is the only response held out"):
         mismatched([group((1,), (2,))], max_length=3)
+
+
+@pytest.mark.parametrize(("ratio", "point"), [(-0.5, 0.0), (0.5, 0.5)])
+def test_the_reference_point_is_never_below_0(ratio, point):
+    """Where mismatched pairs lost probability their mean is no estimate of a KL: the paper cuts it at 0."""
+    engine = SimpleNamespace(
+        rank=0, processes=1, gather=list, evenly=list, logps=lambda es: torch.full((len(es),), ratio)
+    )
+    pairs = [group((p,), (p, 9)) for p in range(3)]
+    found = reference_point(pairs, lambda part: torch.zeros(len(part)), engine, max_length=9, tokens=64)
+    assert found == point
 
 
 def test_pairs_are_taken_apart_and_rankings_skipped_with_the_reason(tmp_path):
