@@ -1,0 +1,86 @@
+"""A name is held against pairs that are far from those on which it was found: log-probs of hundreds of nats.
+
+Examples have log-ratios of a few nats, where a clamp at 10, a hinge with its bound at 5 or a guard of 1e-8 in a logarithm
+is not at work. One response after the other, of policy and of reference, is moved away until they would be.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from derivations.conformance.backends import SINGLE
+from derivations.conformance.batches import Batch, join
+from derivations.conformance.calls import CallError
+from derivations.conformance.derived import Arrays
+from derivations.conformance.families import PAIRS
+from derivations.conformance.grid import pair_of, response
+from derivations.conformance.laws import number
+from derivations.conformance.loss_under_test import Subject
+
+Vector = np.ndarray
+FAR = "; but far from 0 it is another: "
+AMOUNTS = (4.0, 12.0, 40.0, 150.0, 600.0)  # nats of a whole response
+MOVES = {
+    "chosen_logps": "the chosen response becomes less likely",
+    "rejected_logps": "the rejected response becomes less likely",
+    "ref_chosen_logps": "the reference makes the chosen response less likely",
+    "ref_rejected_logps": "the reference makes the rejected response less likely",
+}
+
+
+@functools.cache
+def far_pairs() -> tuple[tuple[str, float, Batch], ...]:
+    """Pairs with one of their log-probs lowered: which, by how many nats, the pair."""
+    start, found = pair_of(response(811, 2), response(812, 3)), []
+    for name in MOVES:
+        n = start[name].shape[1]
+        found += [(name, by, start | {name: start[name] - by / n}) for by in AMOUNTS]
+    return tuple(found)
+
+
+def far_values(subject: Subject) -> Vector:
+    """The losses of the far pairs, NaN for those that cannot be had."""
+    found = []
+    for _, _, batch in far_pairs():
+        try:
+            found.append(subject.run(batch, gradient=False).mean)
+        except CallError:
+            found.append(np.nan)
+    return np.array(found)
+
+
+def same_far(subject: Subject, values: Vector, meant: Vector) -> Vector:
+    """Which of the far pairs have the loss that a description gives them; those that have none count as right."""
+    coarse = subject.rough or subject.coarse or subject.backend.dtype == SINGLE
+    with np.errstate(all="ignore"):
+        near = np.abs(values - meant) <= (1e-3 if coarse else 1e-6) * np.maximum(1.0, np.abs(meant))
+    return near | ~np.isfinite(values) | ~np.isfinite(meant)
+
+
+def meant_far(losses: Callable[[Arrays], Any], *, named: bool = False) -> Vector:
+    """What a rule gives the far pairs. named: it takes sums and lengths, not tokens."""
+    batch = join(PAIRS, [pair for *_, pair in far_pairs()])
+    with np.errstate(all="ignore"):
+        return np.asarray(losses(PAIRS.derive(batch) if named else batch), dtype=float)
+
+
+def not_far(subject: Subject, losses: Callable[[Arrays], Any], *, named: bool = False) -> str:
+    """Where a description does not hold far from the examples, in words; nothing if it does everywhere."""
+    values, meant = far_values(subject), meant_far(losses, named=named)
+    wrong = ~same_far(subject, values, meant)
+    said = []
+    for name, words in MOVES.items():
+        rows = [i for i, (moved, *_) in enumerate(far_pairs()) if moved == name]
+        off = [i for i in rows if wrong[i]]
+        if not off:
+            continue
+        last, by = off[-1], far_pairs()[off[-1]][1]
+        if len(off) > 1 and abs(values[off[-1]] - values[off[-2]]) < 1e-9:
+            said.append(f"where {words} it stops at {number(float(values[last]))}")
+        else:
+            said.append(
+                f"where {words} by {by:g} nats it is {number(float(values[last]))}, not {number(float(meant[last]))}"
+            )
+    return FAR + ", ".join(said) if said else ""
