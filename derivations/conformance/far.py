@@ -1,10 +1,11 @@
 """A name is held against pairs that are far from those on which it was found: log-probs of hundreds of nats.
 
-Examples have log-ratios of a few nats, where a clamp at 10, a hinge with its bound at 5 or a guard of 1e-8 in a logarithm
-is not at work. One response after the other, of policy and of reference, is moved away until they would be.
+Examples have log-ratios of a few nats, where a clamp at 10, a hinge with its bound at 5 or a guard of 1e-8 in a
+logarithm is not at work. One response after the other, of policy and of reference, is moved away until they would be.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,26 @@ def far_pairs() -> tuple[tuple[str, float, Batch], ...]:
         n = start[name].shape[1]
         found += [(name, by, start | {name: start[name] - by / n}) for by in AMOUNTS]
     return tuple(found)
+
+
+@functools.cache
+def far_rows() -> tuple[Batch, ...]:
+    """Single responses, liked and not, of which policy and reference are far apart, with several reference points."""
+    rows = []
+    for i, (n, by) in enumerate(itertools.product((1, 3), (0.0, 4.0, -4.0, 30.0, -30.0, 300.0, -300.0))):
+        logps, reference = response(840 + i, n)
+        one: Batch = {"logps": logps[None] - max(by, 0) / n, "ref_logps": reference[None] + min(by, 0) / n}
+        one |= {"mask": np.ones((1, n), dtype=bool), "kl": np.array([0.15 * (i % 5)])}
+        rows += [one | {"desirable": np.array([good])} for good in (True, False)]
+    return tuple(rows)
+
+
+def same_everywhere(subject: Subject, losses: Callable[[Arrays], Any]) -> bool:
+    """Whether a description of single responses holds for other reference points and far from the examples."""
+    values = np.array([subject.run(row, gradient=False).mean for row in far_rows()])
+    with np.errstate(all="ignore"):
+        meant = np.concatenate([np.asarray(losses(row), dtype=float) for row in far_rows()])
+    return bool(np.all(same_far(subject, values, meant)))
 
 
 def far_values(subject: Subject) -> Vector:

@@ -100,6 +100,7 @@ def _columns(options: tuple[float, ...]) -> list[tuple[int, str, Rule]]:
         (cost + 2 * place, words.format(score), lambda s, r, n, c=change, f=rule: c(f(s, r, n)))  # type: ignore[misc]
         for place, (score, rule) in enumerate(SCORES.items())
         for cost, words, change in changes
+        if place < 4 or not words.startswith("clamp")
     ]
 
 
@@ -120,9 +121,7 @@ def part_of(
     size = float(np.linalg.norm(goal))
     if size <= allowed * max(1.0, float(np.abs(values).max())):
         return Part("", lambda s, r, n: 0 * s)
-    with np.errstate(all="ignore"):
-        known = [(c, w, f, clear @ f(s, r, n)) for c, w, f in _columns(strengths)]
-    known = [(c, w, f, x) for c, w, f, x in known if np.all(np.isfinite(x)) and np.linalg.norm(x) > 1e-9]
+    known = _known(s.tobytes(), r.tobytes(), n.tobytes(), strengths)
     matrix = np.stack([x / np.linalg.norm(x) for *_, x in known], 1)
     for chosen in itertools.chain(candidates(matrix, goal / size, [c for c, *_ in known]), _triples(known)):
         columns = np.stack([known[i][3] for i in chosen], 1)
@@ -132,6 +131,16 @@ def part_of(
             words, constant = _sum([(c, k[1]) for c, k in kept])
             return Part(words, _combined([(c, k[2]) for c, k in kept], constant))
     return None
+
+
+@functools.lru_cache(maxsize=16)
+def _known(s: bytes, r: bytes, n: bytes, strengths: tuple[float, ...]) -> list[tuple[int, str, Rule, Vector]]:
+    """Every column for these responses, less a constant for each length: cost, words, rule, numbers."""
+    responses = [np.frombuffer(x) for x in (s, r, n)]
+    clear = _without_constants(responses[2])
+    with np.errstate(all="ignore"):
+        known = [(c, w, f, clear @ f(*responses)) for c, w, f in _columns(strengths)]
+    return [(c, w, f, x) for c, w, f, x in known if np.all(np.isfinite(x)) and np.linalg.norm(x) > 1e-9]
 
 
 def _combined(parts: list[tuple[float, Rule]], constant: float) -> Rule:
