@@ -61,6 +61,27 @@ def same_everywhere(subject: Subject, losses: Callable[[Arrays], Any]) -> bool:
     return bool(np.all(same_far(subject, values, meant)))
 
 
+@functools.cache
+def far_tokens() -> Vector:
+    """Log-probs of policy and reference of single tokens, [n, 2], far apart on either side."""
+    return np.array([(-0.7 - max(by, 0), -0.4 + min(by, 0)) for by in (3.0, 12.0, 24.0, 130.0, -3.0, -9.0, -18.0)])
+
+
+def same_of_tokens(subject: Subject, terms: list[tuple[float, Callable[[Arrays], Any]]], *, value: bool) -> bool:
+    """Whether a sum of named terms is also the KL term of single tokens far from the reference, with its gradient."""
+    for logp, reference in far_tokens():
+        row: Batch = {
+            "logps": np.array([[logp]]),
+            "ref_logps": np.array([[reference]]),
+            "mask": np.ones((1, 1), dtype=bool),
+        }
+        found = subject.numbers(subject.call, row, value=value)
+        meant = sum(c * subject.numbers(term, row, value=value) for c, term in terms)
+        if not np.all(same_far(subject, found, np.asarray(meant))):
+            return False
+    return True
+
+
 def far_values(subject: Subject) -> Vector:
     """The losses of the far pairs, NaN for those that cannot be had."""
     found = []

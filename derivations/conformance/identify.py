@@ -22,6 +22,7 @@ from derivations.conformance.calls import CallError
 from derivations.conformance.composites import composite
 from derivations.conformance.derived import Arrays
 from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, OFF_POLICY, PAIRS, UNPAIRED
+from derivations.conformance.far import same_of_tokens
 from derivations.conformance.identity import MAKE_UP, Identity, in_words
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
 from derivations.conformance.known_off_policy import known_surrogate
@@ -128,6 +129,10 @@ def _identify(subject: Subject, *, value: bool) -> Identity:
             found = replace(other, reduction="; ".join(filter(None, said))) if other.known else found
     if subject.target.family is PAIRS and value:
         return pair_identity(subject, found)
+    if subject.target.family is KL_FAMILY and found.known:
+        terms = dict(main_terms(subject))
+        if not same_of_tokens(subject, [(c, terms[name]) for c, name in found.terms], value=value):
+            return Identity((), 1.0)  # a name that does not hold far from the reference is none
     return found
 
 

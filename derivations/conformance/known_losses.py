@@ -213,4 +213,6 @@ def _entropy_mains(subject: Subject) -> list[Term]:
         ("entropy of the token distributions, summed over tokens", lambda a: tokens(a, False)),
         ("-log pi of the sample, averaged over tokens (no gradient in expectation)", lambda a: sample(a, True)),
         ("-log pi of the sample (no gradient in expectation)", lambda a: sample(a, False)),
+        ("half the squared log pi of the sample, over its length", lambda a: sample(a, False) * sample(a, True) / 2),
+        ("half the squared mean log pi of the sample", lambda a: sample(a, True) ** 2 / 2),
     ]
