@@ -82,6 +82,22 @@ def same_of_tokens(subject: Subject, terms: list[tuple[float, Callable[[Arrays],
     return True
 
 
+def wild_samples(subject: Subject) -> list[Batch]:
+    """Samples of one prompt with ratios everywhere in and around the clip; advantages, where they are taken as given,
+    that are large and do not sum to zero."""
+    low, high = subject.target.family.clip
+    given, found = not {"rewards", "group"} & set(subject.names.values()), []
+    for seed, lengths in enumerate(((9, 12, 7), (10, 4, 12, 8))):
+        rng, n = np.random.default_rng([23, seed]), len(lengths)
+        mask = np.arange(max(lengths))[None] < np.array(lengths)[:, None]
+        logps = rng.uniform(-2.5, -0.1, mask.shape).round(3)
+        moved = rng.uniform(np.log1p(-min(low, 0.6)) - 0.6, np.log1p(high) + 0.6, mask.shape)
+        batch: Batch = {"logps": logps, "old_logps": logps - moved, "mask": mask, "group": np.zeros(n, dtype=np.int64)}
+        batch |= {"rewards": rng.normal(0.3, 4.0, n).round(2)}
+        found.append(batch | ({"advantages": rng.normal(0.8, 3.0, n).round(2)} if given else {}))
+    return found
+
+
 def far_values(subject: Subject) -> Vector:
     """The losses of the far pairs, NaN for those that cannot be had."""
     found = []
