@@ -64,7 +64,7 @@ def same_everywhere(subject: Subject, losses: Callable[[Arrays], Any]) -> bool:
 @functools.cache
 def far_tokens() -> Vector:
     """Log-probs of policy and reference of single tokens, [n, 2], far apart on either side."""
-    return np.array([(-0.7 - max(by, 0), -0.4 + min(by, 0)) for by in (3.0, 12.0, 24.0, 130.0, -3.0, -9.0, -18.0)])
+    return np.array([(-0.7 - max(by, 0), -0.4 + min(by, 0)) for by in (3.0, 12.0, 22.0, -3.0, -9.0, -22.0)])
 
 
 def same_of_tokens(subject: Subject, terms: list[tuple[float, Callable[[Arrays], Any]]], *, value: bool) -> bool:
