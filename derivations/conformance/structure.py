@@ -51,13 +51,26 @@ def _not_held_constant(subject: Subject, words: str, mains: list[Term]) -> str:
 
 
 def _otherwise(subject: Subject, found: Structure, grid: Grid) -> str:
-    """Which factors of a linear score are not those of the objective, where its outer function is the same."""
-    asked = turned(("", subject.target.losses), grid)
-    for outer, inside in undone(asked.values, *strengths_of(subject), turns=asked.turns):
-        meant = linear(asked.of(inside), outer) if outer.words == found.outer else None
-        if meant and meant.linear and found.linear:
+    """What of the formula is not as in that of the objective: factors, the parts of either side, the outer function."""
+    if not found.outer:
+        return ""
+    asked, strengths, name = turned(("", subject.target.losses), grid), strengths_of(subject), subject.target.name
+    for outer, inside in undone(asked.values, *strengths, turns=asked.turns):
+        inner = asked.of(inside)
+        meant = linear(inner, outer)
+        if meant is None and inner.separable:
+            meant = _under(outer, sides(inner, strengths))
+        if meant is None:
+            continue
+        if outer.words != found.outer or bool(meant.linear) != bool(found.linear):
+            return f" (against {name}, which is {meant.words})"
+        if meant.linear and found.linear:
             said = _differences(found.linear, meant.linear)
-            return f" (against {subject.target.name}: {'; '.join(said)})" if said else ""
+        else:
+            what = ("the chosen response's part is", "the rejected response's part is", "the constant is")
+            both = zip(what, found.parts, meant.parts, strict=True)
+            said = [f"{words} {own}, not {other}" for words, own, other in both if own != other]
+        return f" (against {name}: {'; '.join(said)})" if said else ""
     return ""
 
 
@@ -144,4 +157,5 @@ def _under(outer: Outer, inner: Structure | None) -> Structure | None:
     if inner is None:
         return None
     rule = inner.rule
-    return Structure(outer.words.format(inner.words), (lambda named: outer.do(rule(named))) if rule else None)
+    words, whole = outer.words.format(inner.words), (lambda named: outer.do(rule(named))) if rule else None
+    return Structure(words, whole, outer.words, parts=inner.parts)
