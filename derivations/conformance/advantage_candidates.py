@@ -27,7 +27,7 @@ def _by_prompt(change: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
     return advantages
 
 
-def _of_equal_groups(change: Callable[[Vector, Vector], Vector]) -> Callable[[Batch], Vector]:
+def of_equal_groups(change: Callable[[Vector, Vector], Vector]) -> Callable[[Batch], Vector]:
     """Advantages by the rewards and their table [prompts, samples]; none where prompts have different sizes."""
 
     def advantages(batch: Batch) -> Vector:
@@ -41,7 +41,7 @@ def _of_equal_groups(change: Callable[[Vector, Vector], Vector]) -> Callable[[Ba
 
 def _the_other_way_round(change: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
     """Each prompt's advantages from samples that stand as many places apart as there are prompts."""
-    return _of_equal_groups(lambda r, table: np.stack([change(row) for row in r.reshape(-1, len(table)).T], 1).ravel())
+    return of_equal_groups(lambda r, table: np.stack([change(row) for row in r.reshape(-1, len(table)).T], 1).ravel())
 
 
 def _in_turn(over: Callable[[Vector], float]) -> Callable[[Batch], Vector]:
@@ -52,12 +52,12 @@ def _in_turn(over: Callable[[Vector], float]) -> Callable[[Batch], Vector]:
         found: Vector = (rewards - np.tile(means, table.shape[1])) / np.tile(deviations, table.shape[1])
         return found
 
-    return _of_equal_groups(advantages)
+    return of_equal_groups(advantages)
 
 
 def _turned(base: Callable[[Vector], Vector]) -> Callable[[Batch], Vector]:
     """Each prompt's advantages, handed back place by place and not prompt by prompt."""
-    return _of_equal_groups(lambda _, table: np.stack([base(row) for row in table], 1).ravel())
+    return of_equal_groups(lambda _, table: np.stack([base(row) for row in table], 1).ravel())
 
 
 def _so_far(summary: Callable[[Vector, Vector], Vector]) -> Callable[[Batch], Vector]:
@@ -67,7 +67,7 @@ def _so_far(summary: Callable[[Vector, Vector], Vector]) -> Callable[[Batch], Ve
 
 def _over_prompts(summary: Any) -> Callable[[Batch], Vector]:
     """Rewards less what the samples in the same place of every prompt have in common."""
-    return _of_equal_groups(lambda _, table: (table - summary(table, axis=0)).ravel())
+    return of_equal_groups(lambda _, table: (table - summary(table, axis=0)).ravel())
 
 
 def _of_neighbour(step: int) -> Callable[[Batch], Vector]:
@@ -138,7 +138,7 @@ RANKS: dict[str, Callable[[Vector], Vector]] = {
 def _plain(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
     """Advantages before they are changed; those of the whole batch after those of a prompt."""
     if subject.target.family.name == OFF_POLICY.name and not {"rewards", "group"} & set(subject.names.values()):
-        yield "", _by_prompt(rloo_advantage)
+        yield "", lambda b: np.asarray(b["advantages"]) if "advantages" in b else _by_prompt(rloo_advantage)(b)
         return
     for words, base in BASELINES.items():
         yield words, _by_prompt(base)
@@ -214,8 +214,12 @@ def _changes() -> Iterator[tuple[str, Callable[[Vector], Vector]]]:
     yield "its exponential", np.exp
     yield "its sigmoid", lambda a: 1 / (1 + np.exp(-a))
     yield "the square root of its size with its sign", lambda a: np.sign(a) * np.abs(a) ** 0.5
-    yield "not above 1", lambda a: np.minimum(a, 1)
-    yield "not below -1", lambda a: np.maximum(a, -1)
+    yield "its exponential minus 1", np.expm1
+    for most in (1.0, 0.5, 2.0, 5.0):
+        yield f"not above {most:g}", lambda a, m=most: np.minimum(a, m)  # type: ignore[misc]
+        yield f"not below {-most:g}", lambda a, m=most: np.maximum(a, -m)  # type: ignore[misc]
+        yield f"left out where it is above {most:g}", lambda a, m=most: np.where(a > m, 0.0, a)  # type: ignore[misc]
+        yield f"left out where it is below {-most:g}", lambda a, m=most: np.where(a < -m, 0.0, a)  # type: ignore[misc]
     yield "with its negative part halved", lambda a: np.where(a < 0, a / 2, a)
     yield "divided by its largest size in the batch", lambda a: a / (np.abs(a).max() or 1e-300)
     yield "divided by its mean size in the batch", lambda a: a / (np.abs(a).mean() or 1e-300)
@@ -243,9 +247,15 @@ def _over_tokens(advantages: Callable[[Batch], Vector], *, padded: bool) -> Call
     return centred
 
 
-def candidate_advantages(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
-    """Every advantage as it is; then the usual ones, changed."""
+def candidate_advantages(subject: Subject, *, changed: bool = True) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
+    """Every advantage as it is; then, if asked for, the usual ones, changed."""
     yield from _plain(subject)
+    if changed:
+        yield from _all_changed(subject)
+
+
+def _all_changed(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
+    """The usual advantages, changed."""
     usual = ("", "leave-one-out", "reward minus the group's mean", "the plain reward")
     for words, advantages in _plain(subject):
         if words in usual or (" deviation + " in words and "batch" not in words and words.startswith(usual[2])):

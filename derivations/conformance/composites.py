@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from derivations.conformance.advantage_candidates import BASELINES, RANKS, candidate_advantages
+from derivations.conformance.advantage_slips import linear_advantages, several_prompts, slips
 from derivations.conformance.batches import Batch, batch_of, join
 from derivations.conformance.families import ADVANTAGE, OFF_POLICY
+from derivations.conformance.far import wild_samples
 from derivations.conformance.how import at_ratio_one
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
@@ -23,12 +25,14 @@ from derivations.conformance.token_weights import named_weights, weights_by_powe
 
 Vector = np.ndarray
 FIT, NEARLY = 1e-6, 1e-3
+ENOUGH = 400  # more candidates after one that fits exactly
 ODD = (
     "averaged over all tokens of each prompt",
     "averaged over each response's tokens and one more",
     "averaged over the tokens of responses whose",
     "summed over tokens, averaged over responses whose",
     "of each response's",
+    "of all tokens but",
     "averaged at each place",
 )  # weights that are no product of powers of lengths and sizes
 
@@ -53,20 +57,30 @@ def composite(subject: Subject, gradient: Callable[[Batch], Vector] | None) -> C
     family = subject.target.family
     whole = join(family, batch_of(family))
     data = [*subject.examples, whole]
+    if not all(np.all(np.isfinite(subject.run(batch).value)) for batch in subject.examples[:3]):
+        data = [*subject.examples, *several_prompts(subject), whole]  # one prompt alone says little
     if family.name == OFF_POLICY.name:
-        data = [at_ratio_one(batch) for batch in data]
+        data = [at_ratio_one(batch) for batch in (*wild_samples(subject), *data)]
     goals = [-gradient(batch) if gradient else subject.run(batch).value.reshape(-1, 1) for batch in data]
     finite = [np.all(np.isfinite(goal)) for goal in goals]
     if not finite[-1] or sum(finite) < 4 or not any(goal.any() for goal in goals):
         return None
-    data, goals = list(itertools.compress(data, finite)), list(itertools.compress(goals, finite))
+    every, data, goals = data, list(itertools.compress(data, finite)), list(itertools.compress(goals, finite))
     coarse = subject.rough or not subject.run(data[0]).exact
     for allowed in (1e-4,) if coarse else (FIT, NEARLY):
         if best := _best(subject, data, goals, allowed):
-            undefined = "" if all(finite) else "; not finite where all rewards of a prompt are alike"
-            return replace(best, words=best.words + undefined)
-    found = prompt_weights(data, goals, BASELINES | RANKS, named_weights(subject)[:8])
+            return replace(best, words=best.words + _undefined(every, finite))
+    found = linear_advantages(subject) or prompt_weights(data, goals, BASELINES | RANKS, named_weights(subject)[:8])
     return _measured(subject, gradient, found) if found else None
+
+
+def _undefined(data: list[Batch], finite: list[Any]) -> str:
+    """Where a loss has no number, in words."""
+    wrong = [batch["rewards"] for batch, fine in zip(data, finite, strict=True) if not fine]
+    if not wrong:
+        return ""
+    alike = all(np.ptp(rewards) == 0 for rewards in wrong)
+    return f"; not finite {'where all rewards of a prompt are alike' if alike else 'for a prompt alone'}"
 
 
 def _measured(subject: Subject, gradient: Callable[[Batch], Vector] | None, words: str) -> Composite:
@@ -108,7 +122,10 @@ def _fits(
         for how, weigh in weights
         if how.startswith(ODD) or "probability" in how
     ]
-    for what, advantages in candidate_advantages(subject):
+    tried, last = itertools.chain(candidate_advantages(subject), slips(subject)), np.inf
+    for place, (what, advantages) in enumerate(tried):
+        if place > last + ENOUGH:
+            return
         with np.errstate(all="ignore"):
             if allowed == NEARLY and " over " in what:
                 continue
@@ -121,6 +138,7 @@ def _fits(
             factor, left = _factor(goals, [a[:, None] * weigh(b, a) for b, a in zip(data, each, strict=True)])
             if left < allowed:
                 times = "" if abs(factor - 1) < 1e-5 else f", times {number(factor)}"
+                last = min(last, place if left < 1e-9 else np.inf)
                 yield _composite(what, how + times, advantages, weigh, factor), left
                 break
         else:
@@ -128,6 +146,7 @@ def _fits(
             if other:
                 factor, left = _factor(goals, [a[:, None] * other[1](b, a) for b, a in zip(data, each, strict=True)])
                 if left < allowed:
+                    last = min(last, place if left < 1e-9 else np.inf)
                     yield _composite(what, other[0], advantages, other[1], factor), left + 0.5
 
 

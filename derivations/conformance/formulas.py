@@ -21,15 +21,17 @@ TRIED = 96
 Vector = np.ndarray
 
 
-def formula(subject: Subject) -> str:
-    """The formula in words, or nothing."""
+def formula(subject: Subject, *, wide: bool = False) -> str:
+    """The formula in words, or nothing. wide: of pairs with log-probs of tens of nats, which meet bounds far from 0."""
     with np.errstate(all="ignore"):  # a function that is undone where it is another one
-        return _formula(subject)
+        return _formula(subject, wide)
 
 
-def _formula(subject: Subject) -> str:
+def _formula(subject: Subject, wide: bool) -> str:
     rng = np.random.default_rng(99)
     batches = [pair(rng, *LENGTHS[i % len(LENGTHS)]) for i in range(TRIED)]
+    if wide:
+        batches = [_widened(batch, i % 4) for i, batch in enumerate(batches)]
     try:
         losses = np.array([subject.run(batch, gradient=False).mean for batch in batches])
     except CallError:
@@ -44,6 +46,13 @@ def _formula(subject: Subject) -> str:
                 times = "" if factor == 1 else f"{number(factor)} x "
                 return f"{times}{found}{words}{gradient_words(subject)}"
     return ""
+
+
+def _widened(batch: Batch, which: int) -> Batch:
+    """With one of its four log-probs 20 times as large, or 5 times where lengths are equal."""
+    name = sorted(name for name in batch if name.endswith("logps"))[which]
+    near = batch["chosen_mask"].size == batch["rejected_mask"].size
+    return batch | {name: batch[name] * (5 if near else 20)}
 
 
 def _without_bounds(losses: Vector) -> dict[str, Vector]:

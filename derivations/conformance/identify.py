@@ -19,16 +19,14 @@ from derivations.conformance.backends import SINGLE
 from derivations.conformance.batch_laws import PSEUDO
 from derivations.conformance.batches import Batch, batch_of, has_hole, join, pad, size
 from derivations.conformance.calls import CallError
-from derivations.conformance.composites import composite
+from derivations.conformance.composed import composed
 from derivations.conformance.derived import Arrays
 from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, OFF_POLICY, PAIRS, UNPAIRED
+from derivations.conformance.far import same_of_tokens, wild_samples
 from derivations.conformance.identity import MAKE_UP, Identity, in_words
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
-from derivations.conformance.known_off_policy import known_surrogate
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.pair_identity import pair_identity
-from derivations.conformance.ratio_use import MEASURED
-from derivations.conformance.reward_free import reward_free
 from derivations.conformance.stages import (
     OTHER_REDUCTIONS,
     PADDED,
@@ -60,7 +58,7 @@ def identify(subject: Subject) -> Identity:
         if trained.known:
             return trained if " as named" in str(trained) else _by_gradient(subject, trained)
     if family.name in (*PSEUDO, ADVANTAGE.name) and (not found.known or found.nameless):
-        return _composed(subject) or found
+        return composed(subject) or found
     if family is UNPAIRED:
         return unpaired_identity(subject, found)
     if family in (KL_FAMILY, ENTROPY) and not found.known and np.isfinite(found.residual):
@@ -91,58 +89,35 @@ def _beside(subject: Subject) -> str:
         return ""
 
 
-def _composed(subject: Subject) -> Identity | None:
-    """A policy gradient by its advantage, its weights, what it does with the ratio, and what sees no rewards."""
-    family = subject.target.family
-    with np.errstate(all="ignore"):  # some advantages are undefined for equal rewards
-        try:
-            beside, gradient = ("", None) if family is ADVANTAGE else reward_free(subject)
-            found = composite(subject, gradient)
-            used = (
-                known_surrogate(subject, found, gradient)
-                if gradient and found and family.name == OFF_POLICY.name
-                else ""
-            )
-        except CallError:
-            return None
-    if found is None:
-        return None
-    if family.name != OFF_POLICY.name:
-        kind = "" if family is ADVANTAGE else "policy gradient with "
-        return Identity(((1.0, "; ".join(filter(None, [f"{kind}{found.words}", beside]))),), 0.0)
-    if used.startswith(MEASURED):
-        return Identity((), float("nan"), f"at ratio 1 {found.words}; its use of the ratio has no name ({used})")
-    if used:
-        return Identity(((1.0, "; ".join(filter(None, [used, found.words, beside]))),), 0.0)
-    return Identity(
-        (), float("nan"), f"at ratio 1 {found.words or 'the policy gradient'}; its use of the ratio has no name"
-    )
-
-
 def _identify(subject: Subject, *, value: bool) -> Identity:
-    found = _among(subject, subject.examples, value=value)
-    for words, plain in _but_not(subject).items():
-        if not found.known and len(plain) < len(subject.examples):
+    data = [*subject.examples, *(wild_samples(subject) if subject.target.family.name == OFF_POLICY.name else [])]
+    found = _among(subject, data, value=value)
+    for words, plain in _but_not(subject, data).items():
+        if not found.known and len(plain) < len(data):
             other = _among(subject, plain, value=value)
             said = [other.reduction, "" if other.reduction and HOLE in words else words]
             found = replace(other, reduction="; ".join(filter(None, said))) if other.known else found
     if subject.target.family is PAIRS and value:
         return pair_identity(subject, found)
+    if subject.target.family is KL_FAMILY and found.known:
+        terms = dict(main_terms(subject))
+        if not same_of_tokens(subject, [(c, terms[name]) for c, name in found.terms], value=value):
+            return Identity((), 1.0)  # a name that does not hold far from the reference is none
     return found
 
 
 HOLE = "where a mask has a hole"
 
 
-def _but_not(subject: Subject) -> dict[str, list[Batch]]:
+def _but_not(subject: Subject, data: list[Batch]) -> dict[str, list[Batch]]:
     """What may be otherwise for some examples, and the other examples."""
     found = {
         "but not for rewards of 0 and 1": [
-            batch for batch in subject.examples if "rewards" not in batch or set(batch["rewards"]) - {0.0, 1.0}
+            batch for batch in data if "rewards" not in batch or set(batch["rewards"]) - {0.0, 1.0}
         ]
     }
     if subject.per_token and subject.target.family.name not in PSEUDO:
-        found[f"but not {HOLE}"] = [batch for batch in subject.examples if not has_hole(batch)]
+        found[f"but not {HOLE}"] = [batch for batch in data if not has_hole(batch)]
     return found
 
 

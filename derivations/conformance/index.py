@@ -8,10 +8,12 @@ import numpy as np
 
 from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch
+from derivations.conformance.gradient_words import gradient_words
 from derivations.conformance.grid import pair_of, response
 from derivations.conformance.laws import number
 from derivations.conformance.lengths import Rule, of_lengths
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.one_score import of_one_score
 
 Vector = np.ndarray
 LEAVES = {"log pi(w)": "chosen_logps", "log pi(l)": "rejected_logps", "log ref(w)": "ref_chosen_logps",
@@ -48,6 +50,8 @@ def index(subject: Subject) -> str:
     rules = [rule for rule in named if rule]
     alone = _sees_nothing_else(subject, batches, rules)
     words = MARGINS.get(tuple(rule[0] for rule in rules)) or _score(rules)
+    if alone and (said := _worded(subject, batches, rules)):
+        return f"{said}, where x is {words}{gradient_words(subject)}"
     also = "alone" if alone else "and of the lengths"
     return f"a function of {words} {also} that is none of the usual ones ({_compared(subject, batches[1][0])})"
 
@@ -89,20 +93,33 @@ def _proportions(slopes: Vector) -> Vector | None:
     return np.where(np.abs(found) < 1e-6, 0.0, found)
 
 
+def _value_of(rules: list[Rule], batch: Batch) -> float:
+    """The score of one pair."""
+    w, l = (batch[f"{side}_mask"].sum(-1).astype(float) for side in ("chosen", "rejected"))
+    parts = [float(r[1](w, l)[0]) * batch[leaf].sum() for r, leaf in zip(rules, LEAVES.values(), strict=True)]
+    return float(sum(parts))
+
+
+def _worded(subject: Subject, batches: list[list[Batch]], rules: list[Rule]) -> str:
+    """The function of the score in words, over scores far apart."""
+    leaf = next(leaf for rule, leaf in zip(rules, LEAVES.values(), strict=True) if rule[0])
+    pairs = [pair for block in batches for pair in block]
+    pairs += [_moved(pair, leaf, by) for pair in pairs[::6] for by in (-40.0, -11.0, -4.0, -1.7, 2.3, 6.0, 13.0, 36.0)]
+    x = np.array([_value_of(rules, pair) for pair in pairs])
+    y = np.array([subject.run(pair, gradient=False).mean for pair in pairs])
+    strengths = tuple(float(v) for v in subject.target.options.values() if isinstance(v, int | float) and v)
+    return of_one_score(x, y, strengths, 1e-8)
+
+
 def _sees_nothing_else(subject: Subject, batches: list[list[Batch]], rules: list[Rule]) -> bool:
     """Whether pairs of other lengths whose score is the same have the same loss."""
-
-    def score(batch: Batch) -> float:
-        w, l = (batch[f"{side}_mask"].sum(-1).astype(float) for side in ("chosen", "rejected"))
-        parts = [float(r[1](w, l)[0]) * batch[leaf].sum() for r, leaf in zip(rules, LEAVES.values(), strict=True)]
-        return float(sum(parts))
 
     lead = next(i for i, rule in enumerate(rules) if rule[0])
     leaf = list(LEAVES.values())[lead]
     for number_, block in enumerate(batches):
         one, other = block[0], batches[number_ - 1][1]
-        factor = score(_moved(other, leaf, 1.0)) - score(other)
-        moved = _moved(other, leaf, (score(one) - score(other)) / factor)
+        factor = _value_of(rules, _moved(other, leaf, 1.0)) - _value_of(rules, other)
+        moved = _moved(other, leaf, (_value_of(rules, one) - _value_of(rules, other)) / factor)
         values = [subject.run(batch, gradient=False).mean for batch in (one, moved)]
         if abs(values[0] - values[1]) > 1e-8 * max(1.0, abs(values[0])):
             return False

@@ -25,6 +25,7 @@ from derivations.conformance.families import (
 )
 from derivations.conformance.known_off_policy import off_policy_mains
 from derivations.conformance.known_pairs import SWAPPED, Term, extra_terms, pair_mains
+from derivations.conformance.known_rankings import SPOILED_RANKINGS
 from derivations.conformance.known_unpaired import unpaired_mains
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
@@ -67,6 +68,10 @@ def _ranking_mains(subject: Subject) -> list[Term]:
             (f"{name}-pl of the reversed ranking", _ranked(listwise, reverse=True)),
             (f"{name} on all pairs of the ranking, summed", _split(pairwise, averaged=False)),
             (f"{name} on all pairs of the ranking, averaged", _split(pairwise, averaged=True)),
+            *(
+                (f"{name}-pl{words}", lambda a, o=listwise, s=spoiled: s(_scores_in_order(o, a)))  # type: ignore[misc]
+                for words, spoiled in SPOILED_RANKINGS.items()
+            ),
         ]
     return found
 
@@ -213,4 +218,6 @@ def _entropy_mains(subject: Subject) -> list[Term]:
         ("entropy of the token distributions, summed over tokens", lambda a: tokens(a, False)),
         ("-log pi of the sample, averaged over tokens (no gradient in expectation)", lambda a: sample(a, True)),
         ("-log pi of the sample (no gradient in expectation)", lambda a: sample(a, False)),
+        ("half the squared log pi of the sample, over its length", lambda a: sample(a, False) * sample(a, True) / 2),
+        ("half the squared mean log pi of the sample", lambda a: sample(a, True) ** 2 / 2),
     ]

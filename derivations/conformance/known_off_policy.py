@@ -12,6 +12,7 @@ from derivations.conformance.composites import Composite
 from derivations.conformance.contracts import scaled
 from derivations.conformance.derived import Arrays, by_group
 from derivations.conformance.families import OFF_POLICY
+from derivations.conformance.far import wild_samples
 from derivations.conformance.further import complete
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.ratio_use import ratio_use
@@ -19,10 +20,23 @@ from derivations.conformance.ratio_use import ratio_use
 
 def known_surrogate(subject: Subject, found: Composite, gradient: Callable[[Batch], np.ndarray]) -> str:
     """What a loss with these advantages and weights, and this gradient, does with the ratio, in words, or nothing."""
+
+    def scale(batch: Batch) -> np.ndarray:
+        each: np.ndarray = found.factor * found.advantages(batch)[:, None] * found.weights(batch)
+        return each
+
+    full = complete(subject.target.name, subject.target.options)
+    low = full["epsilon"] or 0.2
+    words = named_surrogate(subject, found, gradient)
+    return words or ratio_use(subject, gradient, scale, (low, full["epsilon_high"] or low))
+
+
+def named_surrogate(subject: Subject, found: Composite, gradient: Callable[[Batch], np.ndarray]) -> str:
+    """The same by the named uses of the ratio alone."""
     full, family = complete(subject.target.name, subject.target.options), subject.target.family
     low = full["epsilon"] or 0.2
     high = full["epsilon_high"] or low
-    data = [*subject.examples, join(family, batch_of(family))]
+    data = [*subject.examples, *wild_samples(subject), join(family, batch_of(family))]
     data = [b for b in data if np.all(np.isfinite(gradient(b)))]
     held_back = [(found.factor * found.advantages(b), found.weights(b)) for b in data]
     goal = np.concatenate([gradient(b).ravel() for b in data])
@@ -40,12 +54,7 @@ def known_surrogate(subject: Subject, found: Composite, gradient: Callable[[Batc
         left = float(np.linalg.norm(np.concatenate(slopes) - goal)) / max(float(np.linalg.norm(goal)), 1e-300)
         if left < max(1e-4 if subject.rough else 1e-6, 3 * found.left):
             return words
-
-    def scale(batch: Batch) -> np.ndarray:
-        each: np.ndarray = found.factor * found.advantages(batch)[:, None] * found.weights(batch)
-        return each
-
-    return ratio_use(subject, gradient, scale, (low, high))
+    return ""
 
 
 Token = Callable[[Array, Array, Arrays, Any, Any], Array]
@@ -91,6 +100,11 @@ def _maximum(ratio: Array, a: Array, named: Arrays, low: Any, high: Any) -> Arra
 def _mean_ratio(named: Arrays, ratio: Array) -> Array:
     lengths = masked_sum(ratio * 0 + 1, named["mask"])
     return (masked_sum(ratio, named["mask"]) / lengths)[:, None]
+
+
+def _over_width(ratio: Array, named: Arrays) -> Array:
+    total = masked_sum(_log(ratio), named["mask"])
+    return _exp(total / named["mask"].shape[1])[:, None]
 
 
 def _score(named: Arrays) -> Array:
@@ -141,6 +155,27 @@ TOKENS: dict[str, Token] = {
     ),
     "PPO's clip without its lower bound": lambda r, a, n, low, high: -_least(r * a, _least(r, 1 + high + 0 * r) * a),
     "PPO's clip without its upper bound": lambda r, a, n, low, high: -_least(r * a, -_least(-r, low - 1 + 0 * r) * a),
+    "PPO's clip of the log-ratio taken for the ratio": lambda r, a, n, low, high: _surrogate(_log(r), a, low, high),
+    "PPO's clip of the probability taken for the ratio, the old policy left out": lambda r, a, n, low, high: _surrogate(
+        _exp(_score(n)), a, low, high
+    ),
+    "PPO's clip whose clipped ratio is detached, so half the gradient in the clip": lambda r, a, n, low, high: (
+        -_least(r * a, held(off_policy.clip(r, low, high)) * a)
+    ),
+    "PPO's clip of the ratio clipped before, so no minimum": lambda r, a, n, low, high: _surrogate(
+        off_policy.clip(r, low, high), a, low, high
+    ),
+    "the least of the ratio and the clipped ratio, times the advantage": lambda r, a, n, low, high: (
+        -_least(r, off_policy.clip(r, low, high)) * a
+    ),
+    "the largest of the ratio and the clipped ratio, times the advantage": lambda r, a, n, low, high: (
+        _least(-r, -off_policy.clip(r, low, high)) * a
+    ),
+    "the least of the ratio times the advantage and of the clipped ratio alone": lambda r, a, n, low, high: (
+        -_least(r * a, off_policy.clip(r, low, high) + 0 * a)
+    ),
+    "PPO's clip of the squared ratio": lambda r, a, n, low, high: _surrogate(r**2, a, low, high),
+    "PPO's clip of 1 + the log-ratio": lambda r, a, n, low, high: _surrogate(1 + _log(r), a, low, high),
     "PPO's clip with tighter bounds than epsilon says": lambda r, a, n, low, high: _surrogate(r, a, low / 2, high / 2),
     "PPO's clip with wider bounds than epsilon says": lambda r, a, n, low, high: _surrogate(r, a, 2 * low, 2 * high),
     "PPO's clip, both bounds the upper one": lambda r, a, n, low, high: _surrogate(r, a, high, high),
@@ -187,6 +222,19 @@ TOKENS: dict[str, Token] = {
         _mean_ratio(n, r), a, low, high
     ),
     "CISPO": lambda r, a, n, low, high: -held(off_policy.clip(r, low, high)) * a * _score(n),
+    "PPO's clip on the ratio of the response over the padded width": lambda r, a, n, low, high: _surrogate(
+        _over_width(r, n), a, low, high
+    ),
+    "PPO's clip on the mean of the ratios over the padded width": lambda r, a, n, low, high: _surrogate(
+        namespace(r).mean(r, axis=-1)[:, None], a, low, high
+    ),
+    "CISPO without its lower bound": lambda r, a, n, low, high: -held(_least(r, 1 + high + 0 * r)) * a * _score(n),
+    "CISPO without its lower bound, whose weight keeps its gradient": lambda r, a, n, low, high: (
+        -_least(r, 1 + high + 0 * r) * a * _score(n)
+    ),
+    "CISPO with the probability for the log-prob": lambda r, a, n, low, high: (
+        -held(off_policy.clip(r, low, high)) * a * _exp(_score(n))
+    ),
     "CISPO with the ratio unbounded": lambda r, a, n, low, high: -held(r) * a * _score(n),
     "CISPO whose weight keeps its gradient": lambda r, a, n, low, high: -off_policy.clip(r, low, high) * a * _score(n),
 }

@@ -22,13 +22,14 @@ class Structure:
     """What was found: words, the rule that predicts the loss (None: not every number has one), and the coefficients.
 
     linear: input -> its factor in words, "" for none, and for each pair of lengths of the grid, where the loss is one
-        outer function of a linear score.
+        outer function of a linear score. parts: of a score that is a part of each side, both in words.
     """
 
     words: str
     rule: Rule | None
     outer: str = ""
     linear: dict[str, tuple[str, Vector]] | None = None
+    parts: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------- a linear score
@@ -118,4 +119,5 @@ def sides(grid: Grid, strengths: tuple[float, ...]) -> Structure | None:
             total = total + part.rule(named[f"{side}_logp"], named[f"ref_{side}_logp"], named[f"{side}_length"])
         return total
 
-    return Structure(words.replace("+ -", "- "), rule)
+    both = tuple(part.words or "0" for part in parts)
+    return Structure(words.replace("+ -", "- "), rule, parts=(*both, offset[0] or "0"))

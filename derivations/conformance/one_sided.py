@@ -40,6 +40,8 @@ SCORES: dict[str, Rule] = {
     "log pi log ref": lambda s, r, n: s * r,
 }
 
+BOUNDS = (0.5, 1.0, 2.0, 5.0, 10.0)
+
 
 def _columns(options: tuple[float, ...]) -> list[tuple[int, str, Rule]]:
     """(cost, words, rule) of every score under every function."""
@@ -59,6 +61,15 @@ def _columns(options: tuple[float, ...]) -> list[tuple[int, str, Rule]]:
         (3, "1/({})", lambda x: 1 / x),
         (3, "exp({0}) ({0})", lambda x: np.exp(x) * x),
         (3, "exp(-({0})) ({0})", lambda x: np.exp(-x) * x),
+    ]
+    changes += [
+        (3, words, change)
+        for most in BOUNDS
+        for words, change in (
+            (f"clamp({{}}, -{most:g}, {most:g})", lambda x, m=most: np.clip(x, -m, m)),  # type: ignore[misc]
+            (f"clamp({{}}, at most {most:g})", lambda x, m=most: np.minimum(x, m)),  # type: ignore[misc]
+            (f"clamp({{}}, at least -{most:g})", lambda x, m=most: np.maximum(x, -m)),  # type: ignore[misc]
+        )
     ]
     beta = options[0]
     for k, shift in itertools.product(
@@ -89,6 +100,7 @@ def _columns(options: tuple[float, ...]) -> list[tuple[int, str, Rule]]:
         (cost + 2 * place, words.format(score), lambda s, r, n, c=change, f=rule: c(f(s, r, n)))  # type: ignore[misc]
         for place, (score, rule) in enumerate(SCORES.items())
         for cost, words, change in changes
+        if place < 4 or not words.startswith("clamp")
     ]
 
 
@@ -109,22 +121,31 @@ def part_of(
     size = float(np.linalg.norm(goal))
     if size <= allowed * max(1.0, float(np.abs(values).max())):
         return Part("", lambda s, r, n: 0 * s)
-    with np.errstate(all="ignore"):
-        known = [(c, w, f, clear @ f(s, r, n)) for c, w, f in _columns(strengths)]
-    known = [(c, w, f, x) for c, w, f, x in known if np.all(np.isfinite(x)) and np.linalg.norm(x) > 1e-9]
+    known = _known(s.tobytes(), r.tobytes(), n.tobytes(), strengths)
     matrix = np.stack([x / np.linalg.norm(x) for *_, x in known], 1)
     for chosen in itertools.chain(candidates(matrix, goal / size, [c for c, *_ in known]), _triples(known)):
         columns = np.stack([known[i][3] for i in chosen], 1)
         found, *_ = np.linalg.lstsq(columns, goal, rcond=None)
         if np.linalg.norm(columns @ found - goal) <= allowed * size:
             kept = [(float(c), known[i]) for c, i in zip(found, chosen, strict=True)]
-            return Part(_sum([(c, k[1]) for c, k in kept]), _combined([(c, k[2]) for c, k in kept]))
+            words, constant = _sum([(c, k[1]) for c, k in kept])
+            return Part(words, _combined([(c, k[2]) for c, k in kept], constant))
     return None
 
 
-def _combined(parts: list[tuple[float, Rule]]) -> Rule:
+@functools.lru_cache(maxsize=16)
+def _known(s: bytes, r: bytes, n: bytes, strengths: tuple[float, ...]) -> list[tuple[int, str, Rule, Vector]]:
+    """Every column for these responses, less a constant for each length: cost, words, rule, numbers."""
+    responses = [np.frombuffer(x) for x in (s, r, n)]
+    clear = _without_constants(responses[2])
+    with np.errstate(all="ignore"):
+        known = [(c, w, f, clear @ f(*responses)) for c, w, f in _columns(strengths)]
+    return [(c, w, f, x) for c, w, f, x in known if np.all(np.isfinite(x)) and np.linalg.norm(x) > 1e-9]
+
+
+def _combined(parts: list[tuple[float, Rule]], constant: float) -> Rule:
     def rule(s: Vector, r: Vector, n: Vector) -> Vector:
-        total: Vector = sum((c * part(s, r, n) for c, part in parts), 0.0 * s)
+        total: Vector = sum((c * part(s, r, n) for c, part in parts), 0.0 * s + constant)
         return total
 
     return rule
@@ -165,17 +186,17 @@ def _without_constants(n: Vector) -> Vector:
     return np.eye(len(n)) - each @ np.linalg.pinv(each)
 
 
-def _sum(parts: list[tuple[float, str]]) -> str:
-    """A sum in words; x and x^2 of the same score as one square."""
+def _sum(parts: list[tuple[float, str]]) -> tuple[str, float]:
+    """A sum in words, x and x^2 of the same score as one square; and the constant that the square adds."""
     if len(parts) == 2:
         for (c, one), (d, other) in itertools.permutations(parts):
             if other == f"({one})^2":
                 half = c / d / 2
                 times = "" if abs(d - 1) < 1e-7 else f"{number(d)} "
-                return f"{times}({one} {'-' if half < 0 else '+'} {number(abs(half))})^2"
+                return f"{times}({one} {'-' if half < 0 else '+'} {number(abs(half))})^2", d * half**2
     words = ""
     for c, part in parts:
         part = f"({part})" if " - " in part.partition("(")[0] or part.startswith("-") else part
         sign = ("-" if c < 0 else "") if not words else (" - " if c < 0 else " + ")
         words += sign + ("" if abs(abs(c) - 1) < 1e-7 else f"{number(abs(c))} ") + part
-    return words
+    return words, 0.0

@@ -8,6 +8,7 @@ from derivations.conformance.batch_changes import batch_change, over_the_batch
 from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
 from derivations.conformance.families import PAIRS
+from derivations.conformance.far import FAR, not_far
 from derivations.conformance.formulas import formula
 from derivations.conformance.gradient_words import held_words
 from derivations.conformance.identity import MAKE_UP, Identity, in_words
@@ -32,13 +33,14 @@ def pair_identity(subject: Subject, found: Identity) -> Identity:
         if wholes[0].apart:
             wholes.append(whole_of(subject, fresh=True))
             for name, losses in [(f"{subject.target.name} as named", subject.target.losses), *_two_sided(subject)]:
+                if all(whole.is_mean_of(losses(whole.batch)) for whole in wholes):
+                    return _only_padded(subject, name, found)
                 if words := batch_change(subject, wholes, losses):
                     return in_words(f"{name}, but in a batch {words}")
         if np.ptp(wholes[0].each) < 1e-12:
             return found if found.known and not wholes[0].apart else _constant(subject, wholes)
         if found.known:
-            unsaid = found.nameless or (wholes[0].value.ndim and not wholes[0].same_mean and not found.reduction)
-            return _with_batch(subject, found, wholes, _losses_of(subject, found)) if unsaid else found
+            return _known(subject, found, wholes)
         if not np.isfinite(found.residual):
             return found
         return _taken_apart(subject, wholes) or found
@@ -46,15 +48,37 @@ def pair_identity(subject: Subject, found: Identity) -> Identity:
         return found
 
 
+def _only_padded(subject: Subject, name: str, found: Identity) -> Identity:
+    """A named loss of padded batches that is another one where no padding stands behind a response."""
+    alone = str(found) if found.known else structured(subject, main_terms(subject))[0] or "something else"
+    return in_words(f"{name} where padding follows every response, but without padding {alone}")
+
+
+def _known(subject: Subject, found: Identity, wholes: list[Whole]) -> Identity:
+    """A sum of named terms with what a batch adds, if it is that far from the examples too; else what else it is."""
+    losses = _losses_of(subject, found)
+    if far := not_far(subject, losses):
+        other = _taken_apart(subject, wholes, far=True)
+        if other:
+            return other
+    unsaid = found.nameless or (wholes[0].value.ndim and not wholes[0].same_mean and not found.reduction)
+    answer = _with_batch(subject, found, wholes, losses) if unsaid else found
+    return replace(answer, reduction=answer.reduction + far) if far else answer
+
+
 def _two_sided(subject: Subject) -> list[Term]:
     """Named losses that are no functions of the margin, so that a shift of both scores is seen."""
     return [(name, term) for name, term in main_terms(subject) if name in TWO_SIDED]
 
 
-def _taken_apart(subject: Subject, wholes: list[Whole]) -> Identity | None:
-    """What single pairs show in words, and what a batch of them does."""
+def _taken_apart(subject: Subject, wholes: list[Whole], *, far: bool = False) -> Identity | None:
+    """What single pairs show in words, and what a batch of them does. far: only what holds far from the examples."""
     mains, losses = main_terms(subject), None
     words, rule = structured(subject, mains)
+    if bounded := (not words or FAR in words) and formula(subject, wide=True):
+        words, rule = bounded, None
+    if far and (not words or FAR in words):
+        return None
     if rule is not None:
 
         def losses(batch: Batch) -> np.ndarray:

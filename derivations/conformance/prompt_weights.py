@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from derivations.conformance.advantage_candidates import GUARDS
 from derivations.conformance.batches import Batch
 from derivations.conformance.laws import number
 from derivations.conformance.token_weights import groups_of
@@ -24,14 +25,36 @@ def prompt_weights(
         data: batches at ratio 1. goals: minus the gradient, [N, T], or the values, [N, 1]. baselines: words -> rewards
             of a prompt -> advantages. weights: words and weights of tokens.
     """
+    found: list[tuple[int, str]] = []
     for what, base in baselines.items():
         for how, weigh in weights:
             rows = _shares(data, goals, base, weigh)
             if rows is not None and len(rows) >= 2:
-                share, mean, deviation, size = rows.T
-                rule = _rule(share, mean, deviation, size)
-                return ", ".join(filter(None, [what, how])) + f", each prompt times {rule}"
-    return ""
+                parts, rule = ", ".join(filter(None, [what, how])), _rule(*rows.T)
+                if named := _powers(rows):
+                    found.append((named[0] + bool(how), f"{parts}, each prompt times {named[1]}"))
+                elif not found:
+                    found.append((99, f"{parts}, each prompt times {rule}"))
+    return min(found, default=(0, ""))[1]
+
+
+def _powers(rows: Vector) -> tuple[int, str] | None:
+    """The weight as a product of powers of the rewards' deviation, k and k - 1: how many there are, and in words."""
+    share, _, deviation, size = rows.T
+    if not (share > 0).all() or len(share) < 5 or not deviation.all():
+        return None
+    for guard, allowed in ((0.0, 1e-7), *((guard, 1e-7) for guard in GUARDS[1:]), (0.0, 2e-3)):
+        names = {"the deviation" + (f" + {guard:g}" if guard else ""): deviation + guard, "k": size, "k - 1": size - 1}
+        matrix = np.column_stack([*(np.log(x) for x in names.values()), np.ones(len(share))])
+        powers, *_ = np.linalg.lstsq(matrix, np.log(share), rcond=None)
+        near = np.round(2 * powers[:3]) / 2
+        left = np.log(share) - matrix[:, :3] @ near
+        if np.abs(powers[:3] - near).max() < 1e-2 and np.ptp(left) < allowed:
+            factor = float(np.exp(left.mean()))
+            parts = [number(factor)] if abs(factor - 1) > 10 * allowed else []
+            parts += [f"({name})^{p:g}" if p != 1 else f"({name})" for name, p in zip(names, near, strict=True) if p]
+            return len(parts), " x ".join(parts) + " of k samples" + (", or nearly so" if allowed > 1e-3 else "")
+    return None
 
 
 def _shares(data: list[Batch], goals: list[Vector], base: Any, weigh: Any) -> Vector | None:

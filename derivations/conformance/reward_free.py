@@ -41,7 +41,7 @@ def _slope(subject: Subject, batch: Batch) -> Vector:
 
 
 def _unrewarded(batch: Batch) -> Batch:
-    return batch | {"rewards": 0.0 * batch["rewards"]}
+    return batch | {name: 0.0 * batch[name] for name in ("rewards", "advantages") if name in batch}
 
 
 def _words(subject: Subject, data: list[Batch], goal: Vector) -> str:

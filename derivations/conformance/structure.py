@@ -10,6 +10,7 @@ import numpy as np
 from derivations.conformance.batches import join
 from derivations.conformance.derived import Arrays
 from derivations.conformance.families import PAIRS
+from derivations.conformance.far import far_values, meant_far, not_far, same_far
 from derivations.conformance.gradient_words import gradient_words
 from derivations.conformance.grid import SIDES, Grid, fresh_pairs, grid_of, turned
 from derivations.conformance.known_pairs import Term
@@ -35,7 +36,8 @@ def structured(subject: Subject, mains: list[Term]) -> tuple[str, Rule | None]:
     with np.errstate(all="ignore"):
         if found := structure(subject, mains, grid):
             slopes = gradient_words(subject) or _not_held_constant(subject, found.words, mains)
-            return f"{found.words}{slopes}{_otherwise(subject, found, grid)}", found.rule
+            far = not_far(subject, found.rule, named=True) if found.rule else ""
+            return f"{found.words}{slopes}{_otherwise(subject, found, grid)}{far}", found.rule
         words = token_parts(subject, grid, list(undone(grid.values, *strengths, turns=grid.turns)), strengths)
         return (f"{words}{gradient_words(subject)}" if words else ""), None
 
@@ -49,13 +51,26 @@ def _not_held_constant(subject: Subject, words: str, mains: list[Term]) -> str:
 
 
 def _otherwise(subject: Subject, found: Structure, grid: Grid) -> str:
-    """Which factors of a linear score are not those of the objective, where its outer function is the same."""
-    asked = turned(("", subject.target.losses), grid)
-    for outer, inside in undone(asked.values, *strengths_of(subject), turns=asked.turns):
-        meant = linear(asked.of(inside), outer) if outer.words == found.outer else None
-        if meant and meant.linear and found.linear:
+    """What of the formula is not as in that of the objective: factors, the parts of either side, the outer function."""
+    if not found.outer:
+        return ""
+    asked, strengths, name = turned(("", subject.target.losses), grid), strengths_of(subject), subject.target.name
+    for outer, inside in undone(asked.values, *strengths, turns=asked.turns):
+        inner = asked.of(inside)
+        meant = linear(inner, outer)
+        if meant is None and inner.separable:
+            meant = _under(outer, sides(inner, strengths))
+        if meant is None:
+            continue
+        if outer.words != found.outer or bool(meant.linear) != bool(found.linear):
+            return f" (against {name}, which is {meant.words})"
+        if meant.linear and found.linear:
             said = _differences(found.linear, meant.linear)
-            return f" (against {subject.target.name}: {'; '.join(said)})" if said else ""
+        else:
+            what = ("the chosen response's part is", "the rejected response's part is", "the constant is")
+            both = zip(what, found.parts, meant.parts, strict=True)
+            said = [f"{words} {own}, not {other}" for words, own, other in both if own != other]
+        return f" (against {name}: {'; '.join(said)})" if said else ""
     return ""
 
 
@@ -74,18 +89,21 @@ def _differences(found: dict[str, tuple[str, Vector]], meant: dict[str, tuple[st
 
 
 def structure(subject: Subject, mains: list[Term], grid: Grid) -> Structure | None:
-    """The plainest structure that predicts fresh values of the function, or None."""
+    """The plainest structure that predicts fresh values, those far from the grid too if one does; or None."""
     fresh = fresh_pairs()
     goal = np.array([subject.run(batch, gradient=False).mean for batch in fresh])
     named = PAIRS.derive(join(PAIRS, fresh))
+    far, best = far_values(subject), None
     for found in _ideas(grid, mains, strengths_of(subject)):
         if found.rule is None:
-            return found
+            return best or found
         with np.errstate(all="ignore"):
             left = np.abs(found.rule(named) - goal)
         if np.all(left <= 30 * grid.allowed * np.maximum(1.0, np.abs(goal))):
-            return found
-    return None
+            if np.all(same_far(subject, far, meant_far(found.rule, named=True))):
+                return found
+            best = best or found
+    return best
 
 
 def strengths_of(subject: Subject) -> tuple[float, ...]:
@@ -139,4 +157,5 @@ def _under(outer: Outer, inner: Structure | None) -> Structure | None:
     if inner is None:
         return None
     rule = inner.rule
-    return Structure(outer.words.format(inner.words), (lambda named: outer.do(rule(named))) if rule else None)
+    words, whole = outer.words.format(inner.words), (lambda named: outer.do(rule(named))) if rule else None
+    return Structure(words, whole, outer.words, parts=inner.parts)

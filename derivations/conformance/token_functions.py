@@ -8,6 +8,7 @@ from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
 from derivations.conformance.families import KL_FAMILY
+from derivations.conformance.far import far_tokens
 from derivations.conformance.gradient_words import flows
 from derivations.conformance.grid import response
 from derivations.conformance.laws import number
@@ -15,6 +16,8 @@ from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.one_sided import part_of
 
 Vector = np.ndarray
+NO_TOKENS = np.zeros((0, 2))
+NO_VALUES = np.zeros(0)
 Values = Callable[[Vector], float]  # tokens [T, ...] -> value
 
 
@@ -29,7 +32,7 @@ def token_function(subject: Subject) -> str:
     try:
         with np.errstate(all="ignore"):
             words = _words(subject, value, allowed)
-        return words and words + _gradient(subject, make(_tokens(subject)[:8]))
+        return words and words + _gradient(subject, make(_tokens(subject)[:8]), allowed)
     except CallError:
         return ""
 
@@ -67,6 +70,12 @@ def _adding_up(value: Values, tokens: Vector, each: Vector, of_kl: bool, allowed
     }
     if of_kl:
         ideas["of whole responses"] = [value(tokens[rows].sum(0, keepdims=True)) for rows in chosen]
+        ideas |= {
+            f"of whole responses, {words}": [
+                value(tokens[rows].sum(0, keepdims=True)) * len(rows) ** k for rows in chosen
+            ]
+            for words, k in (("over the length", -1), ("over the squared length", -2), ("times the length", 1))
+        }
         ideas["of log-probs averaged over tokens"] = [value(tokens[rows].mean(0, keepdims=True)) for rows in chosen]
     scale = max(1e-6, float(np.abs(found).max()))
     return next((words for words, meant in ideas.items() if np.abs(found - meant).max() <= allowed * scale), "")
@@ -86,15 +95,27 @@ def _kl_tokens() -> Vector:
 
 def _of_token(value: Values, tokens: Vector, each: Vector, allowed: float) -> str:
     p, q = tokens.T
-    part = part_of(each, p, q, np.ones(len(p)), (1.0,), 10 * allowed)
-    if part is not None and part.words:
-        left = each - part.rule(p, q, np.ones(len(p)))
-        if np.ptp(left) <= 1e-6:
-            shift = float(left.mean())
-            return part.words + ("" if abs(shift) < 1e-6 else f" {'-' if shift < 0 else '+'} {number(abs(shift))}")
+    far, more = far_tokens(), np.array([value(token[None]) for token in far_tokens()])
+    if words := _of_single(each, tokens, allowed, far, more):
+        return words
     raised = np.array([value(token[None] - 0.37) for token in tokens[:10]])
     alone = np.abs(raised - each[:10]).max() <= allowed * max(1.0, float(np.abs(each).max()))
-    return pieces(p - q, each, allowed) if alone else ""
+    d = np.concatenate([p - q, far[:, 0] - far[:, 1]])
+    return pieces(d, np.concatenate([each, more]), allowed) if alone else ""
+
+
+def _of_single(each: Vector, tokens: Vector, allowed: float, far: Vector = NO_TOKENS, more: Vector = NO_VALUES) -> str:
+    """A number of single tokens as a sum of functions of their log-probs and a constant, which holds far off too."""
+    one = np.ones(len(tokens))
+    part = part_of(each, *tokens.T, one, (1.0,), 10 * allowed)
+    if part is None or not part.words:
+        return ""
+    left = each - part.rule(*tokens.T, one)
+    shift, size = float(left.mean()), 1 + np.abs(more)
+    beyond = np.abs(part.rule(*far.T, np.ones(len(far))) + shift - more)
+    if np.ptp(left) > 1e-6 or np.any(beyond > 1e-5 * size):
+        return ""
+    return part.words + ("" if abs(shift) < 1e-6 else f" {'-' if shift < 0 else '+'} {number(abs(shift))}")
 
 
 def pieces(d: Vector, each: Vector, allowed: float) -> str:
@@ -105,6 +126,8 @@ def pieces(d: Vector, each: Vector, allowed: float) -> str:
     table = ", ".join(f"{each[i]:.4g} at {d[i]:.3g}" for i in np.linspace(0, len(d) - 1, 5).astype(int))
     for words, meant in named.items():
         same = np.abs(each - meant) <= 10 * allowed * np.maximum(1.0, np.abs(meant))
+        if 5 <= same.sum() < len(d) and (bounds := _bounds(each[~same], meant[~same])):
+            return f"{words} of the log-ratio, {bounds}"
         if 5 <= same.sum() < len(d):
             inside, outside = np.abs(d[same]).max(), np.abs(d[~same]).min()
             where = f"where the log-ratio is within {inside:.2g}, and another beyond" if inside < outside else "in part"
@@ -112,12 +135,28 @@ def pieces(d: Vector, each: Vector, allowed: float) -> str:
     return f"a function of the log-ratio alone that is none of the usual ones ({table})"
 
 
-def _gradient(subject: Subject, batch: Batch) -> str:
+def _bounds(found: Vector, meant: Vector) -> str:
+    """Where the values stop, if those that are others than was meant are all at a bound."""
+    high, low = found < meant, found > meant
+    if not all(len(set(side.round(9))) <= 1 for side in (found[high], found[low])):
+        return ""
+    said = [f"not above {number(float(found[high][0]))}"] if high.any() else []
+    return " and ".join(said + ([f"not below {number(float(found[low][0]))}"] if low.any() else []))
+
+
+def _gradient(subject: Subject, batch: Batch, allowed: float) -> str:
     """What the gradient is, where it is not that of the value."""
     if flows(subject, batch):
         return ""
-    dead = all(np.abs(slope).max() < 1e-12 for slope in subject.run(batch).gradient.values())
-    return "; no gradient" if dead else "; its gradient is not that of its value"
+    if all(np.abs(slope).max() < 1e-12 for slope in subject.run(batch).gradient.values()):
+        return "; no gradient"
+    words = "; its gradient is not that of its value"
+    if subject.target.family is not KL_FAMILY:
+        return words
+    tokens = _kl_tokens()
+    slopes = np.array([float(subject.run(_kl_batch(token[None])).gradient["logps"].sum()) for token in tokens])
+    said = _of_single(slopes, tokens, allowed) if np.ptp(slopes) > 1e-9 else number(float(slopes[0]))
+    return f"{words}: the slope by the log-prob of a single token is {said}" if said else words
 
 
 # ---------------------------------------------------------------- entropy

@@ -65,6 +65,8 @@ def _side(value: Value, strengths: tuple[float, ...], allowed: float) -> str:
     tokens = np.concatenate([np.stack(response(720 + i, 6), 1) for i in range(4)])
     worth = np.array([value(_with(p, place, a), _with(q, place, b)) for a, b in tokens])
     factors = [_factor(value, t, place) for t in live]
+    if not np.all(np.isfinite(factors)):
+        return ""
     words = _of_token(worth, tokens, strengths, allowed)
     if not words:
         return ""
@@ -79,7 +81,7 @@ def _factor(value: Value, t: int, place: int) -> float:
     """What a move of one token is worth beside the same move, from the same log-probs, of another."""
     p, q = np.full(4, -0.9), np.full(4, -1.3)
     one, other = (value(_with(p, i, -1.4), q) - value(p, q) for i in (t, place))
-    return one / other
+    return one / other if other else float("nan")
 
 
 def _by_length(value: Value) -> str:

@@ -101,6 +101,19 @@ def named_weights(subject: Subject) -> list[tuple[str, Callable[[Batch, Vector],
                 ("averaged over each response's tokens", lambda b, a: mask(b) / lengths(b) / len(a)),
             )
         ),
+        *(
+            (
+                f"of all tokens but each response's {end}, {words}",
+                lambda b, a, w=w, f=end == "first": w(b, a) * (1 - _last(b, first=f)),  # type: ignore[misc]
+            )
+            for end in ("first", "last")
+            for words, w in (
+                ("summed over tokens, averaged over responses", lambda b, a: mask(b) / len(a)),
+                ("over the number of all tokens", lambda b, a: mask(b) / mask(b).sum()),
+                ("over the number of all but those", lambda b, a: mask(b) / (mask(b).sum() - len(a) or 1)),
+                ("over each response's length", lambda b, a: mask(b) / lengths(b) / len(a)),
+            )
+        ),
         ("of each response's last token alone", lambda b, a: _last(b) / len(a)),
         ("of each response's first token alone", lambda b, a: _last(b, first=True) / len(a)),
     ]  # fmt: skip
@@ -131,7 +144,8 @@ PLACES: dict[str, Callable[[Vector, Vector], Vector]] = {  # place from 1 on, le
         for last, words in ((False, "from the first on"), (True, "from the last on"))
     },
 }
-POWERS = {"each response's length": 0, "the number of responses": 1, "the number of tokens": 2, "the padded width": 3}
+POWERS = {"each response's length": 0, "the number of responses": 1, "the number of tokens": 2, "the padded width": 3,
+          "the number of samples a prompt": 4}  # fmt: skip
 
 
 def weights_by_powers(batches: list[Batch], advantages: list[Vector], goals: list[Vector]) -> tuple[str, Weigh] | None:
@@ -149,15 +163,15 @@ def weights_by_powers(batches: list[Batch], advantages: list[Vector], goals: lis
     used = np.isfinite(flat)
     if used.sum() < 12 or not ((flat[used] > 0).all() or (flat[used] < 0).all()):
         return None
-    sizes = np.concatenate([_sizes(b).reshape(-1, 4) for b in batches])[used]
+    sizes = np.concatenate([_sizes(b).reshape(-1, 5) for b in batches])[used]
     matrix = np.column_stack([np.log(sizes), np.ones(len(sizes))])
     for padded, (words, rule) in itertools.product((False, True), PLACES.items()):
         places = np.concatenate([_places(b, padded=padded).reshape(-1, 2) for b in batches])[used]
         goal = np.log(np.abs(flat[used]) / rule(*places.T))
         found, *_ = np.linalg.lstsq(matrix, goal, rcond=None)
-        powers = np.round(2 * found[:4]) / 2
-        constant = float(np.mean(goal - matrix[:, :4] @ powers))
-        if np.abs(matrix[:, :4] @ powers + constant - goal).max() < 1e-5:
+        powers = np.round(2 * found[:-1]) / 2
+        constant = float(np.mean(goal - matrix[:, :-1] @ powers))
+        if np.abs(matrix[:, :-1] @ powers + constant - goal).max() < 1e-5:
             factor = float(np.sign(flat[used][0]) * np.exp(constant))
 
             return _said(words, powers, factor), _weigher(rule, powers, factor, padded)
@@ -187,10 +201,10 @@ def _said(place: str, powers: Vector, factor: float) -> str:
 
 
 def _sizes(batch: Batch) -> Vector:
-    """Length of the response, number of responses, number of tokens, padded width, for each token: [N, T, 4]."""
+    """Length of the response, number of responses and of tokens, padded width, samples a prompt: [N, T, 5]."""
     mask = batch["mask"]
     n = np.broadcast_to(mask.sum(-1, keepdims=True), mask.shape)
-    parts = [n, 0 * n + len(mask), 0 * n + mask.sum(), 0 * n + mask.shape[1]]
+    parts = [n, 0 * n + len(mask), 0 * n + mask.sum(), 0 * n + mask.shape[1], 0 * n + _group_size(batch)]
     return np.stack(parts, -1).astype(float)
 
 

@@ -5,13 +5,15 @@ from dataclasses import replace
 import numpy as np
 
 from derivations.conformance.calls import CallError
+from derivations.conformance.far import same_everywhere
 from derivations.conformance.identity import MAKE_UP, Identity, in_words
+from derivations.conformance.known_losses import main_terms
 from derivations.conformance.known_unpaired import unpaired_mains
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.unpaired_changes import reference_point
 from derivations.conformance.unpaired_structure import unpaired_structure
-from derivations.conformance.whole_batch import Whole, padding, reduced, whole_of
+from derivations.conformance.whole_batch import Losses, Whole, padding, reduced, whole_of
 
 
 def unpaired_identity(subject: Subject, found: Identity) -> Identity:
@@ -24,11 +26,21 @@ def unpaired_identity(subject: Subject, found: Identity) -> Identity:
         if not wholes[0].apart or (found.plain and wholes[0].same_mean):
             if constant:
                 return in_words(f"the constant {number(float(wholes[0].each[0]))}")
-            words = "" if found.known or not np.isfinite(found.residual) else unpaired_structure(subject)
-            return in_words(words) if words else found
+            if not np.isfinite(found.residual) or (
+                found.known and same_everywhere(subject, _losses_of(subject, found))
+            ):
+                return found
+            words = unpaired_structure(subject)
+            return in_words(words) if words else _only_near(found)
         return _of_batch(subject, found, [*wholes, whole_of(subject, fresh=True)], constant)
     except CallError:
         return found
+
+
+def _losses_of(subject: Subject, found: Identity) -> Losses:
+    """The named terms, summed."""
+    terms = dict(main_terms(subject))
+    return lambda batch: np.sum([c * np.asarray(terms[name](batch)) for c, name in found.terms], axis=0)
 
 
 def _of_batch(subject: Subject, found: Identity, wholes: list[Whole], constant: bool) -> Identity:
@@ -41,10 +53,15 @@ def _of_batch(subject: Subject, found: Identity, wholes: list[Whole], constant: 
     words = words or padding(subject, wholes[0])
     if constant:
         return in_words(f"the constant {number(float(wholes[0].each[0]))} for single responses", words or MAKE_UP)
-    if found.known:
+    if found.known and same_everywhere(subject, _losses_of(subject, found)):
         return replace(found, reduction=words or MAKE_UP)
     apart = unpaired_structure(subject)
-    return in_words(apart, words or MAKE_UP) if apart else found
+    return in_words(apart, words or MAKE_UP) if apart else _only_near(found)
+
+
+def _only_near(found: Identity) -> Identity:
+    """A name that does not hold for other reference points, or far from the examples, is none."""
+    return replace(found, terms=(), residual=float("nan")) if found.known else found
 
 
 def _only_in_batches(subject: Subject, wholes: list[Whole]) -> Identity | None:

@@ -12,6 +12,8 @@ import numpy as np
 from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
+from derivations.conformance.far import far_rows
+from derivations.conformance.gradient_words import flows
 from derivations.conformance.grid import response
 from derivations.conformance.laws import number
 from derivations.conformance.lengths import of_lengths
@@ -53,8 +55,36 @@ def unpaired_structure(subject: Subject) -> str:
         if not words:
             return ""
         same = np.allclose(points.values, asked[side].values, rtol=1e-6)
-        said.append(f"{side}: {words}" + (", as it should be" if same else f", which should be {meant}"))
+        slope = _slope(subject, side)
+        beside = f", as it should be{_far(subject, side)}" if same else f", which should be {meant}"
+        said.append(f"{side}: {words}{beside}{slope}")
     return "; ".join(said)
+
+
+def _far(subject: Subject, side: str) -> str:
+    """Where one side that is as it should be near the examples is another one far from them."""
+    for row in far_rows():
+        if bool(row["desirable"][0]) == SIDES[side]:
+            found, meant = (run(row, gradient=False).mean for run in (subject.run, subject.expect))
+            if abs(found - meant) > 1e-3 * max(1.0, abs(meant)) or not np.isfinite(found):
+                d = float((row["logps"] - row["ref_logps"]).sum())
+                return f" but where log pi - log ref is {number(d)}: there it is {number(found)}, not {number(meant)}"
+    return ""
+
+
+def _slope(subject: Subject, side: str) -> str:
+    """What gradient one side has, where it is not that of its value."""
+    batch = _single(response(305, 3), SIDES[side], 0.3)
+    if flows(subject, batch):
+        return ""
+    dead = not any(slope.any() for slope in subject.run(batch).gradient.values())
+    return ", but without a gradient" if dead else ", but its gradient is not that of its value"
+
+
+def _single(one: tuple[Vector, Vector], good: bool, kl: float) -> Batch:
+    """One response of these log-probs of policy and reference."""
+    batch: Batch = {"logps": one[0][None], "ref_logps": one[1][None], "mask": np.ones((1, len(one[0])), dtype=bool)}
+    return batch | {"desirable": np.array([good]), "kl": np.array([kl])}
 
 
 def _points(run: Callable[..., object], good: bool) -> Points:
@@ -63,8 +93,7 @@ def _points(run: Callable[..., object], good: bool) -> Points:
         for i in range(STATES):
             logps, reference = response(300 + i, n)
             kl = round(0.1 + 0.23 * ((i * 3 + n) % 5), 2)
-            batch: Batch = {"logps": logps[None], "ref_logps": reference[None], "mask": np.ones((1, n), dtype=bool)}
-            batch |= {"desirable": np.array([good]), "kl": np.array([kl])}
+            batch = _single((logps, reference), good, kl)
             rows.append((run(batch, gradient=False).mean, logps.sum(), reference.sum(), kl, n))  # type: ignore[attr-defined]
     return Points(*np.array(rows, dtype=float).T)
 
@@ -73,21 +102,23 @@ def _side(points: Points, strengths: list[float], allowed: float) -> str:
     """One side: a constant, an outer function of a linear score, or of another function of a score."""
     if np.ptp(points.values) < 1e-9:
         return f"the constant {number(points.values[0])}"
-    opened = list(undone(points.values, *strengths)) + [
-        (outer, inside, shift) for shift in (1.0,) for outer, inside in undone(points.values - shift, *strengths)
+    opened = [
+        (outer, inside, beside)
+        for beside, worth in (("", 0.0), ("1 + ", 1.0), ("kl + ", points.kl), ("-kl + ", -points.kl))
+        for outer, inside in undone(points.values - worth, *strengths)
     ]
-    for outer, inside, *shift in opened:
+    for outer, inside, beside in opened:
         if words := _linear(points, inside, allowed):
-            return ("1 + " if shift else "") + outer.words.format(words)
-    for outer, inside, *shift in opened:
+            return beside + outer.words.format(words)
+    for outer, inside, beside in opened[: len(opened) // 2]:
         for name, s in (("log pi", points.s), ("(log pi - kl)", points.s - points.kl)):
             part = part_of(inside, s, points.r, points.n, tuple(strengths) or (1.0,), 10 * allowed)
             if part is None or not part.words:
                 continue
             left = inside - part.rule(s, points.r, points.n)
             if np.ptp(left) <= 1e-6:
-                beside = "" if abs(left.mean()) < 1e-7 else f" + {number(float(left.mean()))}"
-                return ("1 + " if shift else "") + outer.words.format(part.words.replace("log pi", name) + beside)
+                shift = "" if abs(left.mean()) < 1e-7 else f" + {number(float(left.mean()))}"
+                return beside + outer.words.format(part.words.replace("log pi", name) + shift)
     return _index(points)
 
 
