@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
 from derivations.conformance.known_pairs import Term
@@ -24,7 +23,7 @@ WEIGHTS: dict[str, Callable[[float, float], float]] = {
 
 def in_parts(subject: Subject, mains: list[Term]) -> str:
     """The part that has a name, in words, or nothing."""
-    allowed = 1e-4 if subject.rough or subject.backend.dtype == SINGLE else 1e-6
+    allowed = 1e-4 if subject.single else 1e-6
     try:
         found = [subject.numbers(subject.call, batch) for batch in subject.examples]
     except CallError:
