@@ -42,7 +42,8 @@ ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implem
 MUCH = 30.0  # times the residual of the reading that fits best
 EXACT = 1e-12
 ACCEPT_ROUGH = 1e-4  # of differences of float32 values
-EXACT_SINGLE = 5e-7  # readings that leave no more of a float32 function than this are not told apart by it
+EXACT_SINGLE = 2e-7  # readings that leave no more of a float32 function than this are not told apart by it
+MUCH_SINGLE = 3.0  # what float32 leaves of the right reading is rounding, and the same for others that are as near
 
 
 def identify(subject: Subject) -> Identity:
@@ -148,6 +149,7 @@ def _but_not(subject: Subject) -> dict[str, list[Batch]]:
 
 def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
     accept, same = (ACCEPT_ROUGH, EXACT_SINGLE) if subject.single else (ACCEPT, EXACT)
+    much = MUCH_SINGLE if subject.single and not subject.rough else MUCH
     try:
         goal = np.concatenate([subject.numbers(subject.call, batch, value=value) for batch in data])
     except CallError:
@@ -178,7 +180,7 @@ def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
     for names in _hypotheses([name for name, _ in mains], [name for name, _ in extras]):
         found, residual = _fit(goal, [column(name) for name in names])
         best = min(best, residual)
-        if len(names) == 1 and residual > max(MUCH * nearest, same):
+        if len(names) == 1 and residual > max(much * nearest, same):
             continue  # another reading fits much better: a guard of 1e-6 is not one of 1e-8
         if len(names) == 1 and residual > max(2 * nearest, same) and 1e-5 <= abs(abs(float(found[0])) - 1) < 1e-3:
             continue  # no constant factor is so near to 1: another guard is made up for
