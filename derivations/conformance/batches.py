@@ -155,6 +155,13 @@ def holed(family: Family) -> Batch:
     return next(b for b in examples(family) for n, a in b.items() if n.endswith("mask") and not a[..., 1:2].any())
 
 
+def moved_apart(batch: Batch, names: Sequence[str], step: float) -> Batch:
+    """The batch with each number of these arrays moved by another share of step: rankings and advantages do not see
+    what moves all alike."""
+    shares = {name: np.cos(i + np.arange(batch[name].size)).reshape(batch[name].shape) for i, name in enumerate(names)}
+    return batch | {name: batch[name] + step * share for name, share in shares.items()}
+
+
 def has_hole(batch: Batch) -> bool:
     """Whether an example without padding has places under its mask."""
     return not all(array.all() for name, array in batch.items() if name.endswith("mask"))

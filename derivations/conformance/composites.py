@@ -66,7 +66,7 @@ def composite(subject: Subject, gradient: Callable[[Batch], Vector] | None) -> C
     if not finite[-1] or sum(finite) < 4 or not any(goal.any() for goal in goals):
         return None
     every, data, goals = data, list(itertools.compress(data, finite)), list(itertools.compress(goals, finite))
-    coarse = subject.rough or not subject.run(data[0]).exact
+    coarse = subject.single or not subject.run(data[0]).exact
     for allowed in (1e-4,) if coarse else (FIT, NEARLY):
         if best := _best(subject, data, goals, allowed):
             return replace(best, words=best.words + _undefined(every, finite))

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch, join
 from derivations.conformance.calls import CallError
 from derivations.conformance.derived import Arrays
@@ -111,9 +110,8 @@ def far_values(subject: Subject) -> Vector:
 
 def same_far(subject: Subject, values: Vector, meant: Vector) -> Vector:
     """Which of the far pairs have the loss that a description gives them; those that have none count as right."""
-    coarse = subject.rough or subject.coarse or subject.backend.dtype == SINGLE
     with np.errstate(all="ignore"):
-        near = np.abs(values - meant) <= (1e-3 if coarse else 1e-6) * np.maximum(1.0, np.abs(meant))
+        near = np.abs(values - meant) <= (1e-3 if subject.single else 1e-6) * np.maximum(1.0, np.abs(meant))
     return near | ~np.isfinite(values) | ~np.isfinite(meant)
 
 

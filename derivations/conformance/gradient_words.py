@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from derivations.conformance.backends import SINGLE, differences
+from derivations.conformance.backends import differences
 from derivations.conformance.batches import Batch
 from derivations.conformance.derived import Arrays
 from derivations.conformance.grid import pair_of, response
@@ -21,7 +21,7 @@ def held_words(subject: Subject, batch: Batch) -> str:
 
 def flows(subject: Subject, batch: Batch) -> bool:
     """Whether the gradient by a batch is that of its value, as far as the precision tells."""
-    if subject.rough or subject.coarse or subject.backend.dtype == SINGLE:
+    if subject.single:
         return True
     slopes = subject.run(batch).gradient
     moved = differences(subject.backend, subject.call, batch, tuple(slopes))

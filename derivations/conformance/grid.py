@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch, join
 from derivations.conformance.families import PAIRS
 from derivations.conformance.known_pairs import Term
@@ -75,8 +74,7 @@ def grid_of(subject: Subject) -> Grid:
             sums[("r" if role else "") + short] = whole[:, :, 0] if short == "w" else whole[:, 0, :]
     w, l = (np.array([pair[i] for pair in LENGTHS], dtype=float) for i in (0, 1))
     turns = np.sign(slopes[:, 0] if slopes[:, 0].any() else slopes[:, 1])
-    coarse = subject.rough or subject.coarse or subject.backend.dtype == SINGLE
-    return Grid(values.reshape(shape), sums, (w, l), 1e-4 if coarse else 1e-8, turns.reshape(shape))
+    return Grid(values.reshape(shape), sums, (w, l), 1e-4 if subject.single else 1e-8, turns.reshape(shape))
 
 
 def on_grid(term: Term, grid: Grid) -> Grid:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from derivations.arrays import Array, namespace
-from derivations.conformance.backends import SINGLE
 from derivations.conformance.batch_laws import PSEUDO
 from derivations.conformance.batches import Batch, batch_of, has_hole, join, pad, size
 from derivations.conformance.calls import CallError
@@ -41,6 +40,8 @@ ACCEPT = 1e-6  # relative residual: differences are good to 1e-8, float32 implem
 MUCH = 30.0  # times the residual of the reading that fits best
 EXACT = 1e-12
 ACCEPT_ROUGH = 1e-4  # of differences of float32 values
+EXACT_SINGLE = 2e-7  # readings that leave no more of a float32 function than this are not told apart by it
+MUCH_SINGLE = 3.0  # what float32 leaves of the right reading is rounding, and the same for others that are as near
 
 
 def identify(subject: Subject) -> Identity:
@@ -122,8 +123,8 @@ def _but_not(subject: Subject, data: list[Batch]) -> dict[str, list[Batch]]:
 
 
 def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
-    coarse = subject.rough or subject.backend.dtype == SINGLE
-    accept = ACCEPT_ROUGH if coarse else ACCEPT
+    accept, same = (ACCEPT_ROUGH, EXACT_SINGLE) if subject.single else (ACCEPT, EXACT)
+    much = MUCH_SINGLE if subject.single and not subject.rough else MUCH
     try:
         goal = np.concatenate([subject.numbers(subject.call, batch, value=value) for batch in data])
     except CallError:
@@ -149,13 +150,15 @@ def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
     nearest = 1.0
     for name, _ in mains:
         nearest = min(nearest, _fit(goal, [column(name)])[1])
-        if nearest <= EXACT:
+        if nearest <= same:
             break  # none can be nearer, and the others need not be computed
     for names in _hypotheses([name for name, _ in mains], [name for name, _ in extras]):
         found, residual = _fit(goal, [column(name) for name in names])
         best = min(best, residual)
-        if len(names) == 1 and residual > max(MUCH * nearest, EXACT):
+        if len(names) == 1 and residual > max(much * nearest, same):
             continue  # another reading fits much better: a guard of 1e-6 is not one of 1e-8
+        if len(names) == 1 and residual > max(2 * nearest, same) and 1e-5 <= abs(abs(float(found[0])) - 1) < 1e-3:
+            continue  # no constant factor is so near to 1: another guard is made up for
         if len(names) == 2 and names[1] == f"{names[0]}{SWAPPED}" and abs(sum(found)) < 1e-6 * abs(found[0]):
             continue  # -log sigmoid(x) + log sigmoid(-x) is -x, and said so
         if residual < accept and all(abs(c) > 1e-6 for c in found):
@@ -236,7 +239,7 @@ def _reduction(subject: Subject, found: dict[str, float]) -> str:
 
     def matches(**how: Any) -> bool:
         slopes = subject.backend.gradient(lambda arrays: total(arrays, **how), whole, family.leaves)[1]
-        relative, least = (1e-2, 1e-3) if subject.rough else (1e-5, 1e-7)
+        relative, least = (1e-2, 1e-3) if subject.rough else (1e-4, 1e-6) if subject.single else (1e-5, 1e-7)
         return all(np.allclose(result.gradient[leaf], slopes[leaf], relative, least) for leaf in family.leaves)
 
     if matches():

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch, join
 from derivations.conformance.calls import CallError
 from derivations.conformance.derived import Arrays
@@ -47,7 +46,7 @@ SCORES: dict[str, Callable[[Arrays], Vector]] = {
 
 def in_parts(subject: Subject, mains: list[Term]) -> str:
     """The part that has a name, in words, or nothing."""
-    allowed = 1e-4 if subject.rough or subject.backend.dtype == SINGLE else 1e-6
+    allowed = 1e-4 if subject.single else 1e-6
     try:
         found = [subject.numbers(subject.call, batch) for batch in subject.examples]
     except CallError:

@@ -6,7 +6,6 @@ other lengths with the same score are then tried: if their losses agree, the fun
 
 import numpy as np
 
-from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch
 from derivations.conformance.gradient_words import gradient_words
 from derivations.conformance.grid import pair_of, response
@@ -31,7 +30,7 @@ MARGINS: dict[tuple[str, ...], str] = {
 
 def index(subject: Subject) -> str:
     """The score in words, and the slope by it, or nothing."""
-    if subject.rough or subject.coarse or subject.backend.dtype == SINGLE:
+    if subject.single:
         return ""
     batches = [[pair_of(response(i, w), response(50 + i, l)) for i in range(POINTS)] for w, l in LENGTHS]
     slopes = np.array([[_slopes(subject, batch) for batch in block] for block in batches])

@@ -52,7 +52,7 @@ def named_surrogate(subject: Subject, found: Composite, gradient: Callable[[Batc
 
             slopes.append(subject.backend.gradient(loss, batch, ("logps",))[1]["logps"].ravel())
         left = float(np.linalg.norm(np.concatenate(slopes) - goal)) / max(float(np.linalg.norm(goal)), 1e-300)
-        if left < max(1e-4 if subject.rough else 1e-6, 3 * found.left):
+        if left < max(1e-4 if subject.single else 1e-6, 3 * found.left):
             return words
     return ""
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from derivations.cli.errors import InputError, input_errors, suggest
-from derivations.conformance.backends import STEP, WIDE
-from derivations.conformance.batches import Batch, examples
+from derivations.conformance.backends import SINGLE, STEP, WIDE
+from derivations.conformance.batches import Batch, examples, moved_apart
 from derivations.conformance.calls import CallError, OutOfTime, guarded, loss_of, time_limit
 from derivations.conformance.contracts import EACH, Target, family_of, options_of, required_of
 from derivations.conformance.conventions import CONVENTIONS
@@ -104,9 +104,8 @@ class Subject:
     def run(self, batch: Batch, *, gradient: bool = True, dtype: str = "", target: Target | None = None) -> Result:
         """Value and gradient of the function on a batch; dtype: not that in which it is tried."""
         leaves = self.target.family.leaves if gradient else ()
-        value, slopes = self.backend.gradient(
-            lambda arrays: self.call(arrays, target), batch, leaves, dtype or self.backend.dtype
-        )
+        call = functools.partial(self.call, target=target)
+        value, slopes = self.backend.gradient(call, batch, leaves, dtype or self.backend.dtype)
         exact = "float64" in str(getattr(value, "dtype", "float64")) and not self.coarse
         return Result(self.backend.numpy(value), slopes, exact, self.rough)
 
@@ -123,16 +122,21 @@ class Subject:
 
     @functools.cached_property
     def coarse(self) -> bool:
-        """Whether it computes in float32 inside and says float64 outside: 1e-9 does not move it, 1e-2 does."""
-        batch, leaves = self.examples[1], self.target.family.leaves
-        tried = [{leaf: batch[leaf] + step * (-1) ** i for i, leaf in enumerate(leaves)} for step in (0, 1e-9, 1e-2)]
-        here, near, far = (self.backend.numpy(self.backend.value(self.call, batch | moved)) for moved in tried)
-        return bool(leaves) and np.array_equal(here, near) and not np.array_equal(here, far)
+        """Whether it computes in float32 inside, whatever it takes and returns: 1e-9 does not move it, 1e-2 does."""
+        batch, moving = self.examples[1], self.target.family.leaves or ("rewards",)
+        tried = [moved_apart(batch, moving, step) for step in (0, 1e-9, 1e-2)]
+        here, near, far = (self.backend.numpy(self.backend.value(self.call, inputs)) for inputs in tried)
+        return np.array_equal(here, near) and not np.array_equal(here, far)
 
     @property
     def rough(self) -> bool:
         """Whether its gradients are differences of float32 values."""
         return bool(getattr(self.backend, "step", STEP) == WIDE)
+
+    @property
+    def single(self) -> bool:
+        """Whether it computes in float32, so that its numbers are good to 1e-7 of their size."""
+        return self.rough or self.backend.dtype == SINGLE or self.coarse
 
     @property
     def examples(self) -> list[Batch]:

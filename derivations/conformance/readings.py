@@ -123,7 +123,7 @@ def _callable(subject: Subject, *, fall_back: bool) -> Subject:
     """The subject with a backend that it accepts: torch if it gives tensors back, in float64 or, for one that takes no
     float64, in float32; else NumPy if that works. InputError if the plainest input already makes it fail.
     """
-    batch, failure = subject.examples[1], None
+    batch, failure, ran = subject.examples[1], None, None
     try:
         subject.run(batch)
     except CallError as error:
@@ -134,6 +134,7 @@ def _callable(subject: Subject, *, fall_back: bool) -> Subject:
         single = replace(subject, backend=TorchBackend(SINGLE))
         with contextlib.suppress(CallError):
             single.run(batch)
+            ran = single
             if _gives_tensors(single, batch):
                 return single
     if fall_back and subject.backend.name == "torch" and (failure or not _gives_tensors(subject, batch)):
@@ -141,6 +142,8 @@ def _callable(subject: Subject, *, fall_back: bool) -> Subject:
         with contextlib.suppress(CallError):
             other.run(batch)
             return _stepped(other)
+    if ran:
+        return ran
     if failure:
         words = f"the function could not be called: {failure}"
         raise InputError(words, below=contract(subject.target.name)) from failure

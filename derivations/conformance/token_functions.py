@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
 from derivations.conformance.families import KL_FAMILY
@@ -24,7 +23,7 @@ Values = Callable[[Vector], float]  # tokens [T, ...] -> value
 def token_function(subject: Subject) -> str:
     """The term in words: how it adds up over tokens, and which function of one token it is. Nothing if it does not."""
     make = _kl_batch if subject.target.family is KL_FAMILY else _entropy_batch
-    allowed = 1e-4 if subject.rough or subject.backend.dtype == SINGLE else 1e-7
+    allowed = 1e-4 if subject.single else 1e-7
 
     def value(tokens: Vector) -> float:
         return subject.run(make(tokens), gradient=False).mean

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from derivations.arrays import Array, logsumexp, namespace
-from derivations.conformance.backends import DOUBLE
 from derivations.conformance.derived import Arrays
 from derivations.conformance.families import ENTROPY, KL_FAMILY, POLICY_GRADIENT
 from derivations.conformance.laws import SLOPE, Failure, close, numbers
@@ -131,7 +130,7 @@ def minus_entropy(tree: Tree, logits: Array) -> Array:
 
 def slack(subject: Subject) -> float:
     """Tolerance of an expected gradient, whose numbers are near 1; as in `conformance.laws.tolerance`."""
-    return SLOPE if subject.rough else 1e-6 if subject.backend.dtype == DOUBLE else 1e-5
+    return SLOPE if subject.rough else 1e-5 if subject.single else 1e-6
 
 
 def same_slope(

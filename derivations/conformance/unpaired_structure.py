@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch
 from derivations.conformance.calls import CallError
 from derivations.conformance.far import far_rows
@@ -45,7 +44,7 @@ def unpaired_structure(subject: Subject) -> str:
     except CallError:
         return ""
     asked = {side: _points(subject.expect, good) for side, good in SIDES.items()}
-    allowed = 1e-4 if subject.rough or subject.backend.dtype == SINGLE else 1e-8
+    allowed = 1e-4 if subject.single else 1e-8
     strengths = [float(v) for v in subject.target.options.values() if isinstance(v, int | float)]
     said = []
     for side, points in found.items():

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from derivations.conformance.backends import SINGLE
 from derivations.conformance.batches import Batch, batch_of, has_hole, join, pad, refill, size, take
 from derivations.conformance.families import PAIRS, UNPAIRED
 from derivations.conformance.grid import fresh_pairs, response
@@ -62,8 +61,7 @@ def whole_of(subject: Subject, *, fresh: bool = False) -> Whole:
         parts = [part for part in parts if not has_hole(part)]
     batch = pad(family, join(family, parts), right=2 + fresh)
     each = np.array([subject.run(part, gradient=False).mean for part in parts])
-    coarse = subject.rough or subject.backend.dtype == SINGLE
-    return Whole(batch, subject.run(batch, gradient=False).value, each, 1e-4 if coarse else 1e-6)
+    return Whole(batch, subject.run(batch, gradient=False).value, each, 1e-4 if subject.single else 1e-6)
 
 
 def _fresh_responses(liked: bool) -> list[Batch]:

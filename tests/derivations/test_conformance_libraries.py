@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="the losses on trial here are writte
 F = torch.nn.functional
 
 from derivations.conformance import conform  # noqa: E402
+from tests.helpers.float32 import ONLY, OUTSIDE, computed_in  # noqa: E402
 
 # ---------------------------------------------------------------- pairs
 
@@ -187,4 +188,18 @@ def test_a_correct_loss_of_another_library_is_read_by_its_own_names_and_raises_n
     outcome = conform(function, objective, options=options)
     assert [(trial.law.id, trial.verdict) for trial in outcome.broken] == []
     assert outcome.subject.read.startswith("read ") or "TRL, dpo" not in name
+    assert str(outcome.identity).startswith(f"{objective} as named")
+
+
+ADVICE = {"torchtune, smoothed, cdpo": {"half-precision"}, "HALOs and SimPO's authors, simpo": {"empty-response"}}
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if "NumPy" not in name])
+def test_in_float32_it_raises_no_alarm_either_and_has_the_advice_and_the_name_of_float64(name):
+    function, objective, options = EVERY[name]
+    precision = OUTSIDE if objective in ("dpo", "cdpo", "simpo") else ONLY
+    outcome = conform(computed_in(function, precision), objective, options=options)
+    assert outcome.subject.single
+    assert [(trial.law.id, trial.verdict) for trial in outcome.broken] == []
+    assert {trial.law.id for trial in outcome.advice} == ADVICE.get(name, set())
     assert str(outcome.identity).startswith(f"{objective} as named")

@@ -8,10 +8,14 @@ F = torch.nn.functional
 
 from derivations.conformance import conform  # noqa: E402
 from derivations.conformance.backends import WIDE  # noqa: E402
+from tests.helpers.float32 import INSIDE, ONLY, OUTSIDE, computed_in  # noqa: E402
+
+TWO = pytest.mark.parametrize("precision", ["float64", ONLY])
+FOUR = pytest.mark.parametrize("precision", ["float64", ONLY, INSIDE, OUTSIDE])
 
 
-def broken(function, name, **options):
-    return {trial.law.id for trial in conform(function, name, options=options or None).broken}
+def broken(function, name, precision="float64", **options):
+    return {trial.law.id for trial in conform(computed_in(function, precision), name, options=options or None).broken}
 
 
 # ---------------------------------------------------------------- NumPy
@@ -79,12 +83,13 @@ def test_a_torch_loss_that_hands_back_a_number_is_no_numpy_loss():
     assert "gradient" in {trial.law.id for trial in outcome.broken}
 
 
-def test_a_module_is_asked_for_the_signature_of_its_forward():
+@TWO
+def test_a_module_is_asked_for_the_signature_of_its_forward(precision):
     class Loss(torch.nn.Module):
         def forward(self, chosen_logp, rejected_logp, alpha=1.0):
             return F.softplus(-alpha * (chosen_logp - rejected_logp))
 
-    assert broken(Loss(), "maxent") == set()
+    assert broken(Loss(), "maxent", precision) == set()
 
 
 # ---------------------------------------------------------------- groups of samples
@@ -94,7 +99,8 @@ def summed(logps, mask):
     return torch.where(mask, logps, 0.0).sum(-1)
 
 
-def test_code_that_reshapes_by_the_size_of_a_group_conforms():
+@TWO
+def test_code_that_reshapes_by_the_size_of_a_group_conforms(precision):
     def found_in_the_batch(logps, mask, rewards, group):
         k = int((group == group[0]).sum())
         rows = rewards.view(-1, k)
@@ -105,23 +111,25 @@ def test_code_that_reshapes_by_the_size_of_a_group_conforms():
         others = (rows.sum(1, keepdim=True) - rows) / (num_generations - 1)
         return -((rows - others).flatten() * summed(logps, mask)).mean()
 
-    assert broken(found_in_the_batch, "rloo") == set()
-    outcome = conform(as_an_argument, "rloo", mapping={"num_generations": "group_size"})
+    assert broken(found_in_the_batch, "rloo", precision) == set()
+    outcome = conform(computed_in(as_an_argument, precision), "rloo", mapping={"num_generations": "group_size"})
     assert outcome.broken == []
     assert str(outcome.identity) == "rloo as named"
 
 
-def test_code_that_numbers_prompts_from_0_conforms():
+@TWO
+def test_code_that_numbers_prompts_from_0_conforms(precision):
     def loss(logps, mask, rewards, group):
         prompts = len(group.unique())
         totals = torch.zeros(prompts, dtype=rewards.dtype).index_add(0, group, rewards)
         k = torch.bincount(group)[group]
         return -((rewards - (totals[group] - rewards) / (k - 1)) * summed(logps, mask)).mean()
 
-    assert broken(loss, "rloo") == set()
+    assert broken(loss, "rloo", precision) == set()
 
 
-def test_ratios_to_the_policy_itself_are_policy_gradients():
+@TWO
+def test_ratios_to_the_policy_itself_are_policy_gradients(precision):
     def loss(logps, mask, rewards, group):
         same = (group[:, None] == group).to(rewards.dtype)
         advantage = (rewards - (same @ rewards - rewards) / (same.sum(-1) - 1))[:, None]
@@ -129,13 +137,14 @@ def test_ratios_to_the_policy_itself_are_policy_gradients():
         ratio = torch.exp(logps - logps.detach())
         return -torch.where(mask, torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage), 0.0).sum(-1).mean()
 
-    outcome = conform(loss, "rloo")
+    outcome = conform(computed_in(loss, precision), "rloo")
     assert outcome.broken == []
     assert str(outcome.identity) == "rloo as named"
 
 
+@TWO
 @pytest.mark.parametrize(("weight", "named"), [("mask.sum(-1)", False), ("1", True)])
-def test_a_clipped_ratio_to_the_old_policy_with_given_advantages_is_tried_as_it_stands(weight, named):
+def test_a_clipped_ratio_to_the_old_policy_with_given_advantages_is_tried_as_it_stands(weight, named, precision):
     names = {"torch": torch}
     exec(  # noqa: S102
         "def loss(logps, old_logps, advantages, mask, clip=0.2):\n"
@@ -145,7 +154,7 @@ def test_a_clipped_ratio_to_the_old_policy_with_given_advantages_is_tried_as_it_
         f"    return (torch.where(mask, tokens, 0.0).sum(-1) / {weight}).mean()\n",
         names,
     )
-    outcome = conform(names["loss"], "rloo")
+    outcome = conform(computed_in(names["loss"], precision), "rloo")
     assert outcome.ok == named
     words = "rloo as named" if named else "policy gradient with leave-one-out, log-probs averaged over tokens"
     assert str(outcome.identity) == words
@@ -157,6 +166,7 @@ def test_a_clipped_ratio_to_the_old_policy_with_given_advantages_is_tried_as_it_
 K2 = "kl-loss as named"
 
 
+@FOUR
 @pytest.mark.parametrize(
     "estimate",
     [
@@ -165,18 +175,19 @@ K2 = "kl-loss as named"
         lambda d, l: torch.exp(l - l.detach()) * (torch.expm1(d) - d),  # k3 with its importance weight
     ],
 )
-def test_estimators_with_the_gradient_of_k2_conform_and_are_named_by_it(estimate):
+def test_estimators_with_the_gradient_of_k2_conform_and_are_named_by_it(estimate, precision):
     def loss(logps, ref_logps, mask):
         total = summed(logps, mask)
         return estimate(summed(ref_logps, mask) - total, total).mean()
 
-    outcome = conform(loss, "kl-loss")
+    outcome = conform(computed_in(loss, precision), "kl-loss")
     assert outcome.broken == []
     assert str(outcome.identity) == K2
 
 
+@FOUR
 @pytest.mark.parametrize("top", [1, 2])
-def test_the_first_places_of_a_ranking_may_be_one_or_two(top):
+def test_the_first_places_of_a_ranking_may_be_one_or_two(top, precision):
     def loss(logp, ref_logp, ranking, beta=0.2, top=2):
         s = (beta * (logp - ref_logp)).gather(1, ranking)
         return sum(s[:, k:].logsumexp(1) - s[:, k] for k in range(top)).mean()
@@ -184,7 +195,7 @@ def test_the_first_places_of_a_ranking_may_be_one_or_two(top):
     def all_places(logp, ref_logp, ranking, beta=0.2, top=2):
         return loss(logp, ref_logp, ranking, beta, ranking.shape[1] - 1)
 
-    assert broken(loss, "dpo-pl", top=top) == set()
-    outcome = conform(all_places, "dpo-pl", options={"top": top})
+    assert broken(loss, "dpo-pl", precision, top=top) == set()
+    outcome = conform(computed_in(all_places, precision), "dpo-pl", options={"top": top})
     assert "value" in {trial.law.id for trial in outcome.broken}
     assert str(outcome.identity) == "dpo-pl of all places"

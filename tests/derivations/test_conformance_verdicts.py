@@ -5,15 +5,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="the losses on trial here are written in torch")
 
 from derivations.cli.errors import InputError  # noqa: E402
-from derivations.conformance import conform, try_laws  # noqa: E402
-from derivations.conformance.backends import SINGLE, TorchBackend  # noqa: E402
+from derivations.conformance import conform  # noqa: E402
+from derivations.conformance.backends import SINGLE  # noqa: E402
 from derivations.conformance.commands import Conform  # noqa: E402
-from derivations.conformance.how import read_off  # noqa: E402
-from derivations.conformance.identify import identify  # noqa: E402
-from derivations.conformance.laws import all_laws  # noqa: E402
-from derivations.conformance.loss_under_test import make_subject  # noqa: E402
 from derivations.conformance.planted_bugs import CORRECT  # noqa: E402
 from derivations.conformance.report import FORMATS  # noqa: E402
+from tests.helpers.float32 import INSIDE, ONLY, OUTSIDE, computed_in  # noqa: E402
 
 
 def leave_one_out(rewards, group_size):
@@ -60,15 +57,47 @@ def test_a_function_that_takes_only_float32_is_tried_in_float32_and_the_report_s
     assert "\ntorch, float32, " in FORMATS["text"](outcome, "f")
 
 
+HALVED, EMPTIED = ("ipo", "dpop", "sppo", "chi-po", "r-dpo", "ln-dpo"), ("orpo", "r-dpo", "ln-dpo", "wpo")
+
+
 @pytest.mark.parametrize("name", CORRECT)
-def test_correct_losses_raise_no_alarm_when_everything_is_float32(name):
-    subject = read_off(make_subject(CORRECT[name], name, TorchBackend(SINGLE)))
-    trials = try_laws(subject, all_laws())
-    assert [t.law.id for t in trials if t.failed and t.law.kind == "verdict"] == []
-    assert identify(subject).known
+def test_correct_losses_raise_no_alarm_in_float32_and_have_the_advice_and_the_names_of_float64(name):
+    outcome = conform(computed_in(CORRECT[name], ONLY), name)
+    assert outcome.subject.backend.dtype == SINGLE
+    assert [(trial.law.id, trial.verdict) for trial in outcome.broken] == []
+    advice = {"half-precision": name in HALVED, "empty-response": name in EMPTIED}
+    assert [trial.law.id for trial in outcome.advice] == [law for law, given in advice.items() if given]
+    assert str(outcome.identity).startswith("k3 summed over tokens" if name == "kl-metric" else f"{name} as named")
 
 
-def test_a_deviation_by_the_one_pass_formula_in_float32_is_no_broken_law():
+@pytest.mark.parametrize("name", ["simpo-pl", "rloo-advantage", "grpo-advantage", "kl-loss"])
+def test_float32_is_told_behind_float64_also_where_moving_all_numbers_alike_changes_nothing(name):
+    outcome = conform(computed_in(CORRECT[name], OUTSIDE), name)
+    assert outcome.subject.coarse
+    assert not conform(CORRECT[name], name, laws=[]).subject.coarse
+    assert [(trial.law.id, trial.verdict) for trial in outcome.trials if trial.failed] == []
+    assert str(outcome.identity).startswith(f"{name} as named")
+
+
+def test_a_float32_loss_that_hands_back_a_number_is_told_that_it_has_no_gradient():
+    def loss(chosen_logp, rejected_logp, alpha=1.0):
+        return torch.nn.functional.softplus(-alpha * (chosen_logp - rejected_logp)).mean().item()
+
+    outcome = conform(computed_in(loss, ONLY), "maxent")
+    assert "gradient" in {trial.law.id for trial in outcome.broken}
+
+
+@pytest.mark.parametrize("limit", [10.0, 20.0])
+def test_a_clamped_estimate_is_still_seen_in_float32(limit):
+    def loss(logps, ref_logps, mask):
+        difference = torch.where(mask, ref_logps - logps, 0.0).sum(-1).clamp(-limit, limit)
+        return (difference**2 / 2).mean()
+
+    assert "no-clamp" in {trial.law.id for trial in conform(computed_in(loss, ONLY), "kl-loss").broken}
+
+
+@pytest.mark.parametrize("precision", [INSIDE, OUTSIDE, ONLY])
+def test_a_deviation_by_the_one_pass_formula_in_float32_is_no_broken_law(precision):
     def advantage(rewards, group):
         out = torch.empty_like(rewards, dtype=torch.float32)
         for g in group.unique():
@@ -78,7 +107,10 @@ def test_a_deviation_by_the_one_pass_formula_in_float32_is_no_broken_law():
             out[group == g] = (r - mean) / (std + 1e-6)
         return out
 
-    assert conform(advantage, "grpo-advantage").ok
+    outcome = conform(computed_in(advantage, precision), "grpo-advantage")
+    assert outcome.ok
+    assert "1.0" not in str(outcome.identity)  # a factor of 1.00002 that another guard makes up
+    assert "its sample standard deviation + 1e-06 (GRPO)" in str(outcome.identity)
 
 
 def test_a_mask_that_is_multiplied_has_its_own_headline_and_exit_status(tmp_path):

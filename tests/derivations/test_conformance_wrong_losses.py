@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the losses on trial here are written in torch")
 
 from derivations.conformance import conform  # noqa: E402
+from tests.helpers.float32 import ONLY, OUTSIDE, computed_in  # noqa: E402
 
 PAIR = "chosen_logps, rejected_logps, chosen_mask, rejected_mask"
 SUMS = """
@@ -232,8 +233,10 @@ GRPO = """
 
 @pytest.mark.parametrize("epsilon", [1e-4, 1e-6, 1e-8])
 @pytest.mark.parametrize("deviation", ["own.std()", "own.std(correction=0)"])
-def test_the_guard_and_the_deviation_of_grpo_are_conventions_and_are_named(epsilon, deviation):
-    outcome = conform(written("rewards, group", GRPO.format(f"{deviation} + {epsilon}"), "a"), "grpo-advantage")
+@pytest.mark.parametrize("precision", ["float64", ONLY, OUTSIDE])
+def test_the_guard_and_the_deviation_of_grpo_are_conventions_and_are_named(epsilon, deviation, precision):
+    advantage = written("rewards, group", GRPO.format(f"{deviation} + {epsilon}"), "a")
+    outcome = conform(computed_in(advantage, precision), "grpo-advantage")
     assert outcome.ok
     named = epsilon == 1e-4 and deviation == "own.std()"
     kind = "sample" if deviation == "own.std()" else "population"
