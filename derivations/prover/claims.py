@@ -167,7 +167,15 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
             problems += wrong_symbols(steps, derivatives)
             about = claim.title, claim.scope, claim.expected, claim.condition, claim.depends_on
             problems += missing(
-                *about, steps, traced, derivatives, calls, _kinds_of, replacements(written), claim.hypotheses
+                *about,
+                steps,
+                traced,
+                derivatives,
+                calls,
+                _kinds_of,
+                replacements(written),
+                claim.hypotheses,
+                claim.latex,
             )
             if mutants and not problems:
                 tally = try_mutants(steps)

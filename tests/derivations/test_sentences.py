@@ -10,6 +10,7 @@ import sympy as sp
 from derivations.objectives import dpo, pair_loss, simpo
 from derivations.proofs.symbols import beta, len_l, len_w, logp_l, logp_w, ref_l, ref_w
 from derivations.prover.kinds import Argued, Differs, Equal, Iff, Positive, TendsTo
+from derivations.prover.sentences import promises
 from derivations.prover.theorems import THEOREMS
 from derivations.prover.tracing import trace
 from tests.helpers.planted_claim import verdict
@@ -172,6 +173,23 @@ def test_what_the_steps_do_not_give_is_refused(words, monkeypatch):
 def test_what_is_honest_in_the_same_form_passes(steps, options, monkeypatch):
     result = verdict(steps, monkeypatch, **options)
     assert result.problems == []
+
+
+@pytest.mark.parametrize(("concluded", "refused"), [("so it is unique", 0), ("so it is stationary", 1)])
+def test_what_another_claim_gives_counts_where_a_step_that_rests_on_it_says_so(concluded, refused):
+    rests = Argued(concluded, by="first order", uses=("another",))
+    given = [rests], ("another",), lambda name: {"strict concavity"}
+    assert len(promises("Its optimum is unique.", {"Equal"}, *given)) == refused
+    assert len(promises("Its optimum is unique.", {"Equal"}, [], *given[1:])) == 1
+
+
+@pytest.mark.parametrize(("latex", "refused"), [(r"\ell \le \log 7", True), (r"\ell = \log 2, x^{17}, y_{12}", False)])
+def test_a_number_of_the_formula_stands_in_a_step(latex, refused, monkeypatch):
+    def steps():
+        return [code(), Equal("at equal scores: log 2", loss(), sp.log(2), {logp_w: logp_l, ref_w: ref_l})]
+
+    problems = verdict(steps, monkeypatch, latex=latex).problems
+    assert problems == (["its formula has 7, a number that no step has"] if refused else [])
 
 
 def test_every_theorem_says_in_which_words_its_conclusion_shows():
