@@ -180,7 +180,11 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
             if mutants and not problems:
                 tally = try_mutants(steps)
                 problems += unnoticed(
-                    claim.steps, steps, traced, refuted=claim.title if claim.expected == "refuted" else ""
+                    claim.steps,
+                    steps,
+                    traced,
+                    title=claim.title,
+                    refuted=claim.title if claim.expected == "refuted" else "",
                 )
                 problems += up_to_a_constant(claim.steps, claim.title, traced) if derivatives else []
                 if not tally.refuted:

@@ -141,6 +141,11 @@ def without_code(title: str, traced: Iterable[Traced]) -> list[str]:
     ]
 
 
+def promised(title: str) -> set[str]:
+    """The kinds of step and the theorems that would give what a sentence promises; none if it promises nothing."""
+    return set().union(*(kinds for words, kinds, _ in PROMISES if words.search(title)))
+
+
 def promises(
     title: str,
     kinds_here: set[str],

@@ -96,6 +96,15 @@ REFUSED = {
         {"title": "DPO's loss has a minimum."},
         "no step shows that there is one",
     ),
+    "a minimum because of another limit": (
+        lambda: [
+            code(),
+            TendsTo("1/t -> 0", 1 / t, t, sp.oo, sp.S.Zero),
+            Argued("so one exists", by="extreme value", uses=("1/t -> 0",)),
+        ],
+        {"title": "DPO's loss has a minimum."},
+        "it says so of DPO, and rests on steps that are the same whatever its code computes",
+    ),
     "another formula refuted": (
         lambda: [code(), Differs("a shift by 1", loss(logp_w + 1), loss(), PAIR)],
         {"title": "DPO's loss does not see a shift of both log-probs.", **REFUTED},
