@@ -201,5 +201,15 @@ def test_a_number_of_the_formula_stands_in_a_step(latex, refused, monkeypatch):
     assert problems == (["its formula has 7, a number that no step has"] if refused else [])
 
 
+@pytest.mark.parametrize("weights", [x * y, x + y])
+def test_z_is_a_sum_of_weights(weights, monkeypatch):
+    """A condition "Z = 1" is read as one on the partition function, whatever `where` puts there."""
+    z, at = sp.Symbol("Z", positive=True), {x: 2, y: 3}
+    iff = Iff("it vanishes", sp.log(z), sp.S.Zero, sp.S.One, (sp.log(z),), at, where={z: weights})
+    square = Equal("square", (x + 1) ** 2, x**2 + 2 * x + 1)
+    problems = verdict([square, iff], monkeypatch, expected="iff").problems
+    assert any("no partition function" in problem for problem in problems) == weights.is_Mul
+
+
 def test_every_theorem_says_in_which_words_its_conclusion_shows():
     assert all(theorem.gives for theorem in THEOREMS.values())
