@@ -48,10 +48,10 @@ that gives one. A theorem needs steps of the kind it needs, convexity the sign o
 conclusion must say what it gives; what it says of an objective must rest on steps that change with its code. "Rises",
 "convex" and "above" must not point the other way than the sign that was decided, and what "rises" needs the sign of
 a derivative, not two values. Of what is refuted, a step must name both sides in the words of the sentence, and each
-objective named there must change it. A number of the sentence, a range (gamma >= 0) and a case (one length for both)
-must be those of the steps; "largest", "tight", "from both sides", "jointly convex", "swapping", "by default" and
-"bits" need steps of the form that shows it; and a sentence that is not about slopes must notice a constant more in
-the code.
+objective named there must change it. A number of the sentence or of the formula above the steps, a range (gamma >= 0)
+and a case (one length for both) must be those of the steps; "largest", "tight", "from both sides", "jointly convex",
+"swapping", "by default" and "bits" need steps of the form that shows it; what another claim gives counts where a step
+in words rests on it and says so; and a sentence that is not about slopes must notice a constant more in the code.
 
 What no machine notices: a sentence that goes beyond its steps in other words than these; words of a step that say
 something else than its formula, which stands beside them; an expectation that was decided and is told of one sample; a

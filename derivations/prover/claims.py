@@ -167,12 +167,24 @@ def check_claim(claim: Claim, *, mutants: bool = True) -> Result:
             problems += wrong_symbols(steps, derivatives)
             about = claim.title, claim.scope, claim.expected, claim.condition, claim.depends_on
             problems += missing(
-                *about, steps, traced, derivatives, calls, _kinds_of, replacements(written), claim.hypotheses
+                *about,
+                steps,
+                traced,
+                derivatives,
+                calls,
+                _kinds_of,
+                replacements(written),
+                claim.hypotheses,
+                claim.latex,
             )
             if mutants and not problems:
                 tally = try_mutants(steps)
                 problems += unnoticed(
-                    claim.steps, steps, traced, refuted=claim.title if claim.expected == "refuted" else ""
+                    claim.steps,
+                    steps,
+                    traced,
+                    title=claim.title,
+                    refuted=claim.title if claim.expected == "refuted" else "",
                 )
                 problems += up_to_a_constant(claim.steps, claim.title, traced) if derivatives else []
                 if not tally.refuted:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import sympy as sp
 
+from derivations.prover.enumerations import Enumerated
 from derivations.prover.equality import Equal
 from derivations.prover.limits import TendsTo
 from derivations.prover.steps import Step
@@ -22,6 +23,7 @@ NUMBER = re.compile(
     rf"(?<![\w.])\d+(?![\w.]*:)|(?<=[*/^(])\d+|\b(?:{'|'.join(PARTS)})\b|\b(?:{'|'.join(COUNTS)})(?= times\b)",
     re.IGNORECASE,
 )
+IN_LATEX = re.compile(r"(?<![\w.\\^_])(?<![\^_]\{)(?<![\^_]\{-)\d+")
 RANGE = re.compile(r"(?<![\w|)^_])([A-Za-z]\w*) ?(>=|≥|>) ?(-?\d+)")
 FRACTION = re.compile(r"(?<![\w./^])(\d+) ?/ ?(\d+)(?![\w/])")
 NONNEGATIVE = re.compile(
@@ -50,9 +52,8 @@ CONDITION = re.compile(
 def numbers(title: str, steps: Sequence[Step]) -> list[str]:
     """A number of the sentence, 2 or more, stands in a step: in its formulas, or in how it counts its cases."""
     words = " ".join(step.statement for step in steps)
-    found = {number for step in steps for expr in step.expressions() for number in expr.atoms(sp.Rational)}
-    parts, over = {abs(number.p) for number in found}, {number.q for number in found}
-    there = {0, 1, *map(int, parts | over), *_numbers(words).values()}
+    parts, over = _in_formulas(steps)
+    there = {0, 1, *parts, *over, *_numbers(words).values()}
     missing = [f"{word!r}, a number" for word, value in _numbers(title).items() if value not in there]
     missing += [
         f"{said[0]!r}, a fraction"
@@ -60,6 +61,22 @@ def numbers(title: str, steps: Sequence[Step]) -> list[str]:
         if said[1] != "0" and said[0] not in words and not any(number % int(said[2]) == 0 for number in over)
     ]
     return [f"it says {what} that no step has" for what in missing]
+
+
+def numbers_of_formula(latex: str, steps: Sequence[Step]) -> list[str]:
+    """A number of the claim's formula, no exponent or index, stands in a step; enumerations have none to look at."""
+    if any(isinstance(step, Enumerated) for step in steps):
+        return []
+    words = " ".join(step.statement for step in steps)
+    there = {0, 1}.union(*_in_formulas(steps), map(int, re.findall(r"\d+", words)), _numbers(words).values())
+    missing = {int(number) for number in IN_LATEX.findall(latex)} - there
+    return [f"its formula has {number}, a number that no step has" for number in sorted(missing)]
+
+
+def _in_formulas(steps: Sequence[Step]) -> tuple[set[int], set[int]]:
+    """Numerators and denominators of the numbers in the formulas of the steps."""
+    found = {number for step in steps for expr in step.expressions() for number in expr.atoms(sp.Rational)}
+    return {abs(int(number.p)) for number in found}, {int(number.q) for number in found}
 
 
 def _numbers(text: str) -> dict[str, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from derivations.prover import balls
 from derivations.prover.kinds import Argued, Differs, Enumerated, Equal, Iff, Positive, Step
-from derivations.prover.sentences import without_code
+from derivations.prover.sentences import promised, without_code
 from derivations.prover.tracing import Traced, changed
 
 VALUES = ("objectives", "preferences", "preference_losses", "off_policy", "advantages", "tokens")
@@ -50,12 +50,13 @@ def try_mutants(steps: list[Step]) -> Tally:
 
 
 def unnoticed(
-    proof: Callable[[], list[Step]], steps: list[Step], traced: Iterable[Traced], *, refuted: str = ""
+    proof: Callable[[], list[Step]], steps: list[Step], traced: Iterable[Traced], *, title: str = "", refuted: str = ""
 ) -> list[str]:
     """What says that the claim is not about the code it traces, in words.
 
     The proof is made again with one function's formulas changed; a step must then fail, or the proof break off: else
-    the function could compute something else, and all steps would hold. refuted: the sentence, where it is said to be
+    the function could compute something else, and all steps would hold. title: the sentence; a theorem that gives
+    what it promises ("has a minimum") is about the objectives it names. refuted: the sentence, where it is said to be
     refuted; a counterexample or condition that is the same whatever the code of what it names computes is none of it.
     """
     idle = []
@@ -87,9 +88,10 @@ def unnoticed(
                  for said in without_code(refuted, moved)]  # fmt: skip
     for argued, functions in about.items():
         own = not any(any(s.statement.startswith(use) for s in steps) for use in argued.uses)  # it rests on claims
+        about_it = f"{argued.statement} {title if argued.by in promised(title) else ''}"
         idle += [
             f"{argued.statement}: it says so of {said}, and rests on steps that are the same whatever its code computes"
-            for said in ([] if own else without_code(argued.statement, functions))
+            for said in ([] if own else without_code(about_it, functions))
         ]
     return idle
 

@@ -20,6 +20,7 @@ NOTATION = (
     (re.compile(r"len(_\w+)?"), {"positive": True, "integer": True}),
     (re.compile(r"(alpha|beta|gamma)(_\w+)?"), {"positive": True}),
 )
+PARTITION = re.compile(r"Z(_\w+)?")
 SHOWN = ("positive", "negative", "nonnegative", "nonpositive", "nonzero", "integer", "even", "odd", "prime", "real")
 
 
@@ -38,6 +39,7 @@ def wrong_symbols(steps: Iterable[Step], taken: Iterable[Derivative] = ()) -> li
             if one.name == other.name
         ),
         *_units(steps),
+        *_partition_functions(steps),
     ]
 
 
@@ -57,6 +59,16 @@ def _narrow(symbol: sp.Symbol) -> str | None:
             if more:
                 return f"{symbol} is declared {_assumed(symbol)}, and the notation does not restrict it so"
     return None
+
+
+def _partition_functions(steps: list[Step]) -> list[str]:
+    """Z in a computed condition is what the notation calls Z: a sum of positive weights, and no other short name."""
+    return [
+        f"{step.statement}: {symbol} stands for {value}, which is no sum of positive weights, so no partition function"
+        for step in steps
+        for symbol, value in getattr(step, "where", {}).items()
+        if PARTITION.fullmatch(symbol.name) and not (value.is_Add and all(term.is_nonnegative for term in value.args))
+    ]
 
 
 def _units(steps: list[Step]) -> list[str]:

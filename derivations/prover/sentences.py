@@ -1,7 +1,7 @@
 """What a sentence says against what its steps are about: objectives by name, quantifiers, and its own condition."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import sympy as sp
 
@@ -141,21 +141,33 @@ def without_code(title: str, traced: Iterable[Traced]) -> list[str]:
     ]
 
 
-def promises(title: str, kinds_here: set[str], rests_on: Iterable[set[str]]) -> list[str]:
+def promised(title: str) -> set[str]:
+    """The kinds of step and the theorems that would give what a sentence promises; none if it promises nothing."""
+    return set().union(*(kinds for words, kinds, _ in PROMISES if words.search(title)))
+
+
+def promises(
+    title: str,
+    kinds_here: set[str],
+    argued: Iterable[Argued] = (),
+    depends_on: Sequence[str] = (),
+    kinds_of: Callable[[str], set[str]] = lambda name: set(),
+) -> list[str]:
     """A sentence that says there is one alone, that there is one, or that training finds it needs a step that gives it.
 
-    kinds_here: the kinds of its steps and the theorems it applies. rests_on: the same of each claim that it depends on;
-    asked for only if the sentence says so, since the answer takes that claim's proof.
+    kinds_here: the kinds of its steps and the theorems it applies. argued: its steps in words; one that says the same
+    and rests on another claim has what that claim's steps give, `kinds_of` its id (asked for only then: it takes that
+    claim's proof).
     """
-    said = [(found[0], kinds, what) for words, kinds, what in PROMISES if (found := words.search(title))]
-    if not said:
-        return []
-    here = kinds_here.union(*rests_on)
-    return [
-        f"it says {word!r}, and no step {what} {', '.join(sorted(kinds))}"
-        for word, kinds, what in said
-        if not kinds & here
-    ]
+    wrong = []
+    for words, kinds, what in PROMISES:
+        said = words.search(title)
+        if not said or kinds & kinds_here:
+            continue
+        used = {use for step in argued if words.search(step.statement) for use in step.uses if use in depends_on}
+        if not any(kinds & kinds_of(use) for use in used):
+            wrong.append(f"it says {said[0]!r}, and no step {what} {', '.join(sorted(kinds))}")
+    return wrong
 
 
 def refuted(title: str, expected: str, steps: Sequence[Step]) -> list[str]:

@@ -28,6 +28,7 @@ def missing(
     kinds_of: Callable[[str], set[str]] = lambda name: set(),
     replaced: Sequence[tuple[sp.Expr, sp.Expr]] = (),
     hypotheses: str = "",
+    latex: str = "",
 ) -> list[str]:
     """What a claim of its kind must show and this one does not, in words.
 
@@ -35,6 +36,7 @@ def missing(
     replaced: what the claim's own substitutions put in the place of what.
     """
     whole = f"{title} {scope} {hypotheses}"
+    argued = [step for step in steps if isinstance(step, Argued)]
     return [
         *_decided(steps, traced, derivatives),
         *_of_its_kind(expected, condition, steps),
@@ -42,12 +44,13 @@ def missing(
         *sentences.quantifier(title, scope, steps),
         *sentences.names(title, traced),
         *sentences.calls(title, scope, calls, steps, replaced),
-        *sentences.promises(title, _all_kinds(steps, derivatives), map(kinds_of, depends_on)),
+        *sentences.promises(title, _all_kinds(steps, derivatives), argued, depends_on, kinds_of),
         *sentences.refuted(title, expected, steps),
         *directions.wrong_way(title, steps, derivatives),
         *directions.undecided_motion(title, steps, derivatives),
         *properties.missing(title, properties.Evidence(steps, derivatives, calls)),
         *extent.numbers(title, steps),
+        *extent.numbers_of_formula(latex, steps),
         *extent.ranges(whole, steps),
         *extent.approach(title, steps),
         *extent.sizes(whole, steps, calls),

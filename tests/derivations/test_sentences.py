@@ -10,6 +10,7 @@ import sympy as sp
 from derivations.objectives import dpo, pair_loss, simpo
 from derivations.proofs.symbols import beta, len_l, len_w, logp_l, logp_w, ref_l, ref_w
 from derivations.prover.kinds import Argued, Differs, Equal, Iff, Positive, TendsTo
+from derivations.prover.sentences import promises
 from derivations.prover.theorems import THEOREMS
 from derivations.prover.tracing import trace
 from tests.helpers.planted_claim import verdict
@@ -95,6 +96,15 @@ REFUSED = {
         {"title": "DPO's loss has a minimum."},
         "no step shows that there is one",
     ),
+    "a minimum because of another limit": (
+        lambda: [
+            code(),
+            TendsTo("1/t -> 0", 1 / t, t, sp.oo, sp.S.Zero),
+            Argued("so one exists", by="extreme value", uses=("1/t -> 0",)),
+        ],
+        {"title": "DPO's loss has a minimum."},
+        "it says so of DPO, and rests on steps that are the same whatever its code computes",
+    ),
     "another formula refuted": (
         lambda: [code(), Differs("a shift by 1", loss(logp_w + 1), loss(), PAIR)],
         {"title": "DPO's loss does not see a shift of both log-probs.", **REFUTED},
@@ -172,6 +182,33 @@ def test_what_the_steps_do_not_give_is_refused(words, monkeypatch):
 def test_what_is_honest_in_the_same_form_passes(steps, options, monkeypatch):
     result = verdict(steps, monkeypatch, **options)
     assert result.problems == []
+
+
+@pytest.mark.parametrize(("concluded", "refused"), [("so it is unique", 0), ("so it is stationary", 1)])
+def test_what_another_claim_gives_counts_where_a_step_that_rests_on_it_says_so(concluded, refused):
+    rests = Argued(concluded, by="first order", uses=("another",))
+    given = [rests], ("another",), lambda name: {"strict concavity"}
+    assert len(promises("Its optimum is unique.", {"Equal"}, *given)) == refused
+    assert len(promises("Its optimum is unique.", {"Equal"}, [], *given[1:])) == 1
+
+
+@pytest.mark.parametrize(("latex", "refused"), [(r"\ell \le \log 7", True), (r"\ell = \log 2, x^{17}, y_{12}", False)])
+def test_a_number_of_the_formula_stands_in_a_step(latex, refused, monkeypatch):
+    def steps():
+        return [code(), Equal("at equal scores: log 2", loss(), sp.log(2), {logp_w: logp_l, ref_w: ref_l})]
+
+    problems = verdict(steps, monkeypatch, latex=latex).problems
+    assert problems == (["its formula has 7, a number that no step has"] if refused else [])
+
+
+@pytest.mark.parametrize("weights", [x * y, x + y])
+def test_z_is_a_sum_of_weights(weights, monkeypatch):
+    """A condition "Z = 1" is read as one on the partition function, whatever `where` puts there."""
+    z, at = sp.Symbol("Z", positive=True), {x: 2, y: 3}
+    iff = Iff("it vanishes", sp.log(z), sp.S.Zero, sp.S.One, (sp.log(z),), at, where={z: weights})
+    square = Equal("square", (x + 1) ** 2, x**2 + 2 * x + 1)
+    problems = verdict([square, iff], monkeypatch, expected="iff").problems
+    assert any("no partition function" in problem for problem in problems) == weights.is_Mul
 
 
 def test_every_theorem_says_in_which_words_its_conclusion_shows():
