@@ -164,7 +164,7 @@ def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
         if residual < accept and all(abs(c) > 1e-6 for c in found):
             coefficients = dict(zip(names, map(float, found), strict=True))
             words = tuple((c, ", or ".join([name, *twins(name)])) for name, c in coefficients.items())
-            odd = sum(abs(abs(c) - 1) > 1e-5 for c in coefficients.values())
+            odd = sum(abs(c - 1) > 1e-5 for c in coefficients.values())
             if odd < 2 or len(names) != 2:
                 return Identity(words, residual, _reduction(subject, coefficients))
             kept_back = kept_back or Identity(words, residual, _reduction(subject, coefficients))

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from derivations.conformance.known_pairs import SWAPPED
 from derivations.conformance.laws import number
 from derivations.conformance.stages import MIXED
 
@@ -37,23 +36,12 @@ class Identity:
         if not self.known:
             return f"unknown (the nearest sum of named terms leaves {self.residual:.2g} of it unexplained)"
         c, name = self.terms[0]
-        if margin := self._with_margin():
-            return margin + (f"; {self.reduction}" if self.reduction else "")
         if len(self.terms) == 1 and abs(c - 1) >= 1e-5 and " as named" in name:
             scaled = ", with the wrong sign" if abs(c + 1) < 1e-5 else f", times {number(c)} (a constant factor)"
             parts = [name.replace(" as named", "") + scaled]
         else:
             parts = [name if abs(c - 1) < 1e-5 else f"{number(c)} x {name}" for c, name in self.terms]
         return " + ".join(parts) + (f"; {self.reduction}" if self.reduction else "")
-
-    def _with_margin(self) -> str:
-        """(1 + c) f(x) - c f(-x), with f(x) = -log sigmoid(x), as f(x) - c x."""
-        if len(self.terms) != 2:
-            return ""
-        (c, name), (d, other) = self.terms
-        if not name.lower().startswith("dpo") or other != f"DPO{SWAPPED}" or abs(c + d - 1) > 1e-6 or d > 0:
-            return ""
-        return f"{name} - {number(-d)} x the margin inside of its log-sigmoid"
 
 
 def in_words(words: str, reduction: str = "") -> Identity:

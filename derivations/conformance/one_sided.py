@@ -66,9 +66,9 @@ def _columns(options: tuple[float, ...]) -> list[tuple[int, str, Rule]]:
         (3, words, change)
         for most in BOUNDS
         for words, change in (
-            (f"clamp({{}}, -{most:g}, {most:g})", lambda x, m=most: np.clip(x, -m, m)),  # type: ignore[misc]
-            (f"clamp({{}}, at most {most:g})", lambda x, m=most: np.minimum(x, m)),  # type: ignore[misc]
-            (f"clamp({{}}, at least -{most:g})", lambda x, m=most: np.maximum(x, -m)),  # type: ignore[misc]
+            (f"clamp({{}}, -{most:g}, {most:g})", lambda x, m=most: np.clip(x, -m, m)),
+            (f"clamp({{}}, at most {most:g})", lambda x, m=most: np.minimum(x, m)),
+            (f"clamp({{}}, at least -{most:g})", lambda x, m=most: np.maximum(x, -m)),
         )
     ]
     beta = options[0]
