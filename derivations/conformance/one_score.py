@@ -106,12 +106,16 @@ def _columns(x: tuple[float, ...], strengths: tuple[float, ...], plain: bool) ->
     inner = [one for one in _inner(score, strengths) if not plain or one[0] <= 1]
     outer = [one for one in FUNCTIONS if not plain or one[0] <= 1]
     for (cost, words, values), (more, outside, change) in itertools.product(inner, outer):
+        if min(cost, more) > 1:
+            continue
         for k in dict.fromkeys((1.0, -1.0, *(strengths if cost else ()))):
             if (not cost and not more) or (more == 0 and k != 1):
                 continue
             inside = words if k == 1 else f"-{_bracketed(words)}" if k == -1 else f"{number(k)} {_bracketed(words)}"
             found.append((cost + more + (abs(k) != 1), outside.format(inside), change(k * values)))
-            for shift in dict.fromkeys((1.0, *strengths)) if abs(k) == 1 and more in (1, 2) and not plain else ():
+            for shift in (
+                dict.fromkeys((1.0, *strengths)) if abs(k) == 1 and more in (1, 2) and cost < 2 and not plain else ()
+            ):
                 for sign in (1, -1):
                     shown = f"{inside} {'+' if sign > 0 else '-'} {number(shift)}"
                     found.append((cost + more + 2, outside.format(shown), change(k * values + sign * shift)))

@@ -61,7 +61,7 @@ def _known(subject: Subject, found: Identity, wholes: list[Whole]) -> Identity:
         other = _taken_apart(subject, wholes, far=True)
         if other:
             return other
-    if "label_smoothing" not in subject.target.options:
+    if not {"label_smoothing", "gamma"} & set(subject.target.options):
         found = replace(found, terms=_with_margin(found.terms))
     unsaid = found.nameless or (wholes[0].value.ndim and not wholes[0].same_mean and not found.reduction)
     answer = _with_batch(subject, found, wholes, losses) if unsaid else found
