@@ -52,7 +52,7 @@ def far_rows() -> tuple[Batch, ...]:
     return tuple(rows)
 
 
-def same_everywhere(subject: Subject, losses: Callable[[Arrays], Any]) -> bool:
+def same_everywhere(subject: Subject, losses: Callable[..., Any]) -> bool:
     """Whether a description of single responses holds for other reference points and far from the examples."""
     values = np.array([subject.run(row, gradient=False).mean for row in far_rows()])
     with np.errstate(all="ignore"):
@@ -115,14 +115,14 @@ def same_far(subject: Subject, values: Vector, meant: Vector) -> Vector:
     return near | ~np.isfinite(values) | ~np.isfinite(meant)
 
 
-def meant_far(losses: Callable[[Arrays], Any], *, named: bool = False) -> Vector:
+def meant_far(losses: Callable[..., Any], *, named: bool = False) -> Vector:
     """What a rule gives the far pairs. named: it takes sums and lengths, not tokens."""
     batch = join(PAIRS, [pair for *_, pair in far_pairs()])
     with np.errstate(all="ignore"):
         return np.asarray(losses(PAIRS.derive(batch) if named else batch), dtype=float)
 
 
-def not_far(subject: Subject, losses: Callable[[Arrays], Any], *, named: bool = False) -> str:
+def not_far(subject: Subject, losses: Callable[..., Any], *, named: bool = False) -> str:
     """Where a description does not hold far from the examples, in words; nothing if it does everywhere."""
     values, meant = far_values(subject), meant_far(losses, named=named)
     wrong = ~same_far(subject, values, meant)

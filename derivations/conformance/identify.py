@@ -152,7 +152,10 @@ def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
         nearest = min(nearest, _fit(goal, [column(name)])[1])
         if nearest <= same:
             break  # none can be nearer, and the others need not be computed
+    kept_back: Identity | None = None  # two terms with two factors: there may be two with one
     for names in _hypotheses([name for name, _ in mains], [name for name, _ in extras]):
+        if kept_back and len(names) != 2:
+            break
         found, residual = _fit(goal, [column(name) for name in names])
         best = min(best, residual)
         if len(names) == 1 and residual > max(much * nearest, same):
@@ -164,8 +167,11 @@ def _among(subject: Subject, data: list[Batch], *, value: bool) -> Identity:
         if residual < accept and all(abs(c) > 1e-6 for c in found):
             coefficients = dict(zip(names, map(float, found), strict=True))
             words = tuple((c, ", or ".join([name, *twins(name)])) for name, c in coefficients.items())
-            return Identity(words, residual, _reduction(subject, coefficients))
-    return Identity((), best)
+            odd = sum(abs(c - 1) > 1e-5 for c in coefficients.values())
+            if odd < 2 or len(names) != 2:
+                return Identity(words, residual, _reduction(subject, coefficients))
+            kept_back = kept_back or Identity(words, residual, _reduction(subject, coefficients))
+    return kept_back or Identity((), best)
 
 
 _KEPT: dict[tuple[Any, ...], dict[str, np.ndarray]] = {}

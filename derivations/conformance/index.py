@@ -20,6 +20,7 @@ LEAVES = {"log pi(w)": "chosen_logps", "log pi(l)": "rejected_logps", "log ref(w
 LENGTHS = ((1, 1), (2, 2), (1, 3), (3, 2), (2, 4))
 POINTS = 3
 WIDTH, ALLOWED = 1e-3, 1e-6
+WORDED = ", where x is "
 MARGINS: dict[tuple[str, ...], str] = {
     ("1", "-1", "-1", "1"): "DPO's margin",
     ("1/|w|", "-1/|l|", "", ""): "SimPO's margin",
@@ -50,7 +51,7 @@ def index(subject: Subject) -> str:
     alone = _sees_nothing_else(subject, batches, rules)
     words = MARGINS.get(tuple(rule[0] for rule in rules)) or _score(rules)
     if alone and (said := _worded(subject, batches, rules)):
-        return f"{said}, where x is {words}{gradient_words(subject)}"
+        return f"{said}{WORDED}{words}{gradient_words(subject)}"
     also = "alone" if alone else "and of the lengths"
     return f"a function of {words} {also} that is none of the usual ones ({_compared(subject, batches[1][0])})"
 

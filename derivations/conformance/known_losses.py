@@ -69,7 +69,7 @@ def _ranking_mains(subject: Subject) -> list[Term]:
             (f"{name} on all pairs of the ranking, summed", _split(pairwise, averaged=False)),
             (f"{name} on all pairs of the ranking, averaged", _split(pairwise, averaged=True)),
             *(
-                (f"{name}-pl{words}", lambda a, o=listwise, s=spoiled: s(_scores_in_order(o, a)))  # type: ignore[misc]
+                (f"{name}-pl{words}", lambda a, o=listwise, s=spoiled: s(_scores_in_order(o, a)))
                 for words, spoiled in SPOILED_RANKINGS.items()
             ),
         ]

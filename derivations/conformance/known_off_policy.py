@@ -36,13 +36,14 @@ def named_surrogate(subject: Subject, found: Composite, gradient: Callable[[Batc
     full, family = complete(subject.target.name, subject.target.options), subject.target.family
     low = full["epsilon"] or 0.2
     high = full["epsilon_high"] or low
-    data = [*subject.examples, *wild_samples(subject), join(family, batch_of(family))]
-    data = [b for b in data if np.all(np.isfinite(gradient(b)))]
-    held_back = [(found.factor * found.advantages(b), found.weights(b)) for b in data]
-    goal = np.concatenate([gradient(b).ravel() for b in data])
+    data = [join(family, batch_of(family)), *wild_samples(subject), *subject.examples]
+    known = [(b, gradient(b), found.factor * found.advantages(b), found.weights(b)) for b in data]
+    known = [one for one in known if np.all(np.isfinite(one[1]))]
+    size = float(np.sqrt(sum((goal**2).sum() for _, goal, *_ in known))) or 1e-300
+    allowed = max(1e-4 if subject.single else 1e-6, 3 * found.left)
     for words, token in TOKENS.items():
-        slopes = []
-        for batch, (advantages, weights) in zip(data, held_back, strict=True):
+        left = 0.0
+        for batch, goal, advantages, weights in known:
 
             def loss(arrays: Arrays, a: Any = advantages, w: Any = weights, token: Token = token) -> Array:
                 named = OFF_POLICY.derive(arrays)
@@ -50,9 +51,11 @@ def named_surrogate(subject: Subject, found: Composite, gradient: Callable[[Batc
                 losses = token(ratio, subject.backend.array(a)[:, None], named, low, high) + 0 * ratio
                 return namespace(ratio).sum(losses * subject.backend.array(w))
 
-            slopes.append(subject.backend.gradient(loss, batch, ("logps",))[1]["logps"].ravel())
-        left = float(np.linalg.norm(np.concatenate(slopes) - goal)) / max(float(np.linalg.norm(goal)), 1e-300)
-        if left < max(1e-4 if subject.single else 1e-6, 3 * found.left):
+            slope = subject.backend.gradient(loss, batch, ("logps",))[1]["logps"]
+            left += float(((slope - goal) ** 2).sum())
+            if not np.sqrt(left) < allowed * size:
+                break  # most are another one on the first batch
+        else:
             return words
     return ""
 

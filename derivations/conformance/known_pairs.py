@@ -70,6 +70,7 @@ def pair_mains(subject: Subject) -> list[Term]:
         (", beta inside", strength, True),
     ):
         found.append((f"ORPO's odds ratio{words}, without the NLL", _odds(inner, per_token)))
+        found.append((f"ORPO's odds ratio{words}, without the NLL{SWAPPED}", _swapped(_odds(inner, per_token))))
     twice = _pair(KL(strength**2), {}, squared=strength)
     found.append(("IPO, its margin multiplied by beta once more", twice))
     averaged = _pair(KL(strength**2), {}, squared=strength, averaged=True)

@@ -16,6 +16,10 @@ OF_LENGTHS: dict[str, Callable[[Vector, Vector], Vector]] = {
     "/sqrt|l|": lambda w, l: l**-0.5,
     "/(|w| + 1)": lambda w, l: 1 / (w + 1),
     "/(|l| + 1)": lambda w, l: 1 / (l + 1),
+    "/max(1, |w| - 1)": lambda w, l: 1 / np.maximum(w - 1, 1),
+    "/max(1, |l| - 1)": lambda w, l: 1 / np.maximum(l - 1, 1),
+    "/(|w| + 2)": lambda w, l: 1 / (w + 2),
+    "/(|l| + 2)": lambda w, l: 1 / (l + 2),
     "/|w|^2": lambda w, l: w**-2.0,
     "/|l|^2": lambda w, l: l**-2.0,
     "/max(|w|, |l|)": lambda w, l: 1 / np.maximum(w, l),
@@ -93,6 +97,14 @@ def _worded(found: Vector, words: str) -> str:
 
 
 def table(values: Vector, w: Vector, l: Vector) -> str:
-    """A few of the numbers, where they have no rule."""
-    shown = [f"{number(float(values[i]))} for lengths {int(w[i])} and {int(l[i])}" for i in (0, 1, len(values) - 1)]
-    return "a number that depends on the lengths (" + ", ".join(shown) + ")"
+    """A few of the numbers, where they have no rule; by one of the lengths alone if the other changes nothing."""
+    for name, n in (("|w|", w), ("|l|", l)):
+        at = {int(k): values[n == k] for k in np.unique(n)}
+        if all(np.ptp(one) <= 1e-6 * np.abs(values).max() for one in at.values()):
+            shown = ", ".join(f"{number(float(one[0]))} at {k}" for k, one in at.items())
+            return f"a number that depends on {name} ({shown})"
+    apart = [0, int(np.abs(values - values[0]).argmax()), len(values) - 1]
+    shown = ", ".join(
+        f"{number(float(values[i]))} for lengths {int(w[i])} and {int(l[i])}" for i in dict.fromkeys(apart)
+    )
+    return f"a number that depends on the lengths ({shown})"

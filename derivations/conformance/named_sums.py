@@ -31,24 +31,23 @@ def named_sums(grid: Grid, mains: list[Term], strengths: tuple[float, ...]) -> I
     columns = np.stack([each.crossed.ravel() for _, each in kept], 1)
     matrix = columns / np.linalg.norm(columns, axis=0)
     size = float(np.linalg.norm(goal))
-    unnamed = None
+    fitting = []
     for chosen in candidates(matrix, goal.ravel() / size, [0] * len(kept))[:12]:
         found, *_ = np.linalg.lstsq(columns[:, chosen], goal.ravel(), rcond=None)
         if np.linalg.norm(columns[:, chosen] @ found - goal.ravel()) > 10 * grid.allowed * size or not found.all():
             continue
-        terms = [kept[i] for i in chosen]
-        rest = grid.of(grid.values - sum(c * each.values for c, (_, each) in zip(found, terms, strict=True)))
-        parts = (
-            sides(rest, strengths) or _exactly(linear(rest, OUTER[0]))
-            if not _nothing(rest, grid)
-            else Structure("", lambda named: 0.0 * named["chosen_logp"])
-        )
-        if not parts and unnamed is None and len(chosen) == 1:
-            unnamed = _with_unnamed(float(found[0]), terms[0][0][0], rest)
+        terms = [(float(c), kept[i]) for c, i in zip(found, chosen, strict=True)]
+        fitting.append((terms, grid.of(grid.values - sum(c * each.values for c, (_, each) in terms))))
+    fitting.sort(key=lambda one: not _nothing(one[1], grid))  # those that need no part beside them first
+    for terms, rest in fitting:
+        nothing = Structure("", lambda named: 0.0 * named["chosen_logp"])
+        parts = nothing if _nothing(rest, grid) else sides(rest, strengths) or _exactly(linear(rest, OUTER[0]))
         if parts:
-            yield _added([(float(c), term) for c, (term, _) in zip(found, terms, strict=True)], parts)
-    if unnamed:
-        yield unnamed
+            yield _added([(c, term) for c, (term, _) in terms], parts)
+    for terms, rest in fitting:
+        if len(terms) == 1 and not _nothing(rest, grid):
+            yield _with_unnamed(terms[0][0], terms[0][1][0][0], rest)
+            return
 
 
 def _exactly(found: Structure | None) -> Structure | None:

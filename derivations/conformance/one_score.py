@@ -10,8 +10,10 @@ from collections.abc import Callable
 import numpy as np
 
 from derivations.conformance.laws import number
+from derivations.conformance.one_sided import candidates
 
 Vector = np.ndarray
+PAIRED = 400  # of the plainest columns two may be added
 Function = tuple[int, str, Callable[[Vector], Vector]]  # cost, words with {}, the function
 
 
@@ -71,36 +73,54 @@ def _said(x: Vector, y: Vector, strengths: tuple[float, ...], allowed: float, we
     size = (centred**2).sum(0)
     factors = (centred * goal[:, None]).sum(0) / size
     left = np.abs(centred * factors - goal[:, None]).max(0)
-    for i in np.flatnonzero((left <= allowed * max(1e-3, float(np.abs(goal).max()))) & (size > 1e-12)):
-        a = float(factors[i])
-        b = float(y.mean() - a * columns[:, i].mean()) if constant else 0.0
-        times = "" if abs(a - 1) < 1e-6 else "-" if abs(a + 1) < 1e-6 else f"{number(a)} "
-        beside = (
-            "" if abs(b) < 1e-7 * max(1.0, float(np.abs(y).max())) else f" {'-' if b < 0 else '+'} {number(abs(b))}"
-        )
-        name = f"({names[i]})" if times and names[i].startswith("-") else names[i]
-        return f"{times}{name}{beside}"
+    near = allowed * max(1e-3, float(np.abs(goal).max()))
+    for i in np.flatnonzero((left <= near) & (size > 1e-12)):
+        return _sum([(float(factors[i]), names[i])], float((y - factors[i] * columns[:, i]).mean()) * constant)
+    few = [i for i in range(min(PAIRED, len(names))) if size[i] > 1e-12]
+    matrix, scale = centred[:, few] / np.sqrt(size[few]), float(np.linalg.norm(goal))
+    for pair in candidates(matrix, goal / scale, [0] * len(few)) if constant else ():
+        chosen = [few[i] for i in pair]
+        found, *_ = np.linalg.lstsq(centred[:, chosen], goal, rcond=None)
+        if len(pair) == 2 and np.abs(centred[:, chosen] @ found - goal).max() <= near:
+            parts = [(float(c), names[i]) for c, i in zip(found, chosen, strict=True)]
+            return _sum(parts, float((y - columns[:, chosen] @ found).mean()))
     return ""
+
+
+def _sum(parts: list[tuple[float, str]], constant: float) -> str:
+    words = ""
+    for c, name in parts:
+        part = f"({name})" if name.startswith("-") and (words or abs(c - 1) > 1e-6) else name
+        times = "" if abs(abs(c) - 1) < 1e-6 else f"{number(abs(c))} "
+        words += f"{' - ' if c < 0 else ' + '}{times}{part}"
+    words = words.removeprefix(" + ")
+    words = f"-{words[3:]}" if words.startswith(" - ") else words
+    return words + (f" {'-' if constant < 0 else '+'} {number(abs(constant))}" if abs(constant) > 1e-7 else "")
 
 
 @functools.lru_cache(maxsize=8)
 def _columns(x: tuple[float, ...], strengths: tuple[float, ...], plain: bool) -> tuple[list[str], Vector]:
     """Words and numbers of f(g(k x + c)), and of products, the plainest first."""
     score = np.array(x)
-    found: list[tuple[int, str, Vector]] = [(0, "x", score)] if plain else []
+    found: list[tuple[int, str, Vector]] = [(0, "x", score)]
     inner = [one for one in _inner(score, strengths) if not plain or one[0] <= 1]
     outer = [one for one in FUNCTIONS if not plain or one[0] <= 1]
     for (cost, words, values), (more, outside, change) in itertools.product(inner, outer):
+        if min(cost, more) > 1:
+            continue
         for k in dict.fromkeys((1.0, -1.0, *(strengths if cost else ()))):
             if (not cost and not more) or (more == 0 and k != 1):
                 continue
             inside = words if k == 1 else f"-{_bracketed(words)}" if k == -1 else f"{number(k)} {_bracketed(words)}"
             found.append((cost + more + (abs(k) != 1), outside.format(inside), change(k * values)))
-            for shift in dict.fromkeys((1.0, *strengths)) if abs(k) == 1 and more in (1, 2) and not plain else ():
+            for shift in (
+                dict.fromkeys((1.0, *strengths)) if abs(k) == 1 and more in (1, 2) and cost < 2 and not plain else ()
+            ):
                 for sign in (1, -1):
                     shown = f"{inside} {'+' if sign > 0 else '-'} {number(shift)}"
                     found.append((cost + more + 2, outside.format(shown), change(k * values + sign * shift)))
-    few = sorted((one for one in found if one[0] <= 2 and np.all(np.isfinite(one[2]))), key=lambda one: one[0])
+    few = [one for one in found if one[0] <= 2 and np.all(np.isfinite(one[2])) and not one[1].endswith((" x", "-x"))]
+    few.sort(key=lambda one: one[0])
     for (c, w, v), (d, u, z) in itertools.combinations_with_replacement(few[: 20 if plain else 120], 2):
         found.append((c + d + 2, f"{w} times {u}", v * z))
     found = sorted((one for one in found if np.all(np.isfinite(one[2]))), key=lambda one: one[0])

@@ -66,9 +66,9 @@ def _columns(options: tuple[float, ...]) -> list[tuple[int, str, Rule]]:
         (3, words, change)
         for most in BOUNDS
         for words, change in (
-            (f"clamp({{}}, -{most:g}, {most:g})", lambda x, m=most: np.clip(x, -m, m)),  # type: ignore[misc]
-            (f"clamp({{}}, at most {most:g})", lambda x, m=most: np.minimum(x, m)),  # type: ignore[misc]
-            (f"clamp({{}}, at least -{most:g})", lambda x, m=most: np.maximum(x, -m)),  # type: ignore[misc]
+            (f"clamp({{}}, -{most:g}, {most:g})", lambda x, m=most: np.clip(x, -m, m)),
+            (f"clamp({{}}, at most {most:g})", lambda x, m=most: np.minimum(x, m)),
+            (f"clamp({{}}, at least -{most:g})", lambda x, m=most: np.maximum(x, -m)),
         )
     ]
     beta = options[0]
@@ -128,7 +128,7 @@ def part_of(
         found, *_ = np.linalg.lstsq(columns, goal, rcond=None)
         if np.linalg.norm(columns @ found - goal) <= allowed * size:
             kept = [(float(c), known[i]) for c, i in zip(found, chosen, strict=True)]
-            words, constant = _sum([(c, k[1]) for c, k in kept])
+            words, constant = _sum(_other_side_of_the_bend([(c, k[1]) for c, k in kept], strengths[0]))
             return Part(words, _combined([(c, k[2]) for c, k in kept], constant))
     return None
 
@@ -141,6 +141,15 @@ def _known(s: bytes, r: bytes, n: bytes, strengths: tuple[float, ...]) -> list[t
     with np.errstate(all="ignore"):
         known = [(c, w, f, clear @ f(*responses)) for c, w, f in _columns(strengths)]
     return [(c, w, f, x) for c, w, f, x in known if np.all(np.isfinite(x)) and np.linalg.norm(x) > 1e-9]
+
+
+def _other_side_of_the_bend(parts: list[tuple[float, str]], strength: float) -> list[tuple[float, str]]:
+    """a x + b max(0, x) as (a + b) x + b max(0, -x), where a + b is 1 or beta and a is not."""
+    (a, one), (b, bend) = parts if len(parts) == 2 else ((0.0, ""), (0.0, ""))
+    plain = [1.0, strength]
+    if bend != f"max(0, {one})" or np.isclose(abs(a), plain).any() or not np.isclose(abs(a + b), plain).any():
+        return parts
+    return [(a + b, one), (b, f"max(0, -({one}))")]
 
 
 def _combined(parts: list[tuple[float, Rule]], constant: float) -> Rule:

@@ -13,9 +13,9 @@ from derivations.conformance.formulas import formula
 from derivations.conformance.gradient_words import held_words
 from derivations.conformance.identity import MAKE_UP, Identity, in_words
 from derivations.conformance.in_parts import in_parts
-from derivations.conformance.index import index
+from derivations.conformance.index import WORDED, index
 from derivations.conformance.known_losses import extra_terms, main_terms
-from derivations.conformance.known_pairs import Term
+from derivations.conformance.known_pairs import SWAPPED, Term
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.structure import structured
@@ -61,9 +61,21 @@ def _known(subject: Subject, found: Identity, wholes: list[Whole]) -> Identity:
         other = _taken_apart(subject, wholes, far=True)
         if other:
             return other
+    if not {"label_smoothing", "gamma"} & set(subject.target.options):
+        found = replace(found, terms=_with_margin(found.terms))
     unsaid = found.nameless or (wholes[0].value.ndim and not wholes[0].same_mean and not found.reduction)
     answer = _with_batch(subject, found, wholes, losses) if unsaid else found
-    return replace(answer, reduction=answer.reduction + far) if far else answer
+    said = "; ".join(filter(None, [answer.reduction, far.removeprefix("; ")]))
+    return replace(answer, reduction=said) if far else answer
+
+
+def _with_margin(terms: tuple[tuple[float, str], ...]) -> tuple[tuple[float, str], ...]:
+    """(1 + c) f(x) - c f(-x), with f(x) = -log sigmoid(x), as f(x) - c x."""
+    if len(terms) == 2:
+        (c, name), (d, other) = terms
+        if other == f"{name}{SWAPPED}" and "gamma" not in name and abs(c + d - 1) < 1e-6 and d < 0:
+            return ((1.0, name), (d, "the margin inside of its log-sigmoid"))
+    return terms
 
 
 def _two_sided(subject: Subject) -> list[Term]:
@@ -78,6 +90,9 @@ def _taken_apart(subject: Subject, wholes: list[Whole], *, far: bool = False) ->
     if bounded := (not words or FAR in words) and formula(subject, wide=True):
         words, rule = bounded, None
     if far and (not words or FAR in words):
+        found = index(subject)
+        words, rule = (found, None) if WORDED in found else ("", None)
+    if far and not words:
         return None
     if rule is not None:
 
@@ -94,7 +109,8 @@ def _constant(subject: Subject, wholes: list[Whole]) -> Identity:
     """A loss that is the same for every single pair."""
     same = f"the constant {number(float(wholes[0].each[0]))}"
     if not wholes[0].apart:
-        return in_words(same)
+        far = not_far(subject, lambda batch: np.full(len(batch["chosen_mask"]), float(wholes[0].each[0])))
+        return in_words(formula(subject, wide=True) or same + far) if far else in_words(same)
     if words := over_the_batch(subject, wholes):
         return in_words(words)
     return in_words(f"{same} for single pairs", reduced(wholes) or padding(subject, wholes[0]) or MAKE_UP)

@@ -12,6 +12,7 @@ from derivations.conformance.gradient_words import flows
 from derivations.conformance.grid import response
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.one_score import of_one_score
 from derivations.conformance.one_sided import part_of
 
 Vector = np.ndarray
@@ -99,19 +100,23 @@ def _of_token(value: Values, tokens: Vector, each: Vector, allowed: float) -> st
         return words
     raised = np.array([value(token[None] - 0.37) for token in tokens[:10]])
     alone = np.abs(raised - each[:10]).max() <= allowed * max(1.0, float(np.abs(each).max()))
-    d = np.concatenate([p - q, far[:, 0] - far[:, 1]])
-    return pieces(d, np.concatenate([each, more]), allowed) if alone else ""
+    if not alone:
+        return ""
+    d, values = np.concatenate([p - q, far[:, 0] - far[:, 1]]), np.concatenate([each, more])
+    words = of_one_score(d, values, (1.0,), allowed)
+    return f"{words} for x = log pi - log ref" if words else pieces(d, values, allowed)
 
 
 def _of_single(each: Vector, tokens: Vector, allowed: float, far: Vector = NO_TOKENS, more: Vector = NO_VALUES) -> str:
     """A number of single tokens as a sum of functions of their log-probs and a constant, which holds far off too."""
     one = np.ones(len(tokens))
-    part = part_of(each, *tokens.T, one, (1.0,), 10 * allowed)
+    p, q = tokens.T
+    part = part_of(each, p, q, one, (1.0,), 10 * allowed)
     if part is None or not part.words:
         return ""
-    left = each - part.rule(*tokens.T, one)
+    left = each - part.rule(p, q, one)
     shift, size = float(left.mean()), 1 + np.abs(more)
-    beyond = np.abs(part.rule(*far.T, np.ones(len(far))) + shift - more)
+    beyond = np.abs(part.rule(far[:, 0], far[:, 1], np.ones(len(far))) + shift - more)
     if np.ptp(left) > 1e-6 or np.any(beyond > 1e-5 * size):
         return ""
     return part.words + ("" if abs(shift) < 1e-6 else f" {'-' if shift < 0 else '+'} {number(abs(shift))}")
@@ -122,7 +127,8 @@ def pieces(d: Vector, each: Vector, allowed: float) -> str:
     order = np.argsort(d)
     d, each = d[order], each[order]
     named = {"k2": d**2 / 2, "k1": d, "k3": np.expm1(-d) + d, "the squared log-ratio": d**2, "|log-ratio|": np.abs(d)}
-    table = ", ".join(f"{each[i]:.4g} at {d[i]:.3g}" for i in np.linspace(0, len(d) - 1, 5).astype(int))
+    near = np.flatnonzero(np.abs(d) < 4)
+    table = ", ".join(f"{each[i]:.4g} at {d[i]:.3g}" for i in near[np.linspace(0, len(near) - 1, 5).astype(int)])
     for words, meant in named.items():
         same = np.abs(each - meant) <= 10 * allowed * np.maximum(1.0, np.abs(meant))
         if 5 <= same.sum() < len(d) and (bounds := _bounds(each[~same], meant[~same])):

@@ -104,7 +104,7 @@ def named_weights(subject: Subject) -> list[tuple[str, Callable[[Batch, Vector],
         *(
             (
                 f"of all tokens but each response's {end}, {words}",
-                lambda b, a, w=w, f=end == "first": w(b, a) * (1 - _last(b, first=f)),  # type: ignore[misc]
+                lambda b, a, w=w, f=end == "first": w(b, a) * (1 - _last(b, first=f)),
             )
             for end in ("first", "last")
             for words, w in (
