@@ -21,6 +21,7 @@ from derivations.conformance.loss_under_test import Subject
 
 Vector = np.ndarray
 FAR = "; but far from 0 it is another: "
+RESOLVED = 16.0  # nats of a log-ratio d, above which float32 loses the d in e^d - 1 - d
 AMOUNTS = (4.0, 12.0, 40.0, 150.0, 600.0)  # nats of a whole response
 MOVES = {
     "chosen_logps": "the chosen response becomes less likely",
@@ -69,6 +70,8 @@ def far_tokens() -> Vector:
 def same_of_tokens(subject: Subject, terms: list[tuple[float, Callable[[Arrays], Any]]], *, value: bool) -> bool:
     """Whether a sum of named terms is also the KL term of single tokens far from the reference, with its gradient."""
     for logp, reference in far_tokens():
+        if subject.single and abs(logp - reference) > RESOLVED:
+            continue
         row: Batch = {
             "logps": np.array([[logp]]),
             "ref_logps": np.array([[reference]]),
