@@ -42,6 +42,7 @@ FUNCTIONS: list[Function] = [
     (2, "({0}) / (1 + |{0}|)", lambda x: x / (1 + np.abs(x))),
     (2, "huber({})", lambda x: np.where(np.abs(x) < 1, x**2 / 2, np.abs(x) - 0.5)),
     (3, "({})^3", lambda x: x**3),
+    (2, "({})^4", lambda x: x**4),
     (3, "1/({})", lambda x: 1 / x),
     (3, "({0}) log({0})", lambda x: x * np.log(x)),
     (1, "sigmoid({})^2", lambda x: _sigmoid(x) ** 2),
