@@ -115,7 +115,7 @@ def _columns(x: tuple[float, ...], strengths: tuple[float, ...], plain: bool) ->
             inside = words if k == 1 else f"-{_bracketed(words)}" if k == -1 else f"{number(k)} {_bracketed(words)}"
             found.append((cost + more + (abs(k) != 1), outside.format(inside), change(k * values)))
             for shift in (
-                dict.fromkeys((1.0, *strengths)) if abs(k) == 1 and more in (1, 2) and cost < 2 and not plain else ()
+                dict.fromkeys((1.0, *strengths)) if abs(k) == 1 and more in (1, 2) and (cost < 2 or more == 1) and not plain else ()
             ):
                 for sign in (1, -1):
                     shown = f"{inside} {'+' if sign > 0 else '-'} {number(shift)}"
