@@ -19,7 +19,13 @@ ORDERS: dict[str, Callable[[Vector], Vector]] = {
     "handed to the next sample of its prompt": lambda a: np.roll(a, 1),
     "handed to the sample before it in its prompt": lambda a: np.roll(a, -1),
     "sorted within its prompt": np.sort,
+    "its softmax within its prompt": lambda a: np.exp(a - a.max()) / np.exp(a - a.max()).sum(),
     "summed up with those before it in its prompt": np.cumsum,
+}
+OVER_THE_BATCH: dict[str, Callable[[Vector], Vector]] = {
+    "handed to the sample at the other end of the batch": lambda a: a[::-1],
+    "handed to the next sample of the batch": lambda a: np.roll(a, 1),
+    "handed to the sample before it in the batch": lambda a: np.roll(a, -1),
 }
 
 
@@ -39,6 +45,8 @@ def slips(subject: Subject) -> Iterator[tuple[str, Advantages]]:
         if "batch" not in words and ("," not in words or words.startswith("reward minus the group's mean, over the")):
             for changed, order in ORDERS.items():
                 yield f"{words or 'the advantage'}, {changed}", _reordered(advantages, order)
+            for changed, order in OVER_THE_BATCH.items():
+                yield f"{words or 'the advantage'}, {changed}", lambda b, f=advantages, o=order: o(f(b))  # type: ignore[misc]
 
 
 def _by_place(table: Vector, axis: int, ddof: int, guard: float) -> Vector:

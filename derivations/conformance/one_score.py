@@ -42,6 +42,7 @@ FUNCTIONS: list[Function] = [
     (2, "({0}) / (1 + |{0}|)", lambda x: x / (1 + np.abs(x))),
     (2, "huber({})", lambda x: np.where(np.abs(x) < 1, x**2 / 2, np.abs(x) - 0.5)),
     (3, "({})^3", lambda x: x**3),
+    (2, "({})^4", lambda x: x**4),
     (3, "1/({})", lambda x: 1 / x),
     (3, "({0}) log({0})", lambda x: x * np.log(x)),
     (1, "sigmoid({})^2", lambda x: _sigmoid(x) ** 2),
@@ -114,7 +115,7 @@ def _columns(x: tuple[float, ...], strengths: tuple[float, ...], plain: bool) ->
             inside = words if k == 1 else f"-{_bracketed(words)}" if k == -1 else f"{number(k)} {_bracketed(words)}"
             found.append((cost + more + (abs(k) != 1), outside.format(inside), change(k * values)))
             for shift in (
-                dict.fromkeys((1.0, *strengths)) if abs(k) == 1 and more in (1, 2) and cost < 2 and not plain else ()
+                dict.fromkeys((1.0, *strengths)) if abs(k) == 1 and more in (1, 2) and (cost < 2 or more == 1) and not plain else ()
             ):
                 for sign in (1, -1):
                     shown = f"{inside} {'+' if sign > 0 else '-'} {number(shift)}"

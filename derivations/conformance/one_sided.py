@@ -52,6 +52,8 @@ def _columns(options: tuple[float, ...]) -> list[tuple[int, str, Rule]]:
         (1, "max(0, {})", lambda x: np.maximum(x, 0)),
         (1, "max(0, -({}))", lambda x: np.maximum(-x, 0)),
         (1, "|{}|", np.abs),
+        (2, "max(0, {})^2", lambda x: np.maximum(x, 0) ** 2),
+        (2, "max(0, -({}))^2", lambda x: np.maximum(-x, 0) ** 2),
         (2, "ln(1 - exp({}))", lambda x: np.log1p(-np.exp(x))),
         (2, "ln(1 - ({}))", lambda x: np.log1p(-x)),
         (2, "ln(-({}))", lambda x: np.log(-x)),

@@ -19,6 +19,7 @@ from derivations.conformance.known_pairs import SWAPPED, Term
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.structure import structured
+from derivations.conformance.token_aggregates import token_aggregate
 from derivations.conformance.whole_batch import Losses, Whole, padding, reduced, whole_of
 
 TWO_SIDED = ("-log sigmoid of each response's reward alone, summed", "SPPO", "APO zero")
@@ -99,7 +100,7 @@ def _taken_apart(subject: Subject, wholes: list[Whole], *, far: bool = False) ->
         def losses(batch: Batch) -> np.ndarray:
             return np.asarray(rule(PAIRS.derive(batch)), dtype=float)
 
-    words = words or formula(subject) or in_parts(subject, mains) or index(subject)
+    words = words or formula(subject) or in_parts(subject, mains) or index(subject) or token_aggregate(subject)
     if not words:
         return None
     return _with_batch(subject, in_words(words), wholes, losses) if wholes[0].apart else in_words(words)
