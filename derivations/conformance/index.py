@@ -7,6 +7,7 @@ other lengths with the same score are then tried: if their losses agree, the fun
 import numpy as np
 
 from derivations.conformance.batches import Batch
+from derivations.conformance.far import far_pairs, far_values
 from derivations.conformance.gradient_words import gradient_words
 from derivations.conformance.grid import pair_of, response
 from derivations.conformance.laws import number
@@ -107,6 +108,10 @@ def _worded(subject: Subject, batches: list[list[Batch]], rules: list[Rule]) -> 
     pairs += [_moved(pair, leaf, by) for pair in pairs[::6] for by in (-40.0, -11.0, -4.0, -1.7, 2.3, 6.0, 13.0, 36.0)]
     x = np.array([_value_of(rules, pair) for pair in pairs])
     y = np.array([subject.run(pair, gradient=False).mean for pair in pairs])
+    beyond = far_values(subject)
+    kept = np.isfinite(beyond)  # an exponential overflows there
+    x = np.concatenate([x, np.array([_value_of(rules, pair) for *_, pair in far_pairs()])[kept]])
+    y = np.concatenate([y, beyond[kept]])
     strengths = tuple(float(v) for v in subject.target.options.values() if isinstance(v, int | float) and v)
     return of_one_score(x, y, strengths, 1e-8)
 

@@ -73,16 +73,16 @@ def _said(x: Vector, y: Vector, strengths: tuple[float, ...], allowed: float, we
     goal = y - y.mean() if constant else y
     size = (centred**2).sum(0)
     factors = (centred * goal[:, None]).sum(0) / size
-    left = np.abs(centred * factors - goal[:, None]).max(0)
-    near = allowed * max(1e-3, float(np.abs(goal).max()))
-    for i in np.flatnonzero((left <= near) & (size > 1e-12)):
+    scale = np.maximum(np.abs(goal), max(1e-3, float(np.median(np.abs(goal)))))  # far scores must not drown near ones
+    left = (np.abs(centred * factors - goal[:, None]) / scale[:, None]).max(0)
+    for i in np.flatnonzero((left <= 10 * allowed) & (size > 1e-12)):
         return _sum([(float(factors[i]), names[i])], float((y - factors[i] * columns[:, i]).mean()) * constant)
     few = [i for i in range(min(PAIRED, len(names))) if size[i] > 1e-12]
-    matrix, scale = centred[:, few] / np.sqrt(size[few]), float(np.linalg.norm(goal))
-    for pair in candidates(matrix, goal / scale, [0] * len(few)) if constant else ():
+    matrix, whole = centred[:, few] / np.sqrt(size[few]), float(np.linalg.norm(goal))
+    for pair in candidates(matrix, goal / whole, [0] * len(few)) if constant else ():
         chosen = [few[i] for i in pair]
         found, *_ = np.linalg.lstsq(centred[:, chosen], goal, rcond=None)
-        if len(pair) == 2 and np.abs(centred[:, chosen] @ found - goal).max() <= near:
+        if len(pair) == 2 and (np.abs(centred[:, chosen] @ found - goal) / scale).max() <= 10 * allowed:
             parts = [(float(c), names[i]) for c, i in zip(found, chosen, strict=True)]
             return _sum(parts, float((y - columns[:, chosen] @ found).mean()))
     return ""
@@ -115,7 +115,9 @@ def _columns(x: tuple[float, ...], strengths: tuple[float, ...], plain: bool) ->
             inside = words if k == 1 else f"-{_bracketed(words)}" if k == -1 else f"{number(k)} {_bracketed(words)}"
             found.append((cost + more + (abs(k) != 1), outside.format(inside), change(k * values)))
             for shift in (
-                dict.fromkeys((1.0, *strengths)) if abs(k) == 1 and more in (1, 2) and (cost < 2 or more == 1) and not plain else ()
+                dict.fromkeys((1.0, *strengths))
+                if abs(k) == 1 and more in (1, 2) and (cost < 2 or more == 1) and not plain
+                else ()
             ):
                 for sign in (1, -1):
                     shown = f"{inside} {'+' if sign > 0 else '-'} {number(shift)}"

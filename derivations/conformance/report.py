@@ -8,6 +8,7 @@ from typing import Any
 from derivations.cli.files import to_json
 from derivations.cli.junit import Case, junit
 from derivations.conformance import Conformance, Trial
+from derivations.conformance.far import FAR
 from derivations.conformance.laws import Failure, Skip, option_words
 
 
@@ -29,9 +30,12 @@ def identity_words(outcome: Conformance) -> str:
     words, named = str(outcome.identity), f"{outcome.subject.target.name} as named"
     if outcome.ok and not outcome.identity.known:
         return f"{outcome.subject.target.name}, by an estimator that is none of the usual ones"
-    if outcome.ok or outcome.unsafe_mask or not (words.startswith(named) and outcome.identity.plain):
+    near, far, where = words.partition(FAR)
+    only_near = far and len(outcome.identity.terms) == 1
+    if outcome.ok or outcome.unsafe_mask or not (words.startswith(named) and (outcome.identity.plain or only_near)):
         return words
-    return f"{words} on small examples, but breaks: {', '.join(trial.law.id for trial in outcome.broken)}"
+    breaks = ", ".join(trial.law.id for trial in outcome.broken)
+    return f"{near} on small examples, but breaks: {breaks}" + (f"; far from 0 it is another: {where}" if far else "")
 
 
 def printable(text: str) -> str:

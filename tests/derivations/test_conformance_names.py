@@ -93,7 +93,7 @@ NAMED = {
     "-ls((beta * m).clamp(-0.2, 0.2))": ", not below 0.598139 and not above 0.798139",
     "-ls(beta * m) * m.detach().abs()": "dpo as named, each pair times a detached weight: |x| for x = the margin of",
     "-ls(beta * m) / nw": "dpo as named, times 1/|w|",
-    "-(1 - torch.sigmoid(beta * m)) ** 2 * ls(beta * m)": "-log sigmoid(0.1 x) times sigmoid(-0.1 x)^2, where x is DPO's margin",
+    "-(1 - torch.sigmoid(beta * m)) ** 2 * ls(beta * m)": "-log sigmoid(0.1 x) times sigmoid(-0.1 x)^2, where x is",
     "where(desirable, 1 - torch.sigmoid(beta * h - kl), 1 - torch.sigmoid(kl - beta * h))": "point without beta",
     "z.clamp(-1, 1).reshape(-1)": "over the sample deviation + 0.0001, clamped at 1",
     "(d.exp() * d).sum(-1)": "the ratio times the log-ratio summed over tokens",
