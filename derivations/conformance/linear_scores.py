@@ -57,7 +57,7 @@ def linear(grid: Grid, outer: Outer) -> Structure | None:
         factor = rule[0] if rule else table(values, w, l)
         said[name] = (factor, values)
         if factor:
-            words.append(_at(factor, INPUTS[name]) if name else factor)
+            words.append(at(factor, INPUTS[name]) if name else factor)
     every = [rule for rule in rules if rule]
     known = _linear_rule(every) if len(every) == len(rules) else None
     inside = " + ".join(words).replace("+ -", "- ")
@@ -65,7 +65,7 @@ def linear(grid: Grid, outer: Outer) -> Structure | None:
     return Structure(text, (lambda named: outer.do(known(named))) if known else None, outer.words, said)
 
 
-def _at(factor: str, name: str) -> str:
+def at(factor: str, name: str) -> str:
     """`0.1/|w|` and `log pi(w)` as `0.1 log pi(w)/|w|`."""
     first, slash, over = factor.partition("/")
     if factor.startswith("(") or " " in first or factor.startswith("a number"):

@@ -17,6 +17,7 @@ from derivations.conformance.index import WORDED, index
 from derivations.conformance.known_losses import extra_terms, main_terms
 from derivations.conformance.known_pairs import SWAPPED, Term
 from derivations.conformance.laws import number
+from derivations.conformance.linear_scores import Rule
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.structure import structured
 from derivations.conformance.token_aggregates import token_aggregate
@@ -86,7 +87,7 @@ def _two_sided(subject: Subject) -> list[Term]:
 
 def _taken_apart(subject: Subject, wholes: list[Whole], *, far: bool = False) -> Identity | None:
     """What single pairs show in words, and what a batch of them does. far: only what holds far from the examples."""
-    mains, losses = main_terms(subject), None
+    mains = main_terms(subject)
     words, rule = structured(subject, mains)
     if bounded := (not words or FAR in words) and formula(subject, wide=True):
         words, rule = bounded, None
@@ -95,15 +96,16 @@ def _taken_apart(subject: Subject, wholes: list[Whole], *, far: bool = False) ->
         words, rule = (found, None) if WORDED in found else ("", None)
     if far and not words:
         return None
-    if rule is not None:
-
-        def losses(batch: Batch) -> np.ndarray:
-            return np.asarray(rule(PAIRS.derive(batch)), dtype=float)
-
+    losses = _of_named(rule)
     words = words or formula(subject) or in_parts(subject, mains) or index(subject) or token_aggregate(subject)
     if not words:
         return None
     return _with_batch(subject, in_words(words), wholes, losses) if wholes[0].apart else in_words(words)
+
+
+def _of_named(rule: Rule | None) -> Losses | None:
+    """A rule of named sums and lengths as the losses of a batch."""
+    return (lambda batch: np.asarray(rule(PAIRS.derive(batch)), dtype=float)) if rule else None
 
 
 def _constant(subject: Subject, wholes: list[Whole]) -> Identity:

@@ -19,6 +19,7 @@ from derivations.conformance.linear_scores import INPUTS, Rule, Structure, linea
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.named_sums import named_sums, product
 from derivations.conformance.outer import Outer, undone
+from derivations.conformance.quadratic import plain_square, quadratic
 from derivations.conformance.token_parts import token_parts
 
 Vector = np.ndarray
@@ -34,7 +35,12 @@ def structured(subject: Subject, mains: list[Term]) -> tuple[str, Rule | None]:
     if not np.all(np.isfinite(grid.values)):
         return "", None
     with np.errstate(all="ignore"):
-        if found := structure(subject, mains, grid):
+        found = structure(subject, mains, grid)
+        if found is None or found.rule is None:
+            found = quadratic(subject) or found
+        elif "ipo" in found.words.lower() and " + " in found.words:
+            found = plain_square(subject) or found  # shorter than another square and what it differs by
+        if found:
             slopes = gradient_words(subject) or _not_held_constant(subject, found.words, mains)
             far = not_far(subject, found.rule, named=True) if found.rule else ""
             return f"{found.words}{slopes}{_otherwise(subject, found, grid)}{far}", found.rule
