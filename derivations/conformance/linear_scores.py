@@ -8,6 +8,7 @@ import numpy as np
 
 from derivations.conformance.derived import Arrays
 from derivations.conformance.grid import SIDES, Grid
+from derivations.conformance.laws import number
 from derivations.conformance.lengths import of_lengths, table
 from derivations.conformance.one_sided import Part, part_of
 from derivations.conformance.outer import Outer
@@ -81,6 +82,20 @@ def _linear_rule(rules: list[Callable[[Vector, Vector], Vector]]) -> Rule:
         return total
 
     return rule
+
+
+def differences(found: dict[str, tuple[str, Vector]], meant: dict[str, tuple[str, Vector]]) -> list[str]:
+    """Which factors are others; if all are the same multiple, that."""
+    own, asked = (np.concatenate([each[name][1] for name in INPUTS]) for each in (found, meant))
+    said, share = [], float(own @ asked) / float(asked @ asked)
+    if abs(share - 1) > 1e-5 and np.abs(own - share * asked).max() < 1e-5 * np.abs(own).max():
+        said.append(f"its log-probs count {number(share)} times as much")
+    for name, (words, values) in found.items():
+        same = np.abs(values - meant[name][1]).max() < 1e-5 * np.abs(asked).max()
+        if not same and not (said and name):
+            where = f"{INPUTS[name]} has the factor" if name else "the constant is"
+            said.append(f"{where} {words or 0}, not {meant[name][0] or 0}")
+    return said
 
 
 # ---------------------------------------------------------------- a part of each side
