@@ -19,8 +19,9 @@ from derivations.conformance.known_pairs import SWAPPED, Term
 from derivations.conformance.laws import number
 from derivations.conformance.linear_scores import Rule
 from derivations.conformance.loss_under_test import Subject
-from derivations.conformance.structure import structured
+from derivations.conformance.structure import strengths_of, structured
 from derivations.conformance.token_aggregates import token_aggregate
+from derivations.conformance.two_sided import two_sided
 from derivations.conformance.whole_batch import Losses, Whole, padding, reduced, whole_of
 
 TWO_SIDED = ("-log sigmoid of each response's reward alone, summed", "SPPO", "APO zero")
@@ -94,6 +95,8 @@ def _taken_apart(subject: Subject, wholes: list[Whole], *, far: bool = False) ->
     if far and (not words or FAR in words):
         found = index(subject)
         words, rule = (found, None) if WORDED in found else ("", None)
+    if not words or FAR in words:
+        words, rule = (found, None) if (found := two_sided(subject, strengths_of(subject))) else (words, rule)
     if far and not words:
         return None
     losses = _of_named(rule)
