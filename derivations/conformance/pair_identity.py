@@ -19,6 +19,7 @@ from derivations.conformance.known_pairs import SWAPPED, Term
 from derivations.conformance.laws import number
 from derivations.conformance.linear_scores import Rule
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.other_masks import other_masks
 from derivations.conformance.structure import strengths_of, structured
 from derivations.conformance.token_aggregates import token_aggregate
 from derivations.conformance.two_sided import two_sided
@@ -46,9 +47,15 @@ def pair_identity(subject: Subject, found: Identity) -> Identity:
             return _known(subject, found, wholes)
         if not np.isfinite(found.residual):
             return found
-        return _taken_apart(subject, wholes) or found
+        return _taken_apart(subject, wholes) or _under_masks(subject) or found
     except CallError:
-        return found
+        return found if found.known else _under_masks(subject) or found
+
+
+def _under_masks(subject: Subject) -> Identity | None:
+    """A loss of responses padded to one width that takes tokens of another response or under another mask."""
+    words = other_masks(subject)
+    return in_words(words) if words else None
 
 
 def _only_padded(subject: Subject, name: str, found: Identity) -> Identity:
@@ -127,6 +134,9 @@ def _with_batch(subject: Subject, found: Identity, wholes: list[Whole], losses: 
     if not wholes[0].apart:  # the values are those of its pairs
         return replace(found, reduction=held_words(subject, wholes[0].batch).removeprefix("; ") or MAKE_UP)
     words = reduced(wholes)
+    named = str(replace(found, reduction="")).startswith(f"{subject.target.name} as named")
+    if not words and named and len(found.terms) == 1 and (other := _under_masks(subject)):
+        return other
     if not words and losses and (changed := batch_change(subject, wholes, losses)):
         words = f"but in a batch {changed}"
     return replace(found, reduction=words or padding(subject, wholes[0]) or MAKE_UP)
