@@ -28,6 +28,8 @@ BY_VALUE: dict[str, Callable[[Vector], Vector]] = {
     "sorted over the batch": np.sort,
     "sorted over the batch from the largest": lambda x: np.sort(x)[::-1],
     "the mean over the batch": lambda x: 0 * x + x.mean(),
+    "the mean size over the batch": lambda x: 0 * x + np.abs(x).mean(),
+    "the root of the mean square over the batch": lambda x: 0 * x + np.sqrt((x**2).mean()),
     "the sum over the batch": lambda x: 0 * x + x.sum(),
     "the largest of the batch": lambda x: 0 * x + x.max(),
     "the least of the batch": lambda x: 0 * x + x.min(),

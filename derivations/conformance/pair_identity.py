@@ -66,7 +66,7 @@ def _only_padded(subject: Subject, name: str, found: Identity) -> Identity:
 
 def _known(subject: Subject, found: Identity, wholes: list[Whole]) -> Identity:
     """A sum of named terms with what a batch adds, if it is that far from the examples too; else what else it is."""
-    losses = _losses_of(subject, found)
+    losses = losses_of(subject, found.terms)
     if far := not_far(subject, losses):
         other = _taken_apart(subject, wholes, far=True)
         if other:
@@ -142,10 +142,10 @@ def _with_batch(subject: Subject, found: Identity, wholes: list[Whole], losses: 
     return replace(found, reduction=words or padding(subject, wholes[0]) or MAKE_UP)
 
 
-def _losses_of(subject: Subject, found: Identity) -> Losses:
+def losses_of(subject: Subject, found: tuple[tuple[float, str], ...]) -> Losses:
     """The named terms, summed."""
     terms = dict(extra_terms(subject)) | dict(main_terms(subject))
-    parts = [(c, terms[name.split(", or ")[0]]) for c, name in found.terms]
+    parts = [(c, terms[name.split(", or ")[0]]) for c, name in found]
 
     def losses(batch: Batch) -> np.ndarray:
         return np.sum([c * np.asarray(term(batch), dtype=float) for c, term in parts], axis=0)

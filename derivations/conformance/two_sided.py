@@ -6,6 +6,7 @@ the other stays: if the two parts add up everywhere, each is looked for among th
 
 import functools
 import re
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,11 +16,12 @@ from derivations.conformance.grid import pair_of, response
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.one_score import up_to_a_constant
-from derivations.conformance.one_sided import SCORES
+from derivations.conformance.one_sided import SCORES, Rule
 
 Vector = np.ndarray
 Response = tuple[Vector, Vector]
 MOVES = (0.0, -3.0, -8.0, -17.0, -40.0, -110.0, -420.0)
+Part = Callable[[Response], float]
 ALLOWED = 1e-8
 TRIED = ("log pi - log ref", "log pi", "log pi/|y|", "(log pi - log ref)/|y|", "log ref")
 
@@ -50,8 +52,9 @@ def _two_sided(subject: Subject, strengths: tuple[float, ...]) -> str:
     if np.abs(first + second[::-1] - first[0] - both).max() > ALLOWED * np.abs(both).max():
         return ""
     said, constant = [], -float(first[0])
-    for values, short in ((first, "w"), (second, "l")):
-        words, beside = _of_one_response(values, moved, strengths)
+    parts = (lambda one: value(one, still)), (lambda one: value(still, one))
+    for part, values, short in zip(parts, (first, second), "wl", strict=True):
+        words, beside = _of_one_response(part, values, moved, strengths)
         if not words:
             return ""
         said.append(words.replace("pi", f"pi({short})").replace("ref", f"ref({short})").replace("|y|", f"|{short}|"))
@@ -71,12 +74,16 @@ def _responses() -> tuple[Response, ...]:
     return tuple(found)
 
 
-def _of_one_response(values: Vector, moved: tuple[Response, ...], strengths: tuple[float, ...]) -> tuple[str, float]:
+def _of_one_response(
+    part: Part, values: Vector, moved: tuple[Response, ...], strengths: tuple[float, ...]
+) -> tuple[str, float]:
     """The part that moves with one response as a function of one of its scores, and the constant beside it."""
     s, r, n = (np.array(x) for x in zip(*((p.sum(), q.sum(), float(len(p))) for p, q in moved), strict=True))
     if np.ptp(values) < 1e-9:
         return "", 0.0
     for name in TRIED:
+        if not _sees_nothing_else(part, name):
+            continue
         score = SCORES[name](s, r, n)
         words, constant = up_to_a_constant(score, values, strengths, ALLOWED)
         if words:
@@ -84,3 +91,30 @@ def _of_one_response(values: Vector, moved: tuple[Response, ...], strengths: tup
             words = re.sub(r"(?<=\()x(?=[),])", name, words)
             return re.sub(r"(?<![a-z])x(?![a-z])", name if bare else f"({name})", words), constant
     return "", 0.0
+
+
+def _sees_nothing_else(part: Part, name: str) -> bool:
+    """Whether responses of other lengths with the same score have the same part."""
+    score, place = SCORES[name], int(name.startswith("log ref"))
+    one = response(1290, 2)
+    goal = _score(score, one)
+    for seed, n in ((1291, 3), (1292, 1)):
+        other = response(seed, n)
+        start = _score(score, other)
+        worth = _score(score, _raised(other, place, 1.0)) - start
+        values = [part(each) for each in (one, _raised(other, place, (goal - start) / worth))]
+        if abs(values[0] - values[1]) > ALLOWED * max(1.0, abs(values[0])):
+            return False
+    return True
+
+
+def _score(score: Rule, one: Response) -> float:
+    s, r, n = (np.array([float(total)]) for total in (one[0].sum(), one[1].sum(), len(one[0])))
+    return float(score(s, r, n)[0])
+
+
+def _raised(one: Response, place: int, by: float) -> Response:
+    """The policy's (0) or the reference's (1) first token raised."""
+    changed = [tokens.copy() for tokens in one]
+    changed[place][0] += by
+    return changed[0], changed[1]
