@@ -37,7 +37,9 @@ def beside_named(grid: Grid, mains: list[Term], strengths: tuple[float, ...]) ->
                 continue
             found = linear(inner, outer) if straight else inner.separable and _under(outer, sides(inner, strengths))
             if found and found.rule:
-                yield _together(found, c, name, loss, _against(grid, mains[0], c * each.values, found, outer))
+                yield _together(
+                    found, c, name, loss, _against(grid, mains[0], c * each.values, found, outer, strengths)
+                )
 
 
 def _weights(strengths: tuple[float, ...]) -> list[float]:
@@ -73,7 +75,9 @@ def _under(outer: Outer, inner: Structure | None) -> Structure | None:
     rule = inner.rule if inner else None
     if inner is None or rule is None:
         return None
-    return Structure(outer.words.format(inner.words), lambda named: outer.do(rule(named)), outer.words)
+    return Structure(
+        outer.words.format(inner.words), lambda named: outer.do(rule(named)), outer.words, parts=inner.parts
+    )
 
 
 def _together(found: Structure, c: float, name: str, loss: Callable[..., Vector], against: str) -> Structure:
@@ -87,16 +91,21 @@ def _together(found: Structure, c: float, name: str, loss: Callable[..., Vector]
     return Structure(words, whole)
 
 
-def _against(grid: Grid, asked: Term, beside: Vector, found: Structure, outer: Outer) -> str:
-    """What of the linear score is otherwise in the objective, less the same term."""
-    left = on_grid(asked, grid).values - beside
-    for factor in dict.fromkeys((1.0, -1.0)):
-        inner = grid.of(outer.undo(factor * left))
-        meant = linear(inner, outer) if np.all(np.isfinite(inner.values)) else None
-        if meant and meant.linear and found.linear:
-            said = differences(found.linear, meant.linear)
-            return f" (where {asked[0].removesuffix(' as named')} is otherwise: {'; '.join(said)})" if said else ""
-    return ""
+def _against(
+    grid: Grid, asked: Term, beside: Vector, found: Structure, outer: Outer, strengths: tuple[float, ...]
+) -> str:
+    """What stands inside of the outer function in the objective, less the same term, where that is another."""
+    inner = grid.of(outer.undo(on_grid(asked, grid).values - beside))
+    if not np.all(np.isfinite(inner.values)):
+        return ""
+    said: list[str] = []
+    meant = linear(inner, outer)
+    if meant and meant.linear and found.linear:
+        said = differences(found.linear, meant.linear)
+    elif found.parts and inner.separable and (meant := sides(inner, strengths)):
+        both = zip(("chosen", "rejected"), found.parts, meant.parts, strict=False)
+        said = [f"the {side} response's part is {own}, not {other}" for side, own, other in both if own != other]
+    return f" (where {asked[0].removesuffix(' as named')} is otherwise: {'; '.join(said)})" if said else ""
 
 
 def _likelihoods() -> list[Term]:

@@ -4,6 +4,7 @@ Every input of the objective (a summed log-prob of policy or reference, a length
 usual groups of them, is taken from other rows, and the loss of that is held against the function on two batches.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -52,10 +53,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
 def other_rows(wholes: list[Whole], losses: Losses) -> str:
     """What is taken from which other rows, in words; nothing if no idea fits."""
     with np.errstate(all="ignore"):
-        for words, change in _ideas(losses):
+        for words, change in [*_of_losses(losses), *_ideas(losses)]:
             if all(whole.is_mean_of(change(whole.batch)) for whole in wholes):
                 return words
     return ""
+
+
+def _of_losses(losses: Losses) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
+    for words, change in [*_by_order(), *BY_VALUE.items()]:
+        said = f"{'that ' * words.startswith('of the')}{words}"
+        yield f"the loss of every pair is {said}", lambda b, c=change: c(losses(b))  # type: ignore[misc]
 
 
 def _ideas(losses: Losses) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
@@ -72,10 +79,19 @@ def _ideas(losses: Losses) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
     for what, sides in masks.items():
         for which, order in ORDERS.items():
             yield f"{what} are {which}", lambda b, s=sides, o=order: losses(_masks(b, s, o))  # type: ignore[misc]
+    for side, kind, how in itertools.product(SIDES, ("mean_logp", "logp"), (*_by_order(), *BY_VALUE.items())):
+        words = f"the added NLL of the {side} response is {how[0]}"
+        yield words, lambda b, n=f"{side}_{kind}", c=how[1]: losses(b) + _more(b, n, c)  # type: ignore[misc]
     for what, names in GROUPS.items():
         for which, order in ORDERS.items():
             words = f"{what} are those {which}, token by token under their own masks"
             yield words, lambda b, n=names, o=order: losses(_tokens(b, n, o))  # type: ignore[misc]
+
+
+def _more(batch: Batch, name: str, change: Callable[[Vector], Vector]) -> Vector:
+    """What a likelihood with factor 1 is more, if it is taken of other rows."""
+    own = -np.asarray(PAIRS.derive(batch)[name])
+    return change(own) - own
 
 
 def _by_order() -> list[tuple[str, Callable[[Vector], Vector]]]:

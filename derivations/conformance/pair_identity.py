@@ -10,7 +10,7 @@ from derivations.conformance.calls import CallError
 from derivations.conformance.families import PAIRS
 from derivations.conformance.far import FAR, not_far
 from derivations.conformance.formulas import formula
-from derivations.conformance.gradient_words import held_words
+from derivations.conformance.gradient_words import gradient_words, held_words
 from derivations.conformance.identity import MAKE_UP, Identity, in_words
 from derivations.conformance.in_parts import in_parts
 from derivations.conformance.index import WORDED, index
@@ -20,6 +20,7 @@ from derivations.conformance.laws import number
 from derivations.conformance.linear_scores import Rule
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.other_masks import other_masks
+from derivations.conformance.quadratic import plain_square
 from derivations.conformance.structure import strengths_of, structured
 from derivations.conformance.token_aggregates import token_aggregate
 from derivations.conformance.two_sided import two_sided
@@ -67,6 +68,9 @@ def _only_padded(subject: Subject, name: str, found: Identity) -> Identity:
 def _known(subject: Subject, found: Identity, wholes: list[Whole]) -> Identity:
     """A sum of named terms with what a batch adds, if it is that far from the examples too; else what else it is."""
     losses = losses_of(subject, found.terms)
+    squares = len(found.terms) == 2 and any(name in str(found).lower() for name in ("ipo", "sppo"))
+    if squares and not wholes[0].apart and (square := plain_square(subject)):
+        return in_words(square.words + gradient_words(subject))
     if far := not_far(subject, losses):
         other = _taken_apart(subject, wholes, far=True)
         if other:

@@ -39,6 +39,9 @@ def _ideas() -> Iterator[tuple[str, Callable[[Batch], Batch]]]:
     for how, change in tokens.items():
         yield f"the log-ratio of every token is {how}", lambda b, c=change: _tokens(b, c)  # type: ignore[misc]
     yield "the log-ratio of every token is the mean of the responses' at its place", _by_place
+    for which, order in ORDERS.items():
+        words = f"the mask of every response is that {which.replace('pair', 'response')}"
+        yield words, lambda b, o=order: b | {"mask": b["mask"][o(len(b["mask"]))]}  # type: ignore[misc]
     for what, name in ROLES.items():
         for which, order in ORDERS.items():
             said = which.replace("pair", "response")

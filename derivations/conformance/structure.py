@@ -18,11 +18,12 @@ from derivations.conformance.known_pairs import Term
 from derivations.conformance.linear_scores import Rule, Structure, differences, linear, sides
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.named_sums import named_sums, product
-from derivations.conformance.outer import Outer, undone
+from derivations.conformance.outer import OUTER, Outer, undone
 from derivations.conformance.quadratic import plain_square, quadratic
 from derivations.conformance.token_parts import token_parts
 
 Vector = np.ndarray
+SHORT = 90  # letters of a description, above which a shorter one is looked for
 
 
 def structured(subject: Subject, mains: list[Term]) -> tuple[str, Rule | None]:
@@ -85,7 +86,7 @@ def structure(subject: Subject, mains: list[Term], grid: Grid) -> Structure | No
     fresh = fresh_pairs()
     goal = np.array([subject.run(batch, gradient=False).mean for batch in fresh])
     named = PAIRS.derive(join(PAIRS, fresh))
-    far, best, vague = far_values(subject), None, None
+    far, best, vague, long = far_values(subject), None, None, list[Structure]()
     for found in _ideas(grid, mains, strengths_of(subject)):
         if found.rule is None:
             if found.linear:
@@ -96,9 +97,11 @@ def structure(subject: Subject, mains: list[Term], grid: Grid) -> Structure | No
             left = np.abs(found.rule(named) - goal)
         if np.all(left <= 30 * grid.allowed * np.maximum(1.0, np.abs(goal))):
             if np.all(same_far(subject, far, meant_far(found.rule, named=True))):
-                return found
+                if found.outer or len(found.words) <= SHORT:
+                    return found
+                long.append(found)
             best = best or found
-    return best or vague
+    return min(long, key=lambda one: len(one.words)) if long else best or vague
 
 
 def strengths_of(subject: Subject) -> tuple[float, ...]:
@@ -116,6 +119,8 @@ def _ideas(grid: Grid, mains: list[Term], strengths: tuple[float, ...]) -> Itera
         inner = grid.of(inside)
         if inner.separable and (found := _under(outer, sides(inner, strengths))):
             yield found
+    if found := product(grid, OUTER[0]):
+        yield found
     yield from named_sums(grid, [*mains, *_of_references(mains)], strengths)
     for outer, inside in opened:
         if found := product(grid.of(inside), outer):
