@@ -15,6 +15,7 @@ from derivations.conformance.calls import CallError
 from derivations.conformance.families import PAIRS
 from derivations.conformance.gradient_words import held_words
 from derivations.conformance.grid import SIDES, fresh_pairs, pair_of, response
+from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 
 Vector = np.ndarray
@@ -37,7 +38,7 @@ def other_masks(subject: Subject) -> str:
     """The objective with what of it is of other tokens or under other masks, in words; nothing if no idea fits."""
     if not subject.per_token:
         return ""
-    batches = [_one_width(fresh_pairs()), _one_width(_others())]
+    batches = [one_width(fresh_pairs()), one_width(_others())]
     try:
         values = [subject.run(batch, gradient=False).value for batch in batches]
     except CallError:
@@ -53,7 +54,37 @@ def other_masks(subject: Subject) -> str:
         ):
             said = _words(choice)
             return f"{subject.target.name} as named{said}{held_words(subject, batches[0])}" if said else ""
+    with np.errstate(all="ignore"):
+        return _likelihood(subject, batches, values, [one[0] for one in losses], allowed)
+
+
+def _likelihood(
+    subject: Subject, batches: list[Batch], values: list[Vector], losses: list[Vector], allowed: float
+) -> str:
+    """The objective with a likelihood, added or its own, of other tokens or under another mask."""
+    name = subject.target.name
+    for tokens, mask, over in itertools.product(SLOTS[:2], MASKS, ("", *SIDES)):
+        taken = [_mean(batch, tokens, mask, over) for batch in batches]
+        what = f"the NLL of {TOKENS[tokens]} under {UNDER[mask]}{f', over the {over} length' if over else ''}"
+        for own, words in ((0.0, f"{name} as named + {{}}{what}"), (1.0, f"{name} as named, but with {{}}{what}")):
+            rest = [v - (l if v.ndim else l.mean()) - own * _at(v, _mean(b, "chosen", "chosen", "chosen"))
+                    for v, l, b in zip(values, losses, batches, strict=True)]  # fmt: skip
+            column, goal = (np.concatenate([np.atleast_1d(x) for x in one])
+                            for one in ([_at(v, -t) for v, t in zip(values, taken, strict=True)], rest))  # fmt: skip
+            c = float(column @ goal / (column @ column))
+            if abs(c) > 1e-6 and np.allclose(c * column, goal, rtol=allowed, atol=allowed):
+                return words.format("" if abs(c - 1) < 1e-6 else f"{number(c)} x ")
     return ""
+
+
+def _at(value: Vector, each: Vector) -> Vector:
+    """Numbers of the pairs, or their mean where the function returns one number."""
+    return each if value.ndim else np.asarray(each.mean())
+
+
+def _mean(batch: Batch, tokens: str, mask: str, over: str) -> Vector:
+    total: Vector = np.where(dict(_masks(batch, tokens))[mask], batch[f"{tokens}_logps"], 0.0).sum(-1)
+    return total / batch[f"{over}_mask"].sum(-1) if over else total
 
 
 def _choices() -> Iterator[Choice]:
@@ -110,7 +141,7 @@ def _words(choice: Choice) -> str:
     return ", but " + ", ".join(said) if said else ""
 
 
-def _one_width(pairs: list[Batch]) -> Batch:
+def one_width(pairs: list[Batch]) -> Batch:
     """A batch of both responses padded to one width, with other numbers under the masks in every array."""
     batch = join(PAIRS, pairs)
     width = 1 + max(batch[f"{side}_mask"].shape[1] for side in SIDES)
