@@ -25,7 +25,8 @@ from derivations.conformance.far import same_of_tokens, wild_samples
 from derivations.conformance.identity import MAKE_UP, Identity, in_words
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
 from derivations.conformance.loss_under_test import Subject
-from derivations.conformance.pair_identity import pair_identity
+from derivations.conformance.pair_identity import losses_of, pair_identity
+from derivations.conformance.response_batches import response_change
 from derivations.conformance.stages import (
     OTHER_REDUCTIONS,
     PADDED,
@@ -63,10 +64,12 @@ def identify(subject: Subject) -> Identity:
     if family is UNPAIRED:
         return unpaired_identity(subject, found)
     if family in (KL_FAMILY, ENTROPY) and not found.known and np.isfinite(found.residual):
-        words = token_function(subject)
-        return in_words(words, _beside(subject)) if words else found
+        words, beside = token_function(subject), _beside(subject)
+        if family is KL_FAMILY and MAKE_UP in beside and (changed := _of_changed_batches(subject)):
+            return in_words(changed)
+        return in_words(words, beside) if words else found
     if family in (KL_FAMILY, ENTROPY) and found.nameless:
-        return replace(found, reduction=_beside(subject) or MAKE_UP)
+        return replace(found, reduction=_beside(subject, found) or MAKE_UP)
     return found
 
 
@@ -78,14 +81,26 @@ def _by_gradient(subject: Subject, trained: Identity) -> Identity:
     return replace(trained, reduction="; ".join(filter(None, ["by its gradient, not by its value", trained.reduction])))
 
 
-def _beside(subject: Subject) -> str:
+def _of_changed_batches(subject: Subject) -> str:
+    """A named term of single responses that only batches show, such as one of log-ratios less their mean."""
+    wholes = [whole_of(subject), whole_of(subject, fresh=True)]
+    for name, term in main_terms(subject):
+        if "detached" not in name and (words := response_change(wholes, lambda b, f=term: np.asarray(f(b)))):  # type: ignore[misc]
+            return f"{name}, {words}"
+    return ""
+
+
+def _beside(subject: Subject, found: Identity | None = None) -> str:
     """What a batch does to a term of single responses, where it is not their mean."""
     try:
         whole = whole_of(subject)
         if not whole.apart:
             return ""
         wholes = [whole, whole_of(subject, fresh=True)] if subject.target.family is KL_FAMILY else [whole]
-        return reduced(wholes) or padding(subject, whole) or MAKE_UP
+        words = reduced(wholes)
+        if not words and found and subject.target.family is KL_FAMILY:
+            words = response_change(wholes, losses_of(subject, found.terms))
+        return words or padding(subject, whole) or MAKE_UP
     except CallError:
         return ""
 
