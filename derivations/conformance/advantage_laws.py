@@ -10,6 +10,7 @@ from derivations.conformance.batches import Batch, batch_of, examples, join, une
 from derivations.conformance.calls import CallError
 from derivations.conformance.derived import by_group
 from derivations.conformance.families import ADVANTAGE, OFF_POLICY, POLICY_GRADIENT
+from derivations.conformance.how import takes_advantages
 from derivations.conformance.laws import Failure, Skip, Verdict, close, describe, law, number, numbers, tolerance
 from derivations.conformance.loss_under_test import Result, Subject
 from derivations.conformance.single import samples
@@ -63,8 +64,7 @@ def reward_scale(subject: Subject) -> Verdict:
     families=(POLICY_GRADIENT, OFF_POLICY),
 )
 def as_given(subject: Subject) -> Verdict:
-    names = set(subject.names.values())
-    if not names & {"advantages", "token_advantages"} or names & {"rewards", "group"}:
+    if not takes_advantages(subject):
         return Skip("it makes its advantages of rewards")
     usual, given = np.array([1.0, -1.5, 0.5]), np.array([2.5, -0.6, 13.0])
     batch = samples(np.random.default_rng(31), (2, 1, 3), (1.0, -1.5, 0.5))
