@@ -8,7 +8,8 @@ import numpy as np
 
 from derivations.arrays import log_softmax
 from derivations.conformance.batches import Batch
-from derivations.conformance.families import ADVANTAGE, OFF_POLICY
+from derivations.conformance.families import ADVANTAGE
+from derivations.conformance.how import takes_advantages
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.token_weights import groups_of
 from derivations.objectives import rloo_advantage
@@ -137,7 +138,7 @@ RANKS: dict[str, Callable[[Vector], Vector]] = {
 
 def _plain(subject: Subject) -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
     """Advantages before they are changed; those of the whole batch after those of a prompt."""
-    if subject.target.family.name == OFF_POLICY.name and not {"rewards", "group"} & set(subject.names.values()):
+    if takes_advantages(subject):
         yield "", lambda b: np.asarray(b["advantages"]) if "advantages" in b else _by_prompt(rloo_advantage)(b)
         return
     for words, base in BASELINES.items():
@@ -202,7 +203,7 @@ def _misplaced() -> Iterator[tuple[str, Callable[[Batch], Vector]]]:
 
 def _changes() -> Iterator[tuple[str, Callable[[Vector], Vector]]]:
     yield "", lambda a: a
-    for most in (1.0, 2.0, 5.0, 0.5):
+    for most in (1.0, 2.0, 5.0, 0.5, 10.0, 3.0):
         yield f"clamped at {most:g}", lambda a, m=most: a.clip(-m, m)  # type: ignore[misc]
     yield "its sign alone", np.sign
     yield "without its sign", np.abs

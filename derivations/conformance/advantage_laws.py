@@ -10,8 +10,10 @@ from derivations.conformance.batches import Batch, batch_of, examples, join, une
 from derivations.conformance.calls import CallError
 from derivations.conformance.derived import by_group
 from derivations.conformance.families import ADVANTAGE, OFF_POLICY, POLICY_GRADIENT
+from derivations.conformance.how import takes_advantages
 from derivations.conformance.laws import Failure, Skip, Verdict, close, describe, law, number, numbers, tolerance
 from derivations.conformance.loss_under_test import Result, Subject
+from derivations.conformance.single import samples
 from derivations.objectives import rloo_advantage
 
 
@@ -51,6 +53,28 @@ def reward_scale(subject: Subject) -> Verdict:
             if failure := _same(subject, moved, subject.run(start), subject.run(moved), factor):
                 return failure
     return None
+
+
+@law(
+    "advantages-as-given",
+    "advantages that are handed over are used as they are: at ratio 1 a sample's gradient is in proportion to its own, "
+    "whatever their mean and deviation. Whitening them once more, an option of many codes, makes them depend on the "
+    "make-up of the micro-batch; if it is meant, do it before the loss, over all samples",
+    claim="online-gradient",
+    families=(POLICY_GRADIENT, OFF_POLICY),
+)
+def as_given(subject: Subject) -> Verdict:
+    if not takes_advantages(subject):
+        return Skip("it makes its advantages of rewards")
+    usual, given = np.array([1.0, -1.5, 0.5]), np.array([2.5, -0.6, 13.0])
+    batch = samples(np.random.default_rng(31), (2, 1, 3), (1.0, -1.5, 0.5))
+    batch = {name: batch[name] for name in (*subject.target.family.token_axis, "rewards", "group")}
+    before, found = (subject.run(batch | {"advantages": a}) for a in (usual, given))
+    meant = before.gradient["logps"] * (given / usual)[:, None]
+    if close(found.gradient["logps"], meant, tolerance(found, meant, slope=True)):
+        return None
+    said = describe(subject, batch | {"advantages": given})
+    return Failure(said, f"gradient by logps {numbers(meant)}", f"gradient by logps {numbers(found.gradient['logps'])}")
 
 
 @law(

@@ -45,6 +45,7 @@ def slips(subject: Subject) -> Iterator[tuple[str, Advantages]]:
         if "batch" not in words and ("," not in words or words.startswith("reward minus the group's mean, over the")):
             for changed, order in ORDERS.items():
                 yield f"{words or 'the advantage'}, {changed}", _reordered(advantages, order)
+            yield f"{words or 'the advantage'}, less its mean over prompts in its place", _less_its_place(advantages)
             for changed, order in OVER_THE_BATCH.items():
                 yield f"{words or 'the advantage'}, {changed}", lambda b, f=advantages, o=order: o(f(b))  # type: ignore[misc]
 
@@ -55,6 +56,18 @@ def _by_place(table: Vector, axis: int, ddof: int, guard: float) -> Vector:
         return np.full(table.size, np.nan)
     found = (table - table.mean(axis, keepdims=True)) / (table.std(0, ddof=ddof, keepdims=True) + guard)
     return found.ravel()
+
+
+def _less_its_place(advantages: Advantages) -> Advantages:
+    def changed(batch: Batch) -> Vector:
+        found, rows = advantages(batch), groups_of(batch)
+        if len({len(row) for row in rows}) > 1:
+            return np.full(len(found), np.nan)
+        table = found.reshape(len(rows), -1)
+        left: Vector = (table - table.mean(0)).ravel()
+        return left
+
+    return changed
 
 
 def _reordered(advantages: Advantages, order: Callable[[Vector], Vector]) -> Advantages:

@@ -14,14 +14,15 @@ import numpy as np
 
 from derivations.conformance.advantage_candidates import BASELINES, RANKS, candidate_advantages
 from derivations.conformance.advantage_slips import linear_advantages, several_prompts, slips
+from derivations.conformance.advantage_sums import summed_advantages
 from derivations.conformance.batches import Batch, batch_of, join
 from derivations.conformance.families import ADVANTAGE, OFF_POLICY
 from derivations.conformance.far import wild_samples
-from derivations.conformance.how import at_ratio_one
+from derivations.conformance.how import at_ratio_one, takes_advantages
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.prompt_weights import prompt_weights
-from derivations.conformance.token_weights import named_weights, weights_by_powers
+from derivations.conformance.token_weights import groups_of, named_weights, weights_by_powers
 
 Vector = np.ndarray
 FIT, NEARLY = 1e-6, 1e-3
@@ -59,27 +60,39 @@ def composite(subject: Subject, gradient: Callable[[Batch], Vector] | None) -> C
     data = [*subject.examples, whole]
     if not all(np.all(np.isfinite(subject.run(batch).value)) for batch in subject.examples[:3]):
         data = [*subject.examples, *several_prompts(subject), whole]  # one prompt alone says little
-    if family.name == OFF_POLICY.name:
+    if family.name == OFF_POLICY.name or takes_advantages(subject):
         data = [at_ratio_one(batch) for batch in (*wild_samples(subject), *data)]
     goals = [-gradient(batch) if gradient else subject.run(batch).value.reshape(-1, 1) for batch in data]
     finite = [np.all(np.isfinite(goal)) for goal in goals]
-    if not finite[-1] or sum(finite) < 4 or not any(goal.any() for goal in goals):
+    if not any(goal.any() for goal in goals):
         return None
+    if not finite[-1] or sum(finite) < 4:
+        return _summed(subject, gradient, _undefined(data, finite))
     every, data, goals = data, list(itertools.compress(data, finite)), list(itertools.compress(goals, finite))
     coarse = subject.single or not subject.run(data[0]).exact
     for allowed in (1e-4,) if coarse else (FIT, NEARLY):
         if best := _best(subject, data, goals, allowed):
             return replace(best, words=best.words + _undefined(every, finite))
+        if best := _summed(subject, gradient, _undefined(every, finite)) if allowed == FIT else None:
+            return best
     found = linear_advantages(subject) or prompt_weights(data, goals, BASELINES | RANKS, named_weights(subject)[:8])
     return _measured(subject, gradient, found) if found else None
 
 
+def _summed(subject: Subject, gradient: Callable[[Batch], Vector] | None, beside: str) -> Composite | None:
+    """A sum of parts of the rewards, or of the advantages that are handed over."""
+    if not (found := summed_advantages(subject, gradient)):
+        return None
+    words, advantages, weigh = found
+    return Composite(advantages, lambda b: weigh(b, advantages(b)), 1.0, words + beside)
+
+
 def _undefined(data: list[Batch], finite: list[Any]) -> str:
     """Where a loss has no number, in words."""
-    wrong = [batch["rewards"] for batch, fine in zip(data, finite, strict=True) if not fine]
+    wrong = [batch for batch, fine in zip(data, finite, strict=True) if not fine]
     if not wrong:
         return ""
-    alike = all(np.ptp(rewards) == 0 for rewards in wrong)
+    alike = all(any(np.ptp(batch["rewards"][rows]) == 0 for rows in groups_of(batch)) for batch in wrong)
     return f"; not finite {'where all rewards of a prompt are alike' if alike else 'for a prompt alone'}"
 
 
@@ -116,7 +129,7 @@ def _fits(
 
     The last batch has the most prompts and responses, so that nearly all are given up after it alone.
     """
-    weights, given_rewards = named_weights(subject), bool({"rewards", "group"} & set(subject.names.values()))
+    weights = named_weights(subject)
     odd = [
         weigh if "advantage" in how else _fixed(weigh(data[-1], np.ones(len(goals[-1]))))
         for how, weigh in weights
@@ -129,7 +142,7 @@ def _fits(
         with np.errstate(all="ignore"):
             if allowed == NEARLY and " over " in what:
                 continue
-            if given_rewards and not _may_fit(data[-1], advantages(data[-1]), goals[-1], odd, allowed):
+            if not takes_advantages(subject) and not _may_fit(data[-1], advantages(data[-1]), goals[-1], odd, allowed):
                 continue
             each = [advantages(b) for b in data]
         if not all(np.all(np.isfinite(a)) for a in each):

@@ -173,7 +173,7 @@ def scaled(rewards: Array, scale: str) -> Array:
 
 
 def _rloo(named: Arrays) -> Array:
-    return -by_group(named["rewards"], named["group"], rloo_advantage) * named["logp"]
+    return -named["advantages"] * named["logp"]  # leave-one-out, unless a batch has others
 
 
 def _kl_loss_token(named: Arrays) -> Array:

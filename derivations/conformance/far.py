@@ -14,8 +14,9 @@ import numpy as np
 from derivations.conformance.batches import Batch, join
 from derivations.conformance.calls import CallError
 from derivations.conformance.derived import Arrays
-from derivations.conformance.families import PAIRS
+from derivations.conformance.families import PAIRS, POLICY_GRADIENT
 from derivations.conformance.grid import pair_of, response
+from derivations.conformance.how import takes_advantages
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 
@@ -88,7 +89,7 @@ def wild_samples(subject: Subject) -> list[Batch]:
     """Samples of one prompt with ratios everywhere in and around the clip; advantages, where they are taken as given,
     that are large and do not sum to zero."""
     low, high = subject.target.family.clip
-    given, found = not {"rewards", "group"} & set(subject.names.values()), []
+    found: list[Batch] = []
     for seed, lengths in enumerate(((9, 12, 7), (10, 4, 12, 8))):
         rng, n = np.random.default_rng([23, seed]), len(lengths)
         mask = np.arange(max(lengths))[None] < np.array(lengths)[:, None]
@@ -96,7 +97,12 @@ def wild_samples(subject: Subject) -> list[Batch]:
         moved = rng.uniform(np.log1p(-min(low, 0.6)) - 0.6, np.log1p(high) + 0.6, mask.shape)
         batch: Batch = {"logps": logps, "old_logps": logps - moved, "mask": mask, "group": np.zeros(n, dtype=np.int64)}
         batch |= {"rewards": rng.normal(0.3, 4.0, n).round(2)}
-        found.append(batch | ({"advantages": rng.normal(0.8, 3.0, n).round(2)} if given else {}))
+        if subject.target.family is POLICY_GRADIENT:
+            batch |= {"old_logps": logps.copy(), "ref_logps": logps - 0.1}
+        found.append(
+            batch
+            | ({"advantages": rng.normal(0.8, (3.0, 15.0)[seed], n).round(2)} if takes_advantages(subject) else {})
+        )
     return found
 
 

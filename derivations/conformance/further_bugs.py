@@ -28,6 +28,8 @@ FURTHER_BUGS = (
     Bug("old log-probs recomputed: the ratio is always 1", "ppo-clip", (("logps - old_logps", "logps - logps.detach()"),)),
     Bug("PPO's loss maximized", "ppo-clip", (("losses = -torch", "losses = torch"),)),
     Bug("advantage clipped with the ratio", "ppo-clip", (("advantage = advantages[:, None]", "advantage = advantages[:, None].clamp(-1, 1)"),)),
+    Bug("given advantages centred once more", "ppo-clip", (("advantage = advantages[:, None]", "advantage = (advantages - advantages.mean())[:, None]"),)),
+    Bug("given advantages whitened once more", "ppo-clip", (("advantage = advantages[:, None]", "advantage = ((advantages - advantages.mean()) / (advantages.std() + 1e-8))[:, None]"),)),
     Bug("tokens beyond the clip leave the denominator", "ppo-clip", ((_TOKENS, "torch.where(mask, losses, 0.0).sum() / (mask & (ratio == clipped)).sum().clamp(min=1)"),)),
     Bug("clip applied only where the advantage is positive", "ppo-clip", (("-torch.minimum(ratio * advantage, clipped * advantage)", "-torch.where(advantage > 0, torch.minimum(ratio * advantage, clipped * advantage), ratio * advantage)"),)),
     Bug("a ratio of masked tokens leaks NaN", "ppo-clip", ((_MASKED + ".exp()", "(logps - old_logps).exp()"), (_TOKENS, "(losses * mask).sum() / mask.sum()"))),

@@ -10,11 +10,20 @@ import numpy as np
 
 from derivations.conformance.batches import Batch, batch_of, join
 from derivations.conformance.calls import CallError
+from derivations.conformance.families import OFF_POLICY
 from derivations.conformance.further import OFF, SCALES, complete
 from derivations.conformance.laws import tolerance
 from derivations.conformance.loss_under_test import Subject
 
 FREE = ("token-mean", "sequence-mean", "sum")  # a fixed denominator has to be given
+
+
+def takes_advantages(subject: Subject) -> bool:
+    """Whether the loss is handed advantages and makes none of rewards."""
+    names = set(subject.names.values())
+    return not names & {"rewards", "group"} and bool(
+        names & {"advantages", "token_advantages"} or subject.target.family.name == OFF_POLICY.name
+    )
 
 
 def at_ratio_one(batch: Batch) -> Batch:
@@ -32,7 +41,7 @@ def read_off(subject: Subject) -> Subject:
     scales = [full["scale"], *(SCALES if "scale" not in target.options else ())]
     if target.name == "rloo-ratio":  # leave-one-out is what it is, and its loss is one of responses
         reductions, scales = reductions[:1], scales[:1]
-    if not {"rewards", "group"} & set(subject.names.values()):
+    if takes_advantages(subject):
         scales = ["given"]
     batch = at_ratio_one(join(target.family, batch_of(target.family)))
     best, least = target.with_options(reduction=reductions[0], scale=scales[0]), np.inf

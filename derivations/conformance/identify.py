@@ -22,6 +22,7 @@ from derivations.conformance.composed import composed
 from derivations.conformance.derived import Arrays
 from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, OFF_POLICY, PAIRS, UNPAIRED
 from derivations.conformance.far import same_of_tokens, wild_samples
+from derivations.conformance.how import takes_advantages
 from derivations.conformance.identity import MAKE_UP, Identity, in_words
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
 from derivations.conformance.loss_under_test import Subject
@@ -106,7 +107,8 @@ def _beside(subject: Subject, found: Identity | None = None) -> str:
 
 
 def _identify(subject: Subject, *, value: bool) -> Identity:
-    data = [*subject.examples, *(wild_samples(subject) if subject.target.family.name == OFF_POLICY.name else [])]
+    wild = takes_advantages(subject) or subject.target.family.name == OFF_POLICY.name
+    data = [*subject.examples, *(wild_samples(subject) if wild else [])]
     found = _among(subject, data, value=value)
     for words, plain in _but_not(subject, data).items():
         if not found.known and len(plain) < len(data):

@@ -133,7 +133,8 @@ def _policy_gradient_mains(subject: Subject) -> list[Term]:
     def loss(advantage: Callable[[Array], Array], weight: Callable[[Array], Any]) -> Callable[[Arrays], Array]:
         def term(arrays: Arrays) -> Array:
             named = POLICY_GRADIENT.derive(arrays)
-            advantages = by_group(named["rewards"], named["group"], advantage)
+            given = "advantages" in arrays and advantage is rloo_advantage
+            advantages = named["advantages"] if given else by_group(named["rewards"], named["group"], advantage)
             return -advantages * named["logp"] * weight(named["length"])
 
         return term
