@@ -53,7 +53,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 def other_rows(wholes: list[Whole], losses: Losses) -> str:
     """What is taken from which other rows, in words; nothing if no idea fits."""
     with np.errstate(all="ignore"):
-        for words, change in [*_of_losses(losses), *_ideas(losses)]:
+        ideas = [*(_of_losses(losses) if wholes[0].value.ndim else ()), *_ideas(losses)]
+        for words, change in ideas:
             if all(whole.is_mean_of(change(whole.batch)) for whole in wholes):
                 return words
     return ""

@@ -69,7 +69,8 @@ def _known(subject: Subject, found: Identity, wholes: list[Whole]) -> Identity:
     """A sum of named terms with what a batch adds, if it is that far from the examples too; else what else it is."""
     losses = losses_of(subject, found.terms)
     squares = len(found.terms) == 2 and any(name in str(found).lower() for name in ("ipo", "sppo"))
-    if squares and not wholes[0].apart and (square := plain_square(subject)):
+    as_asked = str(found).startswith(f"{subject.target.name} as named") and "a constant" in str(found)
+    if squares and not as_asked and not wholes[0].apart and (square := plain_square(subject)):
         return in_words(square.words + gradient_words(subject))
     if far := not_far(subject, losses):
         other = _taken_apart(subject, wholes, far=True)

@@ -50,6 +50,30 @@ SLIPS = [
     ("orpo", "pair", "-w / nw + beta * ls(l / nl - w / nw + torch.log1p(-(w / nw).exp()) - "
      "torch.log1p(-(l / nl).exp()))", "-0.1 x ORPO's odds ratio, without the NLL, chosen and rejected swapped + NLL"),
     ("kl-loss", "kl", "s**2 / 2 / mask.sum(-1)", "0.5 (log pi - log ref)^2, of whole responses, over the length"),
+    # completed squares, two terms of which one is nowhere named, hinges of each response
+    ("sppo", "pair", "(w - rw - 0.5 / beta) ** 2 + (l - rw + 0.5 / beta) ** 2",
+     "(log pi(w) - log ref(w) - 5)^2 + (log pi(l) - log ref(w) + 5)^2 (against sppo, which is"),
+    ("ipo", "pair", "((w - rw) / nw - (l - rl) / nl) ** 2 - 1 / (2 * beta)", "log ref(l)/|l|)^2 - 5 (against ipo"),
+    ("sppo", "pair", "0.5 * (w - rl - 5) ** 2 + 0.5 * (l - rl + 5) ** 2 - w / nw",
+     "0.5 (log pi(w) - log ref(l) - 5)^2 + 0.5 (log pi(l) - log ref(l) + 5)^2 + NLL of the chosen response (mean"),
+    ("cdpo", "smoothed", "-(1 - label_smoothing) * ls(beta * m) - label_smoothing * ls(beta * (l - rl - w - rw))",
+     "(where cdpo is otherwise: log ref(w) has the factor -0.1, not 0.1) + 0.9 x DPO"),
+    ("orpo", "pair", "-w / nw - beta * ls(torch.log1p(-(w / nw).exp()) - torch.log1p(-(l / nl).exp()))",
+     "0.1 x -log sigmoid(ln(1 - exp(log pi(w)/|w|)) - ln(1 - exp(log pi(l)/|l|))) (where orpo is otherwise: the"),
+    ("slic", "pair", "torch.relu(1 - beta * (w - rw)) + torch.relu(1 + beta * (l - rl))",
+     "max(0, -0.1 (log pi(w) - log ref(w)) + 1) + max(0, 0.1 (log pi(l) - log ref(l)) + 1)"),
+    # inputs of other rows, tokens under other masks
+    ("dpo", "pair", "-ls(beta * (w - rw.roll(1, 0) - l + rl.roll(1, 0)))",
+     "but in a batch both references' log-probs are of the pair before"),
+    ("simpo", "margin", "-ls(beta * (w / nw - l / nl.roll(1, 0)) - gamma)",
+     "the rejected lengths are of the pair before"),
+    ("dpo", "tokens", "-ls(beta * ((wt - rwt).sum(-1) - where(chosen_mask, rejected_logps - ref_rejected_logps, 0.0)"
+     ".sum(-1)))", "dpo as named, but log pi(l) and log ref(l) are under the chosen response's mask"),
+    ("dpo", "tokens", "-ls(beta * m) - where(rejected_mask, chosen_logps, 0.0).sum(-1) / rejected_mask.sum(-1)",
+     "dpo as named + the NLL of log pi(w) under the rejected response's mask, over the rejected length"),
+    ("kl-loss", "kl", "s.mean() ** 2 / 2", "but in a batch the log-ratio of every response is the mean over the batch"),
+    ("kl-loss", "kl", "(s - s.mean()) ** 2 / 2",
+     "kl-loss as named, but in a batch the log-ratio of every response is less their mean over the batch"),
     # advantages
     ("rloo-advantage", "advantage", "(g - g.roll(1, 1)).reshape(-1)", "of 3 samples of one prompt they are r1 - r3;"),
     ("grpo-advantage", "advantage", "((g - mean) / (g.std(0, keepdim=True) + 1e-4)).reshape(-1)",
