@@ -27,6 +27,7 @@ from derivations.conformance.identity import MAKE_UP, Identity, in_words
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.pair_identity import pair_identity
+from derivations.conformance.ratio_profile import NOT_FAR, holds_far, ratio_profile
 from derivations.conformance.stages import (
     OTHER_REDUCTIONS,
     PADDED,
@@ -102,11 +103,27 @@ def _identify(subject: Subject, *, value: bool) -> Identity:
             found = replace(other, reduction="; ".join(filter(None, said))) if other.known else found
     if subject.target.family is PAIRS and value:
         return pair_identity(subject, found)
+    if subject.target.family.name == OFF_POLICY.name and found.known:
+        return _held_far(subject, found)
     if subject.target.family is KL_FAMILY and found.known:
         terms = dict(main_terms(subject))
         if not same_of_tokens(subject, [(c, terms[name]) for c, name in found.terms], value=value):
             return Identity((), 1.0)  # a name that does not hold far from the reference is none
     return found
+
+
+def _held_far(subject: Subject, found: Identity) -> Identity:
+    """A name that also says what becomes of it where ratios are far from 1, or what it is there if it is no name."""
+    terms = dict(extra_terms(subject)) | dict(main_terms(subject))
+    try:
+        if holds_far(subject, [(c, terms[name]) for c, name in found.terms]):
+            return found
+    except CallError:
+        return found
+    words = ratio_profile(subject, lambda batch: subject.run(batch).gradient["logps"])
+    if " as named" in str(found) and abs(found.terms[0][0] - 1) < 1e-5:
+        return replace(found, reduction="; ".join(filter(None, [found.reduction, NOT_FAR[2:] + (words or "no name")])))
+    return in_words(words) if words else Identity((), found.residual)
 
 
 HOLE = "where a mask has a hole"
