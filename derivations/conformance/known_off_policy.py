@@ -43,7 +43,7 @@ def named_surrogate(subject: Subject, found: Composite, gradient: Callable[[Batc
 
     family = subject.target.family
     near = known([join(family, batch_of(family)), *wild_samples(subject), *subject.examples])
-    far, first = known(far_samples(subject)), ""
+    far, first = known(far_samples(subject)[:3]), ""
     size = float(np.sqrt(sum((goal**2).sum() for _, goal, *_ in near))) or 1e-300
     allowed = max(1e-4 if subject.single else 1e-6, 3 * found.left)
     for words, token in TOKENS.items():
