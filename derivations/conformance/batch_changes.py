@@ -13,6 +13,7 @@ from derivations.conformance.batches import Batch, size
 from derivations.conformance.families import PAIRS
 from derivations.conformance.gradient_words import held_words
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.other_rows import other_rows
 from derivations.conformance.whole_batch import Losses, Whole
 
 Vector = np.ndarray
@@ -30,7 +31,8 @@ def batch_change(subject: Subject, wholes: list[Whole], losses: Losses) -> str:
                     return f"{words}{score}{held_words(subject, wholes[0].batch)}"
         if all(whole.mean_is(float(losses(_crossed(whole.batch)).mean())) for whole in wholes):
             return "every chosen response meets every rejected one"
-    return ""
+    words = other_rows(wholes, losses)
+    return f"{words}{held_words(subject, wholes[0].batch)}" if words else ""
 
 
 def _crossed(batch: Batch) -> Batch:

@@ -22,12 +22,13 @@ from derivations.conformance.composed import composed
 from derivations.conformance.derived import Arrays
 from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, OFF_POLICY, PAIRS, UNPAIRED
 from derivations.conformance.far import same_of_tokens, wild_samples
+from derivations.conformance.held_far import held_far
 from derivations.conformance.how import takes_advantages
 from derivations.conformance.identity import MAKE_UP, Identity, in_words
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
 from derivations.conformance.loss_under_test import Subject
-from derivations.conformance.pair_identity import pair_identity
-from derivations.conformance.ratio_profile import NOT_FAR, holds_far, ratio_profile
+from derivations.conformance.pair_identity import losses_of, pair_identity
+from derivations.conformance.response_batches import response_change
 from derivations.conformance.stages import (
     OTHER_REDUCTIONS,
     PADDED,
@@ -65,10 +66,12 @@ def identify(subject: Subject) -> Identity:
     if family is UNPAIRED:
         return unpaired_identity(subject, found)
     if family in (KL_FAMILY, ENTROPY) and not found.known and np.isfinite(found.residual):
-        words = token_function(subject)
-        return in_words(words, _beside(subject)) if words else found
+        words, beside = token_function(subject), _beside(subject)
+        if family is KL_FAMILY and MAKE_UP in beside and (changed := _of_changed_batches(subject)):
+            return in_words(changed)
+        return in_words(words, beside) if words else found
     if family in (KL_FAMILY, ENTROPY) and found.nameless:
-        return replace(found, reduction=_beside(subject) or MAKE_UP)
+        return replace(found, reduction=_beside(subject, found) or MAKE_UP)
     return found
 
 
@@ -80,14 +83,26 @@ def _by_gradient(subject: Subject, trained: Identity) -> Identity:
     return replace(trained, reduction="; ".join(filter(None, ["by its gradient, not by its value", trained.reduction])))
 
 
-def _beside(subject: Subject) -> str:
+def _of_changed_batches(subject: Subject) -> str:
+    """A named term of single responses that only batches show, such as one of log-ratios less their mean."""
+    wholes = [whole_of(subject), whole_of(subject, fresh=True)]
+    for name, term in main_terms(subject):
+        if "detached" not in name and (words := response_change(wholes, lambda b, f=term: np.asarray(f(b)))):  # type: ignore[misc]
+            return f"{name}, {words}"
+    return ""
+
+
+def _beside(subject: Subject, found: Identity | None = None) -> str:
     """What a batch does to a term of single responses, where it is not their mean."""
     try:
         whole = whole_of(subject)
         if not whole.apart:
             return ""
         wholes = [whole, whole_of(subject, fresh=True)] if subject.target.family is KL_FAMILY else [whole]
-        return reduced(wholes) or padding(subject, whole) or MAKE_UP
+        words = reduced(wholes)
+        if not words and found and subject.target.family is KL_FAMILY:
+            words = response_change(wholes, losses_of(subject, found.terms))
+        return words or padding(subject, whole) or MAKE_UP
     except CallError:
         return ""
 
@@ -104,26 +119,12 @@ def _identify(subject: Subject, *, value: bool) -> Identity:
     if subject.target.family is PAIRS and value:
         return pair_identity(subject, found)
     if subject.target.family.name == OFF_POLICY.name and found.known:
-        return _held_far(subject, found)
+        return held_far(subject, found)
     if subject.target.family is KL_FAMILY and found.known:
         terms = dict(main_terms(subject))
         if not same_of_tokens(subject, [(c, terms[name]) for c, name in found.terms], value=value):
             return Identity((), 1.0)  # a name that does not hold far from the reference is none
     return found
-
-
-def _held_far(subject: Subject, found: Identity) -> Identity:
-    """A name that also says what becomes of it where ratios are far from 1, or what it is there if it is no name."""
-    terms = dict(extra_terms(subject)) | dict(main_terms(subject))
-    try:
-        if holds_far(subject, [(c, terms[name]) for c, name in found.terms]):
-            return found
-    except CallError:
-        return found
-    words = ratio_profile(subject, lambda batch: subject.run(batch).gradient["logps"])
-    if " as named" in str(found) and abs(found.terms[0][0] - 1) < 1e-5:
-        return replace(found, reduction="; ".join(filter(None, [found.reduction, NOT_FAR[2:] + (words or "no name")])))
-    return in_words(words) if words else Identity((), found.residual)
 
 
 HOLE = "where a mask has a hole"

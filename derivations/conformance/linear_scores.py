@@ -8,6 +8,7 @@ import numpy as np
 
 from derivations.conformance.derived import Arrays
 from derivations.conformance.grid import SIDES, Grid
+from derivations.conformance.laws import number
 from derivations.conformance.lengths import of_lengths, table
 from derivations.conformance.one_sided import Part, part_of
 from derivations.conformance.outer import Outer
@@ -57,7 +58,7 @@ def linear(grid: Grid, outer: Outer) -> Structure | None:
         factor = rule[0] if rule else table(values, w, l)
         said[name] = (factor, values)
         if factor:
-            words.append(_at(factor, INPUTS[name]) if name else factor)
+            words.append(at(factor, INPUTS[name]) if name else factor)
     every = [rule for rule in rules if rule]
     known = _linear_rule(every) if len(every) == len(rules) else None
     inside = " + ".join(words).replace("+ -", "- ")
@@ -65,7 +66,7 @@ def linear(grid: Grid, outer: Outer) -> Structure | None:
     return Structure(text, (lambda named: outer.do(known(named))) if known else None, outer.words, said)
 
 
-def _at(factor: str, name: str) -> str:
+def at(factor: str, name: str) -> str:
     """`0.1/|w|` and `log pi(w)` as `0.1 log pi(w)/|w|`."""
     first, slash, over = factor.partition("/")
     if factor.startswith("(") or " " in first or factor.startswith("a number"):
@@ -81,6 +82,20 @@ def _linear_rule(rules: list[Callable[[Vector, Vector], Vector]]) -> Rule:
         return total
 
     return rule
+
+
+def differences(found: dict[str, tuple[str, Vector]], meant: dict[str, tuple[str, Vector]]) -> list[str]:
+    """Which factors are others; if all are the same multiple, that."""
+    own, asked = (np.concatenate([each[name][1] for name in INPUTS]) for each in (found, meant))
+    said, share = [], float(own @ asked) / float(asked @ asked)
+    if abs(share - 1) > 1e-5 and np.abs(own - share * asked).max() < 1e-5 * np.abs(own).max():
+        said.append(f"its log-probs count {number(share)} times as much")
+    for name, (words, values) in found.items():
+        same = np.abs(values - meant[name][1]).max() < 1e-5 * np.abs(asked).max()
+        if not same and not (said and name):
+            where = f"{INPUTS[name]} has the factor" if name else "the constant is"
+            said.append(f"{where} {words or 0}, not {meant[name][0] or 0}")
+    return said
 
 
 # ---------------------------------------------------------------- a part of each side

@@ -126,7 +126,8 @@ def product(grid: Grid, outer: Outer) -> Structure | None:
         (c, shift), *_ = np.linalg.lstsq(matrix, values, rcond=None)
         if not small(matrix @ [c, shift] - values, values, 100 * grid.allowed):
             continue
-        words = f"{number(c)} x ({_of(one, 'w')}) {'x' if power == 1 else '/'} ({_of(other, 'l')})"
+        times = "" if abs(c - 1) < 1e-6 else f"{number(c)} x "
+        words = f"{times}({_of(one, 'w')}) {'x' if power == 1 else '/'} ({_of(other, 'l')})"
         beside = "" if abs(shift) < 1e-7 else f" {'-' if shift < 0 else '+'} {number(abs(shift))}"
 
         def rule(

@@ -59,13 +59,22 @@ def of_one_score(x: Vector, y: Vector, strengths: tuple[float, ...], allowed: fl
         x: [n], scores. y: [n], numbers. strengths: the objective's options, which may be factors inside.
         allowed: how far off, relative to the largest. weight: plain functions alone, and no constant beside them.
     """
+    words, constant = up_to_a_constant(x, y, strengths, allowed, weight=weight)
+    beside = f" {'-' if constant < 0 else '+'} {number(abs(constant))}" if abs(constant) > 1e-7 else ""
+    return words and words + beside
+
+
+def up_to_a_constant(
+    x: Vector, y: Vector, strengths: tuple[float, ...], allowed: float, *, weight: bool = False
+) -> tuple[str, float]:
+    """The same in two parts: the words without the constant, and the constant."""
     if len(x) < 8 or not np.all(np.isfinite(y)) or np.ptp(y) < 1e-12:
-        return ""
+        return "", 0.0
     with np.errstate(all="ignore"):
         return _said(x, y, strengths, allowed, weight)
 
 
-def _said(x: Vector, y: Vector, strengths: tuple[float, ...], allowed: float, weight: bool) -> str:
+def _said(x: Vector, y: Vector, strengths: tuple[float, ...], allowed: float, weight: bool) -> tuple[str, float]:
     constant = not weight
     names, columns = _columns(tuple(x), tuple(dict.fromkeys(abs(s) for s in strengths)), weight)
     one = np.ones(len(y)) if constant else np.zeros(len(y))
@@ -76,7 +85,7 @@ def _said(x: Vector, y: Vector, strengths: tuple[float, ...], allowed: float, we
     scale = np.maximum(np.abs(goal), max(1e-3, float(np.median(np.abs(goal)))))  # far scores must not drown near ones
     left = (np.abs(centred * factors - goal[:, None]) / scale[:, None]).max(0)
     for i in np.flatnonzero((left <= 10 * allowed) & (size > 1e-12)):
-        return _sum([(float(factors[i]), names[i])], float((y - factors[i] * columns[:, i]).mean()) * constant)
+        return _sum([(float(factors[i]), names[i])]), float((y - factors[i] * columns[:, i]).mean()) * constant
     few = [i for i in range(min(PAIRED, len(names))) if size[i] > 1e-12]
     matrix, whole = centred[:, few] / np.sqrt(size[few]), float(np.linalg.norm(goal))
     for pair in candidates(matrix, goal / whole, [0] * len(few)) if constant else ():
@@ -84,19 +93,18 @@ def _said(x: Vector, y: Vector, strengths: tuple[float, ...], allowed: float, we
         found, *_ = np.linalg.lstsq(centred[:, chosen], goal, rcond=None)
         if len(pair) == 2 and (np.abs(centred[:, chosen] @ found - goal) / scale).max() <= 10 * allowed:
             parts = [(float(c), names[i]) for c, i in zip(found, chosen, strict=True)]
-            return _sum(parts, float((y - columns[:, chosen] @ found).mean()))
-    return ""
+            return _sum(parts), float((y - columns[:, chosen] @ found).mean())
+    return "", 0.0
 
 
-def _sum(parts: list[tuple[float, str]], constant: float) -> str:
+def _sum(parts: list[tuple[float, str]]) -> str:
     words = ""
     for c, name in parts:
         part = f"({name})" if name.startswith("-") and (words or abs(c - 1) > 1e-6) else name
         times = "" if abs(abs(c) - 1) < 1e-6 else f"{number(abs(c))} "
         words += f"{' - ' if c < 0 else ' + '}{times}{part}"
     words = words.removeprefix(" + ")
-    words = f"-{words[3:]}" if words.startswith(" - ") else words
-    return words + (f" {'-' if constant < 0 else '+'} {number(abs(constant))}" if abs(constant) > 1e-7 else "")
+    return f"-{words[3:]}" if words.startswith(" - ") else words
 
 
 @functools.lru_cache(maxsize=8)
@@ -121,7 +129,8 @@ def _columns(x: tuple[float, ...], strengths: tuple[float, ...], plain: bool) ->
             ):
                 for sign in (1, -1):
                     shown = f"{inside} {'+' if sign > 0 else '-'} {number(shift)}"
-                    found.append((cost + more + 2, outside.format(shown), change(k * values + sign * shift)))
+                    beside = 1 if outside == "max(0, {})" else 2  # a hinge, before a bound on what it holds
+                    found.append((cost + more + beside, outside.format(shown), change(k * values + sign * shift)))
     few = [one for one in found if one[0] <= 2 and np.all(np.isfinite(one[2])) and not one[1].endswith((" x", "-x"))]
     few.sort(key=lambda one: one[0])
     for (c, w, v), (d, u, z) in itertools.combinations_with_replacement(few[: 20 if plain else 120], 2):

@@ -61,6 +61,7 @@ def _columns(options: tuple[float, ...]) -> list[tuple[int, str, Rule]]:
         (2, "ln({})", np.log),
         (2, "({})^3", lambda x: x**3),
         (3, "1/({})", lambda x: 1 / x),
+        (3, "exp({0}) / (1 - exp({0}))", lambda x: 1 / np.expm1(-x)),
         (3, "exp({0}) ({0})", lambda x: np.exp(x) * x),
         (3, "exp(-({0})) ({0})", lambda x: np.exp(-x) * x),
     ]

@@ -65,13 +65,16 @@ def undone(values: Vector, *strengths: float, turns: Vector | None = None) -> It
                 inside = outer.undo(values / factor)
                 if outer.words == "({})^2" and turns is not None:
                     inside = inside * np.where(turns == 0, 1.0, turns)
+                if outer.words != "{}" and np.allclose(np.abs(inside), np.abs(values / factor), rtol=1e-7, atol=0):
+                    continue  # so large that -log sigmoid(x) is -x
                 if np.all(np.isfinite(inside)):
-                    yield _times(outer, factor), inside
+                    yield times(outer, factor), inside
                 if outer.words == "{}":
                     break
 
 
-def _times(outer: Outer, factor: float) -> Outer:
+def times(outer: Outer, factor: float) -> Outer:
+    """The outer function times a factor."""
     if factor == 1:
         return outer
     words = f"-({outer.words})" if factor == -1 else f"{number(factor)} x {outer.words}"

@@ -10,16 +10,20 @@ from derivations.conformance.calls import CallError
 from derivations.conformance.families import PAIRS
 from derivations.conformance.far import FAR, not_far
 from derivations.conformance.formulas import formula
-from derivations.conformance.gradient_words import held_words
+from derivations.conformance.gradient_words import gradient_words, held_words
 from derivations.conformance.identity import MAKE_UP, Identity, in_words
 from derivations.conformance.in_parts import in_parts
 from derivations.conformance.index import WORDED, index
 from derivations.conformance.known_losses import extra_terms, main_terms
 from derivations.conformance.known_pairs import SWAPPED, Term
 from derivations.conformance.laws import number
+from derivations.conformance.linear_scores import Rule
 from derivations.conformance.loss_under_test import Subject
-from derivations.conformance.structure import structured
+from derivations.conformance.other_masks import other_masks
+from derivations.conformance.quadratic import plain_square
+from derivations.conformance.structure import strengths_of, structured
 from derivations.conformance.token_aggregates import token_aggregate
+from derivations.conformance.two_sided import two_sided
 from derivations.conformance.whole_batch import Losses, Whole, padding, reduced, whole_of
 
 TWO_SIDED = ("-log sigmoid of each response's reward alone, summed", "SPPO", "APO zero")
@@ -44,9 +48,15 @@ def pair_identity(subject: Subject, found: Identity) -> Identity:
             return _known(subject, found, wholes)
         if not np.isfinite(found.residual):
             return found
-        return _taken_apart(subject, wholes) or found
+        return _taken_apart(subject, wholes) or _under_masks(subject) or found
     except CallError:
-        return found
+        return found if found.known else _under_masks(subject) or found
+
+
+def _under_masks(subject: Subject) -> Identity | None:
+    """A loss of responses padded to one width that takes tokens of another response or under another mask."""
+    words = other_masks(subject)
+    return in_words(words) if words else None
 
 
 def _only_padded(subject: Subject, name: str, found: Identity) -> Identity:
@@ -57,7 +67,10 @@ def _only_padded(subject: Subject, name: str, found: Identity) -> Identity:
 
 def _known(subject: Subject, found: Identity, wholes: list[Whole]) -> Identity:
     """A sum of named terms with what a batch adds, if it is that far from the examples too; else what else it is."""
-    losses = _losses_of(subject, found)
+    losses = losses_of(subject, found.terms)
+    squares = len(found.terms) == 2 and any(name in str(found).lower() for name in ("ipo", "sppo"))
+    if squares and not wholes[0].apart and (square := plain_square(subject)):
+        return in_words(square.words + gradient_words(subject))
     if far := not_far(subject, losses):
         other = _taken_apart(subject, wholes, far=True)
         if other:
@@ -86,24 +99,27 @@ def _two_sided(subject: Subject) -> list[Term]:
 
 def _taken_apart(subject: Subject, wholes: list[Whole], *, far: bool = False) -> Identity | None:
     """What single pairs show in words, and what a batch of them does. far: only what holds far from the examples."""
-    mains, losses = main_terms(subject), None
+    mains = main_terms(subject)
     words, rule = structured(subject, mains)
     if bounded := (not words or FAR in words) and formula(subject, wide=True):
         words, rule = bounded, None
     if far and (not words or FAR in words):
         found = index(subject)
         words, rule = (found, None) if WORDED in found else ("", None)
+    if not words or FAR in words:
+        words, rule = (found, None) if (found := two_sided(subject, strengths_of(subject))) else (words, rule)
     if far and not words:
         return None
-    if rule is not None:
-
-        def losses(batch: Batch) -> np.ndarray:
-            return np.asarray(rule(PAIRS.derive(batch)), dtype=float)
-
+    losses = _of_named(rule)
     words = words or formula(subject) or in_parts(subject, mains) or index(subject) or token_aggregate(subject)
     if not words:
         return None
     return _with_batch(subject, in_words(words), wholes, losses) if wholes[0].apart else in_words(words)
+
+
+def _of_named(rule: Rule | None) -> Losses | None:
+    """A rule of named sums and lengths as the losses of a batch."""
+    return (lambda batch: np.asarray(rule(PAIRS.derive(batch)), dtype=float)) if rule else None
 
 
 def _constant(subject: Subject, wholes: list[Whole]) -> Identity:
@@ -122,15 +138,18 @@ def _with_batch(subject: Subject, found: Identity, wholes: list[Whole], losses: 
     if not wholes[0].apart:  # the values are those of its pairs
         return replace(found, reduction=held_words(subject, wholes[0].batch).removeprefix("; ") or MAKE_UP)
     words = reduced(wholes)
+    named = str(replace(found, reduction="")).startswith(f"{subject.target.name} as named")
+    if not words and named and len(found.terms) == 1 and (other := _under_masks(subject)):
+        return other
     if not words and losses and (changed := batch_change(subject, wholes, losses)):
         words = f"but in a batch {changed}"
     return replace(found, reduction=words or padding(subject, wholes[0]) or MAKE_UP)
 
 
-def _losses_of(subject: Subject, found: Identity) -> Losses:
+def losses_of(subject: Subject, found: tuple[tuple[float, str], ...]) -> Losses:
     """The named terms, summed."""
     terms = dict(extra_terms(subject)) | dict(main_terms(subject))
-    parts = [(c, terms[name.split(", or ")[0]]) for c, name in found.terms]
+    parts = [(c, terms[name.split(", or ")[0]]) for c, name in found]
 
     def losses(batch: Batch) -> np.ndarray:
         return np.sum([c * np.asarray(term(batch), dtype=float) for c, term in parts], axis=0)

@@ -16,12 +16,14 @@ from derivations.conformance.batches import Batch, batch_of, examples, join
 from derivations.conformance.calls import CallError, loss_of
 from derivations.conformance.contracts import family_of
 from derivations.conformance.conventions import RENAMED
+from derivations.conformance.families import PAIRS
 from derivations.conformance.field_names import ENDINGS, WORDS, readings
 from derivations.conformance.how import read_off
 from derivations.conformance.identify import identify
 from derivations.conformance.laws import compare
 from derivations.conformance.loading import one_call
 from derivations.conformance.loss_under_test import Subject, contract, make_subject, parameters_of
+from derivations.conformance.other_masks import one_width
 
 USUALLY_AVERAGED = ("simpo", "simpo-shannon", "ln-dpo")  # what their codes hand over are means
 
@@ -68,13 +70,17 @@ def prepared(
 
 
 def _takes_a_batch(subject: Subject) -> bool:
-    """Whether several examples in one batch fit too; one alone may be broadcast by chance."""
+    """Whether several examples in one batch fit too; one alone may be broadcast by chance.
+
+    Both responses of pairs may have to be padded to one width.
+    """
     family = subject.target.family
-    try:
-        subject.run(join(family, batch_of(family)))
-    except CallError:
-        return False
-    return True
+    whole = join(family, batch_of(family))
+    for batch in [whole, one_width(batch_of(family))] if family is PAIRS else [whole]:
+        with contextlib.suppress(CallError):
+            subject.run(batch)
+            return True
+    return False
 
 
 def _identified(found: list[Subject]) -> list[Subject]:

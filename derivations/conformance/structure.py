@@ -8,20 +8,22 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from derivations.conformance.batches import join
+from derivations.conformance.beside_named import beside_named
 from derivations.conformance.derived import Arrays
 from derivations.conformance.families import PAIRS
 from derivations.conformance.far import far_values, meant_far, not_far, same_far
 from derivations.conformance.gradient_words import gradient_words
 from derivations.conformance.grid import SIDES, Grid, fresh_pairs, grid_of, turned
 from derivations.conformance.known_pairs import Term
-from derivations.conformance.laws import number
-from derivations.conformance.linear_scores import INPUTS, Rule, Structure, linear, sides
+from derivations.conformance.linear_scores import Rule, Structure, differences, linear, sides
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.named_sums import named_sums, product
-from derivations.conformance.outer import Outer, undone
+from derivations.conformance.outer import OUTER, Outer, undone
+from derivations.conformance.quadratic import plain_square, quadratic
 from derivations.conformance.token_parts import token_parts
 
 Vector = np.ndarray
+SHORT = 90  # letters of a description, above which a shorter one is looked for
 
 
 def structured(subject: Subject, mains: list[Term]) -> tuple[str, Rule | None]:
@@ -34,7 +36,12 @@ def structured(subject: Subject, mains: list[Term]) -> tuple[str, Rule | None]:
     if not np.all(np.isfinite(grid.values)):
         return "", None
     with np.errstate(all="ignore"):
-        if found := structure(subject, mains, grid):
+        found = structure(subject, mains, grid)
+        if found is None or found.rule is None:
+            found = quadratic(subject) or found
+        elif "ipo" in found.words.lower() and " + " in found.words:
+            found = plain_square(subject) or found  # shorter than another square and what it differs by
+        if found:
             slopes = gradient_words(subject) or _not_held_constant(subject, found.words, mains)
             far = not_far(subject, found.rule, named=True) if found.rule else ""
             return f"{found.words}{slopes}{_otherwise(subject, found, grid)}{far}", found.rule
@@ -65,7 +72,7 @@ def _otherwise(subject: Subject, found: Structure, grid: Grid) -> str:
         if outer.words != found.outer or bool(meant.linear) != bool(found.linear):
             return f" (against {name}, which is {meant.words})"
         if meant.linear and found.linear:
-            said = _differences(found.linear, meant.linear)
+            said = differences(found.linear, meant.linear)
         else:
             what = ("the chosen response's part is", "the rejected response's part is", "the constant is")
             both = zip(what, found.parts, meant.parts, strict=True)
@@ -74,36 +81,27 @@ def _otherwise(subject: Subject, found: Structure, grid: Grid) -> str:
     return ""
 
 
-def _differences(found: dict[str, tuple[str, Vector]], meant: dict[str, tuple[str, Vector]]) -> list[str]:
-    """Which factors are others; if all are the same multiple, that."""
-    own, asked = (np.concatenate([each[name][1] for name in INPUTS]) for each in (found, meant))
-    said, share = [], float(own @ asked) / float(asked @ asked)
-    if abs(share - 1) > 1e-5 and np.abs(own - share * asked).max() < 1e-5 * np.abs(own).max():
-        said.append(f"its log-probs count {number(share)} times as much")
-    for name, (words, values) in found.items():
-        same = np.abs(values - meant[name][1]).max() < 1e-5 * np.abs(asked).max()
-        if not same and not (said and name):
-            where = f"{INPUTS[name]} has the factor" if name else "the constant is"
-            said.append(f"{where} {words or 0}, not {meant[name][0] or 0}")
-    return said
-
-
 def structure(subject: Subject, mains: list[Term], grid: Grid) -> Structure | None:
     """The plainest structure that predicts fresh values, those far from the grid too if one does; or None."""
     fresh = fresh_pairs()
     goal = np.array([subject.run(batch, gradient=False).mean for batch in fresh])
     named = PAIRS.derive(join(PAIRS, fresh))
-    far, best = far_values(subject), None
+    far, best, vague, long = far_values(subject), None, None, list[Structure]()
     for found in _ideas(grid, mains, strengths_of(subject)):
         if found.rule is None:
-            return best or found
+            if found.linear:
+                return best or found
+            vague = vague or found
+            continue
         with np.errstate(all="ignore"):
             left = np.abs(found.rule(named) - goal)
         if np.all(left <= 30 * grid.allowed * np.maximum(1.0, np.abs(goal))):
             if np.all(same_far(subject, far, meant_far(found.rule, named=True))):
-                return found
+                if found.outer or len(found.words) <= SHORT:
+                    return found
+                long.append(found)
             best = best or found
-    return best
+    return min(long, key=lambda one: len(one.words)) if long else best or vague
 
 
 def strengths_of(subject: Subject) -> tuple[float, ...]:
@@ -121,11 +119,13 @@ def _ideas(grid: Grid, mains: list[Term], strengths: tuple[float, ...]) -> Itera
         inner = grid.of(inside)
         if inner.separable and (found := _under(outer, sides(inner, strengths))):
             yield found
+    if found := product(grid, OUTER[0]):
+        yield found
     yield from named_sums(grid, [*mains, *_of_references(mains)], strengths)
     for outer, inside in opened:
         if found := product(grid.of(inside), outer):
             yield found
-    yield from _beside_a_likelihood(grid, strengths)
+    yield from beside_named(grid, mains, strengths)
 
 
 def _of_references(mains: list[Term]) -> list[Term]:
@@ -136,21 +136,6 @@ def _of_references(mains: list[Term]) -> list[Term]:
 
     free = [(name, loss) for name, loss in mains if name.startswith(("DPO whose reference", "MaxEnt", "SimPO"))]
     return [(f"the same of the reference ({name})", moved(loss)) for name, loss in free]
-
-
-def _beside_a_likelihood(grid: Grid, strengths: tuple[float, ...]) -> Iterator[Structure]:
-    """An NLL of the chosen response, and one outer function of something else."""
-    for words, per_token in ((" + NLL of the chosen response (mean over tokens)", True), (" + its NLL (sum)", False)):
-        nll = -grid.flat("w") / (grid.lengths[0][:, None, None] if per_token else 1.0)
-        for outer, inside in undone(grid.values - nll, *strengths):
-            inner = grid.of(inside)
-            found = linear(inner, outer) or (inner.separable and _under(outer, sides(inner, strengths))) or None
-            if found and (rule := found.rule):
-
-                def whole(named: Arrays, rule: Rule = rule, per_token: bool = per_token) -> Vector:
-                    return rule(named) - named["chosen_mean_logp" if per_token else "chosen_logp"]
-
-                yield Structure(found.words + words, whole)
 
 
 def _under(outer: Outer, inner: Structure | None) -> Structure | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from derivations.conformance.batches import Batch, batch_of, has_hole, join, pad
 from derivations.conformance.families import PAIRS, UNPAIRED
 from derivations.conformance.grid import fresh_pairs, response
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.outer import OUTER
 
 Vector = np.ndarray
 Losses = Callable[[Batch], Vector]  # a batch -> the loss of every example
@@ -117,6 +119,7 @@ def _reductions(whole: Whole) -> dict[str, float]:
         "the root of the mean square": np.sqrt((each**2).mean()),
         "the log of the mean exponential": np.log(np.exp(each).mean()),
     }
+    found |= _under_an_outer_function(each)
     for side in ("chosen response", "rejected response", "response"):
         mask = batch.get("mask" if side == "response" else f"{side.split()[0]}_mask")
         if mask is not None:
@@ -132,6 +135,18 @@ def _reductions(whole: Whole) -> dict[str, float]:
         found |= _by_pairs(each, *(batch[f"{side}_mask"].sum(-1) for side in ("chosen", "rejected")))
     if "desirable" in batch:
         found |= _by_kind(each, batch["desirable"])
+    return found
+
+
+def _under_an_outer_function(each: Vector) -> dict[str, Any]:
+    """The outer function of a mean or a sum, where each loss is that function of something."""
+    found = {}
+    for outer in OUTER:
+        inside = outer.undo(each)
+        if outer.words != "{}" and np.all(np.isfinite(inside)):
+            for kind, value in (("mean", inside.mean()), ("sum", inside.sum())):
+                words = outer.words.format(f"the {kind} of x over the batch")
+                found[f"but a batch is {words}, where a single example is {outer.words.format('x')}"] = outer.do(value)
     return found
 
 

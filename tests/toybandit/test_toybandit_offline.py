@@ -239,6 +239,8 @@ def test_the_measured_step_of_a_loss_that_is_dpo_is_the_stated_share_of_dpo_s():
     assert kto == pytest.approx(2 * zero, rel=1e-3)
     below = make_published("dpop", beta=0.1, penalty=9.0)  # on the steep side of its corner
     assert measured_lr(world, examples, below) == pytest.approx(np.log(2) / (0.1 * 10) ** 2, rel=0.01)
+    down = make_trained("apo-down", beta=0.1)  # at the reference, sigma(0) - sigma(0) + 1 with slopes 0 and 0.1/4
+    assert measured_lr(world, examples, down) == pytest.approx(1.0 / (2 * 0.025**2) / 2, rel=0.01)
 
 
 def test_early_stopping_takes_the_first_time_of_best_held_out_accuracy():
