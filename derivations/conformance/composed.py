@@ -12,6 +12,7 @@ from derivations.conformance.families import ADVANTAGE, OFF_POLICY
 from derivations.conformance.identity import Identity, in_words
 from derivations.conformance.known_off_policy import known_surrogate, named_surrogate
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.ratio_profile import NOT_FAR, ratio_profile
 from derivations.conformance.ratio_use import MEASURED
 from derivations.conformance.reward_free import reward_free
 from derivations.conformance.token_weights import named_weights
@@ -27,11 +28,13 @@ def composed(subject: Subject) -> Identity | None:
             if found:
                 beside, gradient = "", lambda batch: subject.run(batch).gradient["logps"]
             found = found or composite(subject, gradient)
-            used = (
-                known_surrogate(subject, found, gradient)
-                if gradient and found and family.name == OFF_POLICY.name
-                else ""
-            )
+            used = ""
+            if gradient and found and family.name == OFF_POLICY.name:
+                used = named_surrogate(subject, found, gradient)
+                if not used or used.endswith(NOT_FAR):
+                    if said := ratio_profile(subject, gradient, found.known):
+                        return in_words("; ".join(filter(None, [said, beside])))
+                    used = f"{used}no name" if used else known_surrogate(subject, found, gradient)
         except CallError:
             return None
     if found is None:
@@ -64,9 +67,16 @@ def _rewarded(subject: Subject) -> Composite | None:
 
 def _surrogate_of_usual(subject: Subject) -> Identity | None:
     """A use of the ratio that is another one at ratio 1, so that advantages and weights have to be guessed."""
+
+    def gradient(batch: Batch) -> np.ndarray:
+        slope: np.ndarray = subject.run(batch).gradient["logps"]
+        return slope
+
     for what, advantages in itertools.islice(candidate_advantages(subject), 2):
         for how, weigh in named_weights(subject)[:5]:
             usual = Composite(advantages, lambda b, f=advantages, w=weigh: w(b, f(b)), 1.0, "")  # type: ignore[misc]
-            if used := named_surrogate(subject, usual, lambda batch: subject.run(batch).gradient["logps"]):
+            used = named_surrogate(subject, usual, gradient)
+            if used and not used.endswith(NOT_FAR):
                 return in_words("; ".join([used, ", ".join(filter(None, [what, how]))]))
-    return None
+    said = ratio_profile(subject, gradient)
+    return in_words(said) if said else None

@@ -22,7 +22,7 @@ from derivations.conformance.how import at_ratio_one, takes_advantages
 from derivations.conformance.laws import number
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.prompt_weights import prompt_weights
-from derivations.conformance.token_weights import groups_of, named_weights, weights_by_powers
+from derivations.conformance.token_weights import Weigh, groups_of, named_weights, weights_by_powers
 
 Vector = np.ndarray
 FIT, NEARLY = 1e-6, 1e-3
@@ -47,6 +47,12 @@ class Composite:
     factor: float
     words: str
     left: float = 0.0  # of the gradient, as a share
+
+    @property
+    def known(self) -> tuple[str, Callable[[Batch], Vector], Weigh] | None:
+        """Words, advantages and weights, where no factor is left beside them."""
+        plain = abs(self.factor - 1) < 1e-5
+        return (self.words, self.advantages, lambda batch, _: self.weights(batch)) if plain else None
 
 
 def composite(subject: Subject, gradient: Callable[[Batch], Vector] | None) -> Composite | None:

@@ -22,6 +22,7 @@ from derivations.conformance.composed import composed
 from derivations.conformance.derived import Arrays
 from derivations.conformance.families import ADVANTAGE, ENTROPY, KL_FAMILY, OFF_POLICY, PAIRS, UNPAIRED
 from derivations.conformance.far import same_of_tokens, wild_samples
+from derivations.conformance.held_far import held_far
 from derivations.conformance.how import takes_advantages
 from derivations.conformance.identity import MAKE_UP, Identity, in_words
 from derivations.conformance.known_losses import SWAPPED, extra_terms, main_terms
@@ -117,6 +118,8 @@ def _identify(subject: Subject, *, value: bool) -> Identity:
             found = replace(other, reduction="; ".join(filter(None, said))) if other.known else found
     if subject.target.family is PAIRS and value:
         return pair_identity(subject, found)
+    if subject.target.family.name == OFF_POLICY.name and found.known:
+        return held_far(subject, found)
     if subject.target.family is KL_FAMILY and found.known:
         terms = dict(main_terms(subject))
         if not same_of_tokens(subject, [(c, terms[name]) for c, name in found.terms], value=value):

@@ -15,11 +15,12 @@ from derivations.conformance.families import OFF_POLICY
 from derivations.conformance.far import wild_samples
 from derivations.conformance.further import complete
 from derivations.conformance.loss_under_test import Subject
+from derivations.conformance.ratio_profile import NOT_FAR, far_samples
 from derivations.conformance.ratio_use import ratio_use
 
 
 def known_surrogate(subject: Subject, found: Composite, gradient: Callable[[Batch], np.ndarray]) -> str:
-    """What a loss with these advantages and weights, and this gradient, does with the ratio, in words, or nothing."""
+    """What a loss with these advantages and weights, and this gradient, does with the ratio, as measured."""
 
     def scale(batch: Batch) -> np.ndarray:
         each: np.ndarray = found.factor * found.advantages(batch)[:, None] * found.weights(batch)
@@ -27,37 +28,54 @@ def known_surrogate(subject: Subject, found: Composite, gradient: Callable[[Batc
 
     full = complete(subject.target.name, subject.target.options)
     low = full["epsilon"] or 0.2
-    words = named_surrogate(subject, found, gradient)
-    return words or ratio_use(subject, gradient, scale, (low, full["epsilon_high"] or low))
+    return ratio_use(subject, gradient, scale, (low, full["epsilon_high"] or low))
+
+
+Known = tuple[Batch, np.ndarray, np.ndarray, np.ndarray]  # a batch, its gradient, advantages and weights
 
 
 def named_surrogate(subject: Subject, found: Composite, gradient: Callable[[Batch], np.ndarray]) -> str:
-    """The same by the named uses of the ratio alone."""
-    full, family = complete(subject.target.name, subject.target.options), subject.target.family
-    low = full["epsilon"] or 0.2
-    high = full["epsilon_high"] or low
-    data = [join(family, batch_of(family)), *wild_samples(subject), *subject.examples]
-    known = [(b, gradient(b), found.factor * found.advantages(b), found.weights(b)) for b in data]
-    known = [one for one in known if np.all(np.isfinite(one[1]))]
-    size = float(np.sqrt(sum((goal**2).sum() for _, goal, *_ in known))) or 1e-300
+    """The same by the named uses of the ratio alone; one that only holds near ratio 1 ends with NOT_FAR."""
+
+    def known(batches: list[Batch]) -> list[Known]:
+        every = [(b, gradient(b), found.factor * found.advantages(b), found.weights(b)) for b in batches]
+        return [one for one in every if np.all(np.isfinite(one[1]))]
+
+    family = subject.target.family
+    near = known([join(family, batch_of(family)), *wild_samples(subject), *subject.examples])
+    far, first = known(far_samples(subject)[:3]), ""
+    size = float(np.sqrt(sum((goal**2).sum() for _, goal, *_ in near))) or 1e-300
     allowed = max(1e-4 if subject.single else 1e-6, 3 * found.left)
     for words, token in TOKENS.items():
         left = 0.0
-        for batch, goal, advantages, weights in known:
-
-            def loss(arrays: Arrays, a: Any = advantages, w: Any = weights, token: Token = token) -> Array:
-                named = OFF_POLICY.derive(arrays)
-                ratio = off_policy.ratios(named["logps"], named["old_logps"], named["mask"])
-                losses = token(ratio, subject.backend.array(a)[:, None], named, low, high) + 0 * ratio
-                return namespace(ratio).sum(losses * subject.backend.array(w))
-
-            slope = subject.backend.gradient(loss, batch, ("logps",))[1]["logps"]
-            left += float(((slope - goal) ** 2).sum())
+        for one in near:
+            left += _left(subject, token, one)
             if not np.sqrt(left) < allowed * size:
                 break  # most are another one on the first batch
         else:
-            return words
-    return ""
+            with np.errstate(all="ignore"):
+                off = [np.sqrt(_left(subject, token, one)) / max(1e-3, float(np.linalg.norm(one[1]))) for one in far]
+            if all(each < 10 * allowed for each in off):
+                return words
+            first = first or words + NOT_FAR
+    return first
+
+
+def _left(subject: Subject, token: "Token", known: Known) -> float:
+    """What a use of the ratio leaves of the gradient of a batch, squared."""
+    batch, goal, advantages, weights = known
+    full = complete(subject.target.name, subject.target.options)
+    low = full["epsilon"] or 0.2
+    high = full["epsilon_high"] or low
+
+    def loss(arrays: Arrays) -> Array:
+        named = OFF_POLICY.derive(arrays)
+        ratio = off_policy.ratios(named["logps"], named["old_logps"], named["mask"])
+        losses = token(ratio, subject.backend.array(advantages)[:, None], named, low, high) + 0 * ratio
+        return namespace(ratio).sum(losses * subject.backend.array(weights))
+
+    slope = subject.backend.gradient(loss, batch, ("logps",))[1]["logps"]
+    return float(((slope - goal) ** 2).sum())
 
 
 Token = Callable[[Array, Array, Arrays, Any, Any], Array]

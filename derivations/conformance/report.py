@@ -10,6 +10,7 @@ from derivations.cli.junit import Case, junit
 from derivations.conformance import Conformance, Trial
 from derivations.conformance.far import FAR
 from derivations.conformance.laws import Failure, Skip, option_words
+from derivations.conformance.ratio_profile import NOT_FAR
 
 
 def headline(outcome: Conformance, place: str) -> str:
@@ -30,12 +31,13 @@ def identity_words(outcome: Conformance) -> str:
     words, named = str(outcome.identity), f"{outcome.subject.target.name} as named"
     if outcome.ok and not outcome.identity.known:
         return f"{outcome.subject.target.name}, by an estimator that is none of the usual ones"
-    near, far, where = words.partition(FAR)
+    far = next((each for each in (FAR, NOT_FAR) if each in words), "")
+    near, _, where = words.partition(far) if far else (words, "", "")
     only_near = far and len(outcome.identity.terms) == 1
     if outcome.ok or outcome.unsafe_mask or not (words.startswith(named) and (outcome.identity.plain or only_near)):
         return words
     breaks = ", ".join(trial.law.id for trial in outcome.broken)
-    return f"{near} on small examples, but breaks: {breaks}" + (f"; far from 0 it is another: {where}" if far else "")
+    return f"{near} on small examples, but breaks: {breaks}" + (f"{far.replace('; but', ';')}{where}" if far else "")
 
 
 def printable(text: str) -> str:

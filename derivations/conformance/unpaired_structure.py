@@ -21,16 +21,17 @@ from derivations.conformance.one_sided import part_of
 from derivations.conformance.outer import undone
 
 Vector = np.ndarray
-STATES, LONGEST = 8, 4
+STATES, LONGEST, STEP = 8, 4, 0.3
 NAMES = ("log pi", "log ref", "kl")
 SIDES = {"desirable": True, "undesirable": False}
 
 
 @dataclass(frozen=True)
 class Points:
-    """Losses of single responses with what went in, [n] each."""
+    """Losses of single responses with what went in, [n] each. moved: with the reference point STEP higher."""
 
     values: Vector
+    moved: Vector
     s: Vector
     r: Vector
     kl: Vector
@@ -92,8 +93,8 @@ def _points(run: Callable[..., object], good: bool) -> Points:
         for i in range(STATES):
             logps, reference = response(300 + i, n)
             kl = round(0.1 + 0.23 * ((i * 3 + n) % 5), 2)
-            batch = _single((logps, reference), good, kl)
-            rows.append((run(batch, gradient=False).mean, logps.sum(), reference.sum(), kl, n))  # type: ignore[attr-defined]
+            values = [run(_single((logps, reference), good, at), gradient=False).mean for at in (kl, kl + STEP)]  # type: ignore[attr-defined]
+            rows.append((*values, logps.sum(), reference.sum(), kl, n))
     return Points(*np.array(rows, dtype=float).T)
 
 
@@ -101,24 +102,32 @@ def _side(points: Points, strengths: list[float], allowed: float) -> str:
     """One side: a constant, an outer function of a linear score, or of another function of a score."""
     if np.ptp(points.values) < 1e-9:
         return f"the constant {number(points.values[0])}"
+    two, kl = np.concatenate([points.values, points.moved]), np.concatenate([points.kl, points.kl + STEP])
     opened = [
-        (outer, inside, beside)
-        for beside, worth in (("", 0.0), ("1 + ", 1.0), ("kl + ", points.kl), ("-kl + ", -points.kl))
-        for outer, inside in undone(points.values - worth, *strengths)
+        (outer, inside[: len(points.kl)], (inside[len(points.kl) :] - inside[: len(points.kl)]) / STEP, beside)
+        for beside, worth in (("", 0.0), ("1 + ", 1.0), ("kl + ", kl), ("-kl + ", -kl))
+        for outer, inside in undone(two - worth, *strengths)
     ]
-    for outer, inside, beside in opened:
+    for outer, inside, _, beside in opened:
         if words := _linear(points, inside, allowed):
             return beside + outer.words.format(words)
-    for outer, inside, beside in opened[: len(opened) // 2]:
-        for name, s in (("log pi", points.s), ("(log pi - kl)", points.s - points.kl)):
-            part = part_of(inside, s, points.r, points.n, tuple(strengths) or (1.0,), 10 * allowed)
-            if part is None or not part.words:
-                continue
-            left = inside - part.rule(s, points.r, points.n)
-            if np.ptp(left) <= 1e-6:
-                shift = "" if abs(left.mean()) < 1e-7 else f" + {number(float(left.mean()))}"
-                return beside + outer.words.format(part.words.replace("log pi", name) + shift)
+    for outer, inside, by_kl, beside in opened[: len(opened) // 2]:
+        c = float(by_kl.mean()) if np.ptp(by_kl) < 1e-6 else None  # linear in the reference point, or within a bend
+        name, s = ("(log pi - kl)", points.s - points.kl) if c is None else ("log pi", points.s)
+        rest = inside - (c or 0.0) * points.kl
+        part = part_of(rest, s, points.r, points.n, tuple(strengths) or (1.0,), 10 * allowed)
+        if part is None or not part.words:
+            continue
+        left = rest - part.rule(s, points.r, points.n)
+        if np.ptp(left) <= 1e-6:
+            shift = "" if abs(left.mean()) < 1e-7 else f" + {number(float(left.mean()))}"
+            apart = f" {'-' if c < 0 else '+'} {_times(abs(c))}kl" if c and abs(c) > 1e-7 else ""
+            return beside + outer.words.format(part.words.replace("log pi", name) + apart + shift)
     return _index(points)
+
+
+def _times(factor: float) -> str:
+    return "" if abs(factor - 1) < 1e-6 else f"{number(factor)} "
 
 
 def _linear(points: Points, inside: Vector, allowed: float) -> str:

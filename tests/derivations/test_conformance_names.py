@@ -98,7 +98,7 @@ NAMED = {
     "z.clamp(-1, 1).reshape(-1)": "over the sample deviation + 0.0001, clamped at 1",
     "(d.exp() * d).sum(-1)": "the ratio times the log-ratio summed over tokens",
     "where(mask, ppo(a), 0.0).sum(-1).mean() / n.max()": "PPO's clip; divided by the longest response's length",
-    "tok(ppo(a) * (r < 1 + eps))": "for A > 0 r below and 0 above it, for A < 0 0 below and 0 above it",
+    "tok(ppo(a) * (r < 1 + eps))": "for A > 0: r up to 1.2, then 0; for A < 0: 0 up to 0.8, r up to 1.2, then 0",
 }
 
 

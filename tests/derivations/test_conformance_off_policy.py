@@ -46,6 +46,28 @@ def test_a_clipped_loss_conforms_and_its_reduction_is_said(reduction):
     assert headline(outcome, "f") == f"f conforms to ppo-clip (reduction = {reduction})"
 
 
+CHANGED = {
+    "centred": lambda a: a - a.mean(),
+    "whitened": lambda a: (a - a.mean()) / (a.std() + 1e-8),
+    "clamped at 10": lambda a: a.clamp(-10, 10),
+}
+
+
+@pytest.mark.parametrize("objective", ["ppo-clip", "rloo"])
+@pytest.mark.parametrize("changed", CHANGED)
+def test_advantages_that_are_handed_over_are_held_against_any_mean_and_deviation(objective, changed):
+    """What examples hand over sums to zero in every prompt, so that to centre it once more changes nothing there."""
+
+    def loss(logps, old_logps, advantages, mask):
+        ratio, advantage = torch.where(mask, logps - old_logps, 0.0).exp(), CHANGED[changed](advantages)[:, None]
+        per_token = -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
+        return torch.where(mask, per_token, 0.0).sum(-1).mean()
+
+    outcome = conform(loss, objective)
+    assert "advantages-as-given" in {trial.law.id for trial in outcome.broken}
+    assert f"the advantage {'then ' * (changed == 'whitened')}{changed}" in str(outcome.identity)
+
+
 def test_a_fixed_denominator_is_given_and_another_one_is_not_taken_for_it():
     loss = clipped(lambda x, mask: x.sum(-1).mean() / 512)
     given = {"reduction": "fixed", "denominator": 512}

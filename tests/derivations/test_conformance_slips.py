@@ -79,6 +79,26 @@ SLIPS = [
     ("grpo-advantage", "advantage", "((g - mean) / (g.std(0, keepdim=True) + 1e-4)).reshape(-1)",
      "over the sample deviation over prompts of the samples in its place + 0.0001; not finite for a prompt alone"),
     ("rloo", "online", "-(loo * lp).sum() / group_size", "tokens summed, divided by the number of samples a prompt"),
+    ("grpo-advantage", "advantage", "(g - mean / (std + 1e-4)).reshape(-1)",
+     "the reward - (the group's mean) / (the group's sample deviation + 0.0001)"),
+    ("rloo-advantage", "advantage", "loo - g.max(1, keepdim=True).values.expand_as(g).reshape(-1)",
+     "the reward - the mean of the others in its group - the group's best"),
+    ("grpo-advantage", "advantage", "((g - mean) / (std * group_size**0.5 + 1e-4)).reshape(-1)",
+     "(the reward - the group's mean) / (the group's sample deviation times the root of k + 0.0001)"),
+    ("ppo-clip", "ratio", "tok(ppo(a - 0.5 * a.mean()))", "PPO's clip; the advantage - 0.5 x the batch's mean"),
+    # ratios from 0.02 to 30
+    ("ppo-clip", "ratio", "tok(where(a < 0, torch.maximum(ppo(a), -3.0 * a), ppo(a)))",
+     "by the ratio r, for A > 0: r up to 1.2, then 0; for A < 0: 0 up to 3, then r; averaged over all tokens"),
+    ("ppo-clip", "ratio", "tok(where(a < 0, torch.minimum(ppo(a), -3.0 * a), ppo(a)))",
+     "ppo-clip as named; but far from ratio 1 it is another: a surrogate whose slope by the log-prob, over -A, is by "
+     "the ratio r, for A > 0: r up to 1.2, then 0; for A < 0: 0 up to 0.8, r up to 3, then 0; averaged"),
+    ("cispo", "ratio", "tok(-clip(d).detach() * a * lp)",
+     "0.8 up to 2.2255 (e^0.8), log r up to 3.3201 (e^1.2), then 1.2"),
+    ("gspo", "ratio", "seq(-clip((d.sum(-1, keepdim=True) / n[:, None]).exp().expand_as(d), 3e-4, 4e-4) * a)",
+     "(r: the response's geometric mean ratio): 0 up to 0.9997, r up to 1.0004, then 0"),
+    ("kto", "unpaired", "where(desirable, 1 - torch.sigmoid(beta * (h - kl)), "
+     "1 - torch.sigmoid(beta * (kl - h.relu())))",
+     "undesirable: sigmoid(0.1 max(0, log pi - log ref) - 0.1 kl), which should be sigmoid(0.1 log pi"),
     # listwise
     ("dpo-pl", "ranking", "sum(s.logsumexp(1) - s[:, i] for i in range(k - 1))", "each place against all responses"),
     ("dpo-pl", "ranking", "sum(s[:, i:].logsumexp(1) - s[:, i] for i in range(1, k - 1))", "without the first place"),
