@@ -1,6 +1,6 @@
 """An eleventh set of wrong losses: slips of ordinary code, written without a look at the kit.
 
-It was committed before it was tried.
+It was committed before it was tried. Five were unknown then, and five got a name that was false or said too little.
 """
 
 ELEVENTH = (  # (objective, form, what it returns, what that is)

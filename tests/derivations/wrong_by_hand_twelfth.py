@@ -1,6 +1,6 @@
 """A twelfth set of wrong losses: slips of ordinary code, written without a look at the kit.
 
-It was committed before it was tried.
+It was committed before it was tried. Four were unknown then, and three got a name that said too little.
 """
 
 TWELFTH = (  # (objective, form, what it returns, what that is)
