@@ -1,7 +1,8 @@
 """A thirteenth set of wrong losses: slips of ordinary code, written without a look at the kit.
 
-It was committed before it was tried. Of the other sets only the fifth and the first rows of the sixth and the twelfth,
-which stand beside the code of the forms or show the shape of a row, were seen.
+It was committed before it was tried. One was unknown then, and one got a name that said too little. Of the other sets
+only the fifth and the first rows of the sixth and the twelfth, which stand beside the code of the forms or show the
+shape of a row, were seen.
 """
 
 THIRTEENTH = (  # (objective, form, what it returns, what that is)
