@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from derivations.conformance.batches import Batch, size
+from derivations.conformance.batches import Batch, raised, size
 from derivations.conformance.families import PAIRS
 from derivations.conformance.gradient_words import held_words
+from derivations.conformance.grid import SIDES
 from derivations.conformance.loss_under_test import Subject
 from derivations.conformance.other_rows import other_rows
 from derivations.conformance.whole_batch import Losses, Whole
 
 Vector = np.ndarray
-SIDES = ("chosen", "rejected")
 ROLES = {"the policy": ("",), "the reference": ("ref_",), "policy and reference": ("", "ref_")}
 Scores = Callable[[Batch], tuple[Vector, Vector]]
 
@@ -94,8 +94,8 @@ def _ideas(scores: Scores) -> dict[str, Callable[[Batch], Batch]]:
 
         def change(batch: Batch) -> Batch:
             here = scores(batch)[place]
-            worth = scores(_raised(batch, np.ones(size(batch)), f"{side}_logps"))[place] - here
-            return _raised(batch, (meant(batch) - here) / worth, f"{side}_logps")
+            worth = scores(raised(batch, f"{side}_logps", np.ones(size(batch))))[place] - here
+            return raised(batch, f"{side}_logps", (meant(batch) - here) / worth)
 
         return change
 
@@ -118,7 +118,7 @@ def _ideas(scores: Scores) -> dict[str, Callable[[Batch], Batch]]:
         def change(batch: Batch) -> Batch:
             for side, role in itertools.product(SIDES, roles):
                 name, mask = f"{role}{side}_logps", batch[f"{side}_mask"]
-                batch = _raised(batch, np.where(mask, 0.0, batch[name]).sum(-1), name)
+                batch = raised(batch, name, np.where(mask, 0.0, batch[name]).sum(-1))
             return batch
 
         return change
@@ -225,14 +225,6 @@ def _ideas(scores: Scores) -> dict[str, Callable[[Batch], Batch]]:
             **{f"the padding counts in the log-probs of {words}": unmasked(roles) for words, roles in ROLES.items()},
         }
     )
-
-
-def _raised(batch: Batch, by: Vector, name: str) -> Batch:
-    """The first token of these log-probs raised in every pair."""
-    changed = batch[name].copy()
-    first = batch[f"{name.removeprefix('ref_').removesuffix('logps')}mask"].argmax(-1)
-    changed[np.arange(len(changed)), first] += by
-    return batch | {name: changed}
 
 
 def _reordered(batch: Batch, chosen: Vector, rejected: Vector) -> Batch:

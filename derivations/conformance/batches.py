@@ -244,6 +244,14 @@ def take(batch: Batch, rows: Sequence[int]) -> Batch:
     return {name: array[list(rows)] for name, array in batch.items()}
 
 
+def raised(batch: Batch, name: str, by: np.ndarray) -> Batch:
+    """The first token under the mask of these log-probs (`chosen_logps`, `ref_logps`, ...) raised in every example."""
+    changed = batch[name].copy()
+    first = batch[f"{name.removeprefix('ref_').removesuffix('logps')}mask"].argmax(-1)
+    changed[np.arange(len(changed)), first] += by
+    return batch | {name: changed}
+
+
 def repeat_tokens(family: Family, batch: Batch, times: int) -> Batch:
     """Every token `times` times over: the mean log-prob stays, the sum is multiplied."""
     return batch | {name: np.repeat(batch[name], times, axis=axis) for name, axis in family.token_axis.items()}

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from derivations.conformance.derived import Arrays
-from derivations.conformance.families import PAIRS
-from derivations.conformance.grid import SIDES, Grid, on_grid
-from derivations.conformance.known_pairs import Term
+from derivations.conformance.grid import Grid, on_grid
+from derivations.conformance.known_pairs import Term, likelihoods
 from derivations.conformance.laws import number
 from derivations.conformance.linear_scores import INPUTS, Structure, differences, linear, sides
 from derivations.conformance.outer import OUTER, Outer, times
@@ -24,7 +23,7 @@ BLOCK = 4  # of the grid, with both lengths above 1 and different
 
 def beside_named(grid: Grid, mains: list[Term], strengths: tuple[float, ...]) -> Iterator[Structure]:
     """A named term or a likelihood, and an outer function of a linear score or of a part of each side."""
-    terms = [(name, each, loss) for name, loss in [*_likelihoods(), *mains] for each in [on_grid((name, loss), grid)]]
+    terms = [(name, each, loss) for name, loss in [*likelihoods(), *mains] for each in [on_grid((name, loss), grid)]]
     terms = [one for one in terms if np.all(np.isfinite(one[1].values))]
     weights = [(i, c) for c in _weights(strengths) for i in range(len(terms))]
     rests = np.stack([(grid.values - c * terms[i][1].values)[BLOCK].ravel() for i, c in weights])
@@ -106,15 +105,3 @@ def _against(
         both = zip(("chosen", "rejected"), found.parts, meant.parts, strict=False)
         said = [f"the {side} response's part is {own}, not {other}" for side, own, other in both if own != other]
     return f" (where {asked[0].removesuffix(' as named')} is otherwise: {'; '.join(said)})" if said else ""
-
-
-def _likelihoods() -> list[Term]:
-    """Mean and sum of either response, as they are added to a preference loss."""
-
-    def nll(side: str, kind: str) -> Callable[[Arrays], Vector]:
-        return lambda named: -np.asarray(PAIRS.derive(named)[f"{side}_{kind}"])
-
-    said = {"mean_logp": "mean over tokens", "logp": "sum over tokens"}
-    return [
-        (f"NLL of the {side} response ({words})", nll(side, kind)) for side in SIDES for kind, words in said.items()
-    ]

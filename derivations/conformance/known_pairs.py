@@ -168,6 +168,17 @@ def extra_terms(subject: Subject) -> list[Term]:
     """Terms that ride along with a preference loss."""
     if subject.target.family is not PAIRS:
         return []
+    extras = likelihoods()
+    if subject.target.needs_reference:
+        extras.append(("DPO-Positive's penalty max(0, log pi_ref/pi) outside of the log-sigmoid", _penalty))
+    return [
+        *extras,
+        ("a constant", lambda arrays: namespace(arrays["chosen_logps"]).ones_like(PAIRS.derive(arrays)["chosen_logp"])),
+    ]
+
+
+def likelihoods() -> list[Term]:
+    """Mean and sum of either response, as they are added to a preference loss."""
 
     def nll(side: str, mean: bool) -> Callable[[Arrays], Array]:
         def term(arrays: Arrays) -> Array:
@@ -177,16 +188,10 @@ def extra_terms(subject: Subject) -> list[Term]:
 
         return term
 
-    extras = [
+    return [
         (f"NLL of the {side} response ({'mean over' if mean else 'sum over'} tokens)", nll(side, mean))
         for side in ("chosen", "rejected")
         for mean in (True, False)
-    ]
-    if subject.target.needs_reference:
-        extras.append(("DPO-Positive's penalty max(0, log pi_ref/pi) outside of the log-sigmoid", _penalty))
-    return [
-        *extras,
-        ("a constant", lambda arrays: namespace(arrays["chosen_logps"]).ones_like(PAIRS.derive(arrays)["chosen_logp"])),
     ]
 
 

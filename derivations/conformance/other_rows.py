@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from derivations.conformance.batches import Batch, size
+from derivations.conformance.batches import Batch, raised, size
 from derivations.conformance.families import PAIRS
 from derivations.conformance.grid import SIDES
 from derivations.conformance.whole_batch import Losses, Whole
@@ -101,13 +101,11 @@ def _by_order() -> list[tuple[str, Callable[[Vector], Vector]]]:
 
 def _sums(batch: Batch, names: tuple[str, ...], change: Callable[[Vector], Vector]) -> Batch:
     """With other summed log-probs, by their first tokens."""
-    named, changed = PAIRS.derive(batch), dict(batch)
+    named = PAIRS.derive(batch)
     for name in names:
-        total, tokens = np.asarray(named[f"{name}_logp"]), batch[f"{name}_logps"].copy()
-        first = batch[f"{name.removeprefix('ref_')}_mask"].argmax(-1)
-        tokens[np.arange(len(tokens)), first] += change(total) - total
-        changed[f"{name}_logps"] = tokens
-    return changed
+        total = np.asarray(named[f"{name}_logp"])
+        batch = raised(batch, f"{name}_logps", change(total) - total)
+    return batch
 
 
 def _lengths(batch: Batch, sides: tuple[str, ...], change: Callable[[Vector], Vector]) -> Batch:

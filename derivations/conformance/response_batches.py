@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from derivations.conformance.batches import Batch
+from derivations.conformance.batches import Batch, raised
 from derivations.conformance.other_rows import BY_VALUE, ORDERS
 from derivations.conformance.whole_batch import Losses, Whole
 
@@ -60,19 +60,13 @@ def _sums(batch: Batch, name: str) -> Vector:
 def _role(batch: Batch, name: str, change: Change) -> Batch:
     """The log-probs of policy or reference with other sums, by their first tokens."""
     total = _sums(batch, name)
-    return _raised(batch, name, change(total) - total)
+    return raised(batch, name, change(total) - total)
 
 
 def _whole(batch: Batch, change: Change) -> Batch:
     """The log-ratios of whole responses made others, by their first tokens."""
     ratios = _sums(batch, "logps") - _sums(batch, "ref_logps")
-    return _raised(batch, "logps", change(ratios) - ratios)
-
-
-def _raised(batch: Batch, name: str, by: Vector) -> Batch:
-    changed = batch[name].copy()
-    changed[np.arange(len(changed)), batch["mask"].argmax(-1)] += by
-    return batch | {name: changed}
+    return raised(batch, "logps", change(ratios) - ratios)
 
 
 def _tokens(batch: Batch, change: Change) -> Batch:
